@@ -1,0 +1,88 @@
+# qlora-stream: memory-first streaming QLoRA trainer.      make help
+#
+# Flavours have their own folders, so switching never needs a clean:
+#   make                  build/release       make ASAN=1   build/asan  (address + undefined behaviour)
+#   make TSAN=1           build/tsan          make CC=clang build/release-clang
+#   make CUDA=0           without the CUDA backend even where nvcc is found
+#   make WERROR=1         warnings are errors (continuous integration)   make V=1   show commands
+
+CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+NVCC    ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA    ?= $(if $(NVCC),1,0)
+MARCH   ?= native
+PKGS    := liburing libxxhash jansson yaml-0.1 libpcre2-8 libutf8proc
+Q       := $(if $(V),,@)
+
+FLAVOUR := $(if $(ASAN),asan,$(if $(TSAN),tsan,release))$(if $(findstring clang,$(CC)),-clang)$(if $(filter 0,$(CUDA)),-nocuda)
+B       := build/$(FLAVOUR)
+
+WARN    := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
+           -Wno-unused-parameter $(if $(WERROR),-Werror)
+comma   := ,
+SAN     := $(if $(ASAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,$(if $(TSAN),-fsanitize=thread))
+OPT     := $(if $(ASAN)$(TSAN),-O1 -g -fno-omit-frame-pointer,-O2 -g)
+CFLAGS  += -std=gnu11 -D_GNU_SOURCE -I. $(OPT) -ffp-contract=off $(WARN) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+# The CPU kernels are built for this machine; everything else is portable.
+KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthread -lm
+
+SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
+                      src/train/*.c src/options/*.c src/commands/*.c)
+OBJ     := $(SRC:%.c=$(B)/%.o)
+TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/bench_*.c))
+
+ifeq ($(CUDA),1)
+CFLAGS  += -DQS_CUDA=1
+-include kernels/cuda/cuda.mk
+endif
+
+## all: build the program (default)
+all: qlora-stream
+
+qlora-stream: $(B)/qlora-stream
+	$(Q)cmp -s $< $@ || cp $< $@
+
+$(B)/qlora-stream: $(B)/src/main.o $(B)/libqs.a
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+
+$(B)/libqs.a: $(OBJ) $(CUDA_OBJ)
+	@echo "  AR    $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/kernels/cpu/%.o: kernels/cpu/%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(TEST_HELPERS) $(B)/libqs.a -lcheck -lsubunit -lrt $(LDLIBS)
+
+$(B)/bench/%: bench/%.c $(B)/libqs.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -O3 -MMD -MP -o $@ $< $(B)/libqs.a $(LDLIBS)
+
+## unit: build and run the unit tests            (make unit T=aio runs one)
+unit: $(if $(T),$(B)/tests/test_$(T),$(TESTS))
+	$(Q)tests/run $(if $(T),$(B)/tests/test_$(T),$(TESTS))
+
+## clean: remove everything that was built
+clean:
+	rm -rf build qlora-stream
+
+## help: this list
+help:
+	@grep -hE '^## ' Makefile | sed 's/^## /  /'
+
+.PHONY: all unit clean help qlora-stream
+.PRECIOUS: $(B)/%.o
+-include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)

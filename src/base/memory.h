@@ -1,0 +1,59 @@
+/* memory.h - where every byte of host memory comes from.
+ *
+ * Two kinds. Small, short-lived memory (parsers, tables, options) comes from qs_malloc and friends, which count
+ * live bytes, their peak and the number of calls: a test pins that count inside a training step to zero.
+ * Everything large is one block per pool (qs_block), mapped once at the start from the plan and carved by
+ * base/arena.h; a block is zero-filled, page-aligned, and touched before use so that a shortage shows at once.
+ */
+#ifndef QS_BASE_MEMORY_H
+#define QS_BASE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/base/error.h"
+
+typedef struct qs_mem_stats {
+    uint64_t live_bytes, peak_bytes; /* of qs_malloc memory */
+    uint64_t calls;                  /* allocations ever made, blocks included */
+    uint64_t block_bytes;            /* mapped in blocks now */
+} qs_mem_stats;
+
+/* Like malloc/calloc/realloc/strdup, but never return NULL: running out of memory for small things is fatal (abort
+ * with a sentence). Sizes multiply with overflow checks. Free with qs_free only; qs_free(NULL) is fine. Thread safe. */
+void *qs_malloc(size_t bytes);
+void *qs_calloc(size_t count, size_t bytes);
+void *qs_realloc(void *old, size_t bytes);
+char *qs_strdup(const char *s);
+char *qs_strndup(const char *s, size_t n);
+char *qs_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void qs_free(void *p);
+
+/* The counters as they are now. Thread safe. */
+qs_mem_stats qs_mem_read(void);
+
+typedef struct qs_block {
+    void *base;
+    size_t bytes; /* rounded up to whole pages */
+} qs_block;
+
+/* Maps bytes of zeroed anonymous memory, asking for huge pages, without touching it. `tag` names the block in the
+ * error (QS_ENOMEM). bytes 0 gives an empty block with base NULL. Free with qs_block_free. */
+int qs_block_map(qs_block *out, size_t bytes, const char *tag, qs_err *e);
+
+/* Touches every page, so that the memory is really there. */
+void qs_block_touch(const qs_block *block);
+
+/* Unmaps; safe on an empty or already freed block. */
+void qs_block_free(qs_block *block);
+
+/* The process's resident set now and at its peak, in bytes (/proc/self/status VmRSS, VmHWM); 0 when unknown. */
+uint64_t qs_rss_bytes(void);
+uint64_t qs_rss_peak_bytes(void);
+
+/* Gives free heap pages back to the system, after a phase that used many small blocks. */
+void qs_mem_trim(void);
+
+static inline size_t qs_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+#endif
