@@ -1,0 +1,150 @@
+/* options.h - everything a person can say about a training run, one plain field per option.
+ *
+ * Field names are the option names; src/options/table.c gives each its type, range, default, aliases and help, and
+ * docs/options.md is printed from it. `train`, `plan` and `bench` share this struct.
+ *
+ *     qs_options o = {0};
+ *     QS_TRY(qs_options_parse(&o, argc, argv, NULL, 0, e));   // after the command's name
+ *     ...
+ *     qs_options_free(&o);
+ */
+#ifndef QS_OPTIONS_OPTIONS_H
+#define QS_OPTIONS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/aio.h"
+#include "kernels/ops.h"
+#include "src/base/error.h"
+#include "src/options/option.h"
+
+typedef enum qs_compute { QS_COMPUTE_AUTO, QS_COMPUTE_BF16, QS_COMPUTE_F16, QS_COMPUTE_F32 } qs_compute;
+typedef enum qs_overlong { QS_OVERLONG_TRUNCATE, QS_OVERLONG_DROP, QS_OVERLONG_SPLIT, QS_OVERLONG_ERROR } qs_overlong;
+typedef enum qs_order { QS_ORDER_LAYER_MAJOR, QS_ORDER_MICRO_BATCH_MAJOR } qs_order;
+
+typedef enum qs_optim {
+    QS_OPTIM_ADAMW_TORCH,       /* torch.optim.AdamW, 32-bit states (adamw_torch, adamw_torch_fused) */
+    QS_OPTIM_ADAMW_32BIT,       /* bitsandbytes' 32-bit AdamW */
+    QS_OPTIM_PAGED_ADAMW_32BIT, /* the same values; states may leave the device */
+    QS_OPTIM_ADAMW_8BIT,        /* bitsandbytes' blockwise 8-bit AdamW */
+    QS_OPTIM_PAGED_ADAMW_8BIT
+} qs_optim;
+
+typedef enum qs_lr_type {
+    QS_LR_COSINE,
+    QS_LR_LINEAR,
+    QS_LR_CONSTANT,
+    QS_LR_CONSTANT_WITH_WARMUP,
+    QS_LR_COSINE_WITH_RESTARTS,
+    QS_LR_COSINE_WITH_MIN_LR,
+    QS_LR_POLYNOMIAL,
+    QS_LR_INVERSE_SQRT
+} qs_lr_type;
+
+enum { QS_OPTIONS_MAX = 96 };
+
+typedef struct qs_options {
+    /* the job */
+    char *model;              /* directory of the base model */
+    qs_strings data;          /* training files */
+    qs_strings data_type;     /* format of each, "auto" where the list is shorter */
+    qs_strings eval_data;     /* validation files; empty: none, or val_set_size */
+    char *out;                /* directory of the run */
+    qs_strings cache;         /* directories of the quantised layers; never empty after parsing */
+    char *config, *preset;
+    char *resume;             /* NULL: a new run; "latest": OUT's last checkpoint; else a checkpoint directory */
+    char *init_adapter;       /* PEFT adapter to start from, or NULL */
+
+    /* memory and placement: none of these changes a bit of the result */
+    uint64_t vram, ram;       /* bytes; 0: auto, see qs_options_resolve_budgets */
+    char *device;             /* "auto", "cpu", "cuda", "cuda:N" */
+    qs_aio_engine io_engine;
+    int64_t resident_layers;  /* at most this many kept on the device; -1: as many as fit */
+    int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */
+    qs_order order;
+    int64_t threads;          /* 0: one per core */
+
+    /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
+    int64_t mlp_tile_rows, head_tile_rows, head_tile_vocab;
+
+    /* base model */
+    qs_quant_type quant_type;
+    bool double_quant;
+    qs_compute compute_dtype;
+
+    /* adapter */
+    int64_t lora_r;
+    double lora_alpha, lora_dropout;
+    qs_strings target_modules; /* see qs_options_target_kind */
+    bool use_rslora;
+
+    /* data */
+    int64_t max_seq_length;   /* tokens */
+    bool packing;
+    bool train_on_inputs;
+    qs_overlong overlong;
+    char *chat_template;      /* "auto" or a name */
+    bool shuffle;
+    double val_set_size;      /* below 1: fraction of the samples; else their number */
+
+    /* length of training */
+    int64_t per_device_train_batch_size, gradient_accumulation_steps;
+    double num_train_epochs;
+    int64_t max_steps;        /* <= 0: by num_train_epochs */
+    int64_t stop_at_step;     /* end this process there as Ctrl-C would; 0: no */
+    int64_t seed;
+
+    /* optimizer */
+    double learning_rate;
+    qs_lr_type lr_scheduler_type;
+    int64_t warmup_steps;
+    double warmup_ratio;
+    double lr_num_cycles, lr_min_ratio, lr_end, lr_power;
+    qs_optim optim;
+    double weight_decay, adam_beta1, adam_beta2, adam_epsilon;
+    double max_grad_norm;     /* 0: no clipping */
+
+    /* reports and checkpoints */
+    int64_t eval_steps;       /* 0: at the end only */
+    int64_t logging_steps, save_steps /* 0: at the end only */, save_total_limit /* 0: keep all */;
+    qs_strings report_to;     /* "tensorboard", "none" */
+    bool verbose, quiet, no_color;
+
+    uint8_t source[QS_OPTIONS_MAX]; /* qs_option_source of each row of the table */
+} qs_options;
+
+extern const qs_option_table qs_training_options;
+
+/* Reads a command line (without program and command names), and the preset and config file it names. `more` are further
+ * tables of the command, NULL when there are none. Settles what depends on each other: warmup_steps against warmup_ratio,
+ * max_steps against num_train_epochs (of a pair, the one set closer to the command line wins), the default cache directory.
+ * *o must be zeroed; free it in any case. QS_EUSAGE, or QS_EIO when the config file cannot be read. */
+int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *more, int more_count, qs_err *e);
+void qs_options_free(qs_options *o);
+
+/* Only the defaults, for tests and tools that set fields by hand. */
+void qs_options_defaults(qs_options *o);
+
+/* What a command needs beyond ranges: model, data and out are there, and no two options contradict. QS_EUSAGE. */
+int qs_options_check_train(const qs_options *o, qs_err *e);
+int qs_options_check_plan(const qs_options *o, qs_err *e); /* model only */
+
+/* How target_modules is meant: "all-linear" alone; one item with a regular expression's characters (PEFT: full match of the
+ * module path); otherwise names, each matching a module path that equals it or ends with "." and it. */
+typedef enum qs_target_kind { QS_TARGET_ALL_LINEAR, QS_TARGET_NAMES, QS_TARGET_REGEX } qs_target_kind;
+qs_target_kind qs_options_target_kind(const qs_strings *target_modules);
+
+/* Replaces automatic budgets. On a card: vram = 90 % of its free memory, ram = half of the host's available memory.
+ * On the CPU both come from host memory: a quarter of what is available each. Rounded down to 64 MiB. */
+void qs_options_resolve_budgets(qs_options *o, bool on_cpu, uint64_t device_free_bytes, uint64_t host_available_bytes);
+
+/* Memory that this process may still take: MemAvailable, or what its control group leaves, whichever is less. 0: unknown. */
+uint64_t qs_host_available_bytes(void);
+
+/* Writes the effective options to `path` (atomically), and compares them with those a run was started with: options that
+ * decide the bits must be equal (QS_EUSAGE names each that is not, with both values); a changed length is a warning. */
+int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e);
+int qs_options_check_resume(const qs_options *o, const char *saved_path, qs_err *e);
+
+#endif
