@@ -1,0 +1,77 @@
+/* lora.h - the adapters: which linear layers have one, where their numbers lie, and PEFT's files.
+ *
+ * All adapters are fp32 vectors in host memory (masters), one contiguous stretch per block: "pack" l holds layer l. Within a pack the order is, for each group
+ * of linears that share an input (q k v | o | gate up | down): the A matrices [r, in] of its targets one below the other, then their B matrices [out, r]
+ * one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
+ * (Hu et al., "LoRA", 2021; rank-stabilised scaling: Kalajdzievski 2023.)
+ */
+#ifndef QS_MODEL_LORA_H
+#define QS_MODEL_LORA_H
+
+#include "src/model/architecture.h"
+
+typedef enum qs_group { QS_GROUP_QKV, QS_GROUP_O, QS_GROUP_GATE_UP, QS_GROUP_DOWN, QS_GROUP_COUNT } qs_group;
+
+typedef struct qs_lora_config {
+    int32_t r;
+    double alpha;
+    float dropout;
+    bool rslora;                 /* scaling alpha / sqrt(r) instead of alpha / r */
+    const char *const *targets;  /* [target_count] module names or suffixes; one entry that is not a plain name is a regex on the full path; "all-linear" */
+    int target_count;
+} qs_lora_config;
+
+/* One linear's adapter inside a pack; offsets in floats. */
+typedef struct qs_lora_slot {
+    bool active;
+    int32_t out, in;
+    int32_t row_in_group;        /* first row of its A in the group's stacked A */
+    int64_t a_at, b_at;          /* [r, in], [out, r] */
+} qs_lora_slot;
+
+typedef struct qs_lora {
+    int32_t layers, r;
+    float scaling, dropout;
+    double alpha;
+    bool rslora;
+    qs_lora_slot slot[QS_LINEAR_COUNT]; /* where present; the layout is the same in every layer */
+    int32_t group_targets[QS_GROUP_COUNT];
+    int64_t pack_floats;         /* of one layer, a multiple of 64 (padding is zero) */
+    uint8_t *layer_mask;         /* [layers] 1: this layer has adapters (a regex may pick layers) */
+    char **target_names;         /* as given, for adapter_config.json */
+    int target_count;
+} qs_lora;
+
+/* Matches the targets as PEFT does: one string with regex characters is a full match on "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a
+ * suffix after a dot; "all-linear" (any case) is all seven. lm_head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer that has adapters
+ * must have the same set (QS_EUNSUP otherwise). Freed with qs_lora_free. */
+int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
+void qs_lora_free(qs_lora *l);
+
+static inline qs_group qs_linear_group(qs_linear l)
+{
+    return l <= QS_LINEAR_V ? QS_GROUP_QKV : l == QS_LINEAR_O ? QS_GROUP_O : l == QS_LINEAR_DOWN ? QS_GROUP_DOWN : QS_GROUP_GATE_UP;
+}
+
+/* Trainable parameters. */
+int64_t qs_lora_parameters(const qs_lora *l);
+/* Floats of all packs: layers * pack_floats. */
+int64_t qs_lora_floats(const qs_lora *l);
+
+/* PEFT's initial values: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt 5) from the counter-based generator keyed by seed, layer and linear; B zero. */
+void qs_lora_init(const qs_lora *l, uint64_t seed, float *masters);
+
+/* Reads adapter_config.json and adapter_model.safetensors of a PEFT adapter directory into masters[qs_lora_floats]. Its r, alpha, rsLoRA and targets must be those of l
+ * (QS_EINVAL says which differs and how to set the option). Tensors missing or misshapen: QS_EFORMAT naming the key. F32, BF16 or F16. */
+int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, float *masters, qs_err *e);
+
+/* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). Strings belong to *owner; free with qs_free_strings. */
+typedef struct qs_peft_config { qs_lora_config lora; char **owned; } qs_peft_config;
+int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);
+void qs_peft_config_free(qs_peft_config *c);
+
+/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight) and adapter_config.json (sorted keys, indent 2, only fields every PEFT
+ * version knows) into dir (created). Each file is replaced atomically. */
+int qs_peft_save(const char *dir, const qs_lora *l, const qs_architecture *a, const char *base_model, const float *masters, qs_err *e);
+
+#endif
