@@ -1,0 +1,48 @@
+#include "tests/support/temp_dir.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "io/file.h"
+#include "src/base/memory.h"
+
+static void must(int rc, const qs_err *e)
+{
+    if (!rc) return;
+    fprintf(stderr, "test support: %s\n", e->text);
+    abort();
+}
+
+char *test_dir_create(void)
+{
+    const char *base = getenv("TMPDIR");
+    char *dir = qs_printf("%s/qs-test-XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(dir)) {
+        perror(dir);
+        abort();
+    }
+    return dir;
+}
+
+void test_dir_remove(char *dir)
+{
+    qs_err e = {0};
+    must(qs_dir_remove(dir, &e), &e);
+    qs_free(dir);
+}
+
+char *test_path(const char *dir, const char *name) { return qs_path_join(dir, name); }
+
+void test_file_write(const char *path, const void *data, size_t bytes)
+{
+    qs_err e = {0};
+    must(qs_file_replace(path, data, bytes, &e), &e);
+}
+
+char *test_file_read(const char *path, size_t *bytes)
+{
+    qs_err e = {0};
+    char *text = NULL;
+    must(qs_file_read(path, (size_t)1 << 40, &text, bytes, &e), &e);
+    return text;
+}
