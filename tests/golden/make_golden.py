@@ -2,7 +2,7 @@
 """Regenerate the golden vectors in this directory from transformers, peft and bitsandbytes.
 
     pip install -r requirements.txt
-    python make_golden.py [part ...]        parts: quant (default: all)
+    python make_golden.py [part ...]        parts: see PARTS (default: all)
 
 Nothing is downloaded: models are built from configurations with seeds. One thread and eager mode, so that
 two runs on the same machine give the same bytes; on another machine the last bits of the matrix products
@@ -16,10 +16,15 @@ os.environ.update(TORCHDYNAMO_DISABLE="1", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFL
                   CUDA_VISIBLE_DEVICES="")
 import torch
 
+import golden_optim
+import golden_packing
 import golden_quant
+import golden_tables
+import golden_train
 
 HERE = pathlib.Path(__file__).resolve().parent
-PARTS = {"quant": golden_quant.make}
+PARTS = {"quant": golden_quant.make, "cases": golden_train.make, "packing": golden_packing.make,
+         "optimizer": golden_optim.make, "tables": golden_tables.make}
 
 
 def main(names):

@@ -1,0 +1,84 @@
+"""The training cases: what each model looks like and how it is trained.
+
+Together they cover the Llama family (llama, mistral, qwen2, qwen3), every quantisation, optimizer and
+schedule at least once. Sizes are small but awkward on purpose: rows of 172 weights make 4-bit blocks cross
+rows, head_dim differs from hidden/heads where a family allows it, and the mistral window is shorter than the
+sequences.
+"""
+import dataclasses
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    config: dict          # config.json as a checkpoint would carry it
+    dtype: str            # of the checkpoint: f32, bf16 or f16
+    options: dict         # training options under this project's names
+    seed: int
+    shards: int = 1
+    init_b_std: float = 0.0     # 0: LoRA B starts at zero, as PEFT creates it
+    lengths: tuple = (5, 40)    # tokens per sample
+    rules: tuple = ("",)        # optimizer rules to run in fp32, see golden_train.make_optimizer
+
+
+def _config(kind, **fields):
+    base = {"architectures": [f"{kind}ForCausalLM"], "model_type": kind.lower(), "hidden_act": "silu",
+            "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2,
+            "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True}
+    return base | fields
+
+
+def _options(**fields):
+    base = {"max_steps": 20, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+            "learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 0, "optim": "adamw_torch",
+            "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
+            "max_grad_norm": 1.0, "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "use_rslora": False,
+            "target_modules": "all-linear", "quant_type": "nf4", "double_quant": True,
+            "max_seq_length": 64, "shuffle": False, "packing": False}
+    return base | fields
+
+
+CASES = (
+    Case("llama", seed=11, dtype="bf16", shards=2, init_b_std=0.05,
+         config=_config("Llama", vocab_size=128, max_position_embeddings=256, rope_theta=10000.0,
+                        rope_scaling={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                      "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
+                        tie_word_embeddings=True, attention_bias=False, mlp_bias=False,
+                        pretraining_tp=1, torch_dtype="bfloat16"),
+         options=_options(warmup_steps=3, max_grad_norm=0.3, weight_decay=0.01, learning_rate=5e-3)),
+    Case("mistral", seed=12, dtype="f16", rules=("cuda", "cpu"),
+         config=_config("Mistral", vocab_size=96, head_dim=24, sliding_window=8, max_position_embeddings=128,
+                        rope_theta=1000000.0, tie_word_embeddings=False, torch_dtype="float16"),
+         options=_options(lora_r=64, lora_alpha=16, use_rslora=True, target_modules=["q_proj", "v_proj"],
+                          double_quant=False, optim="adamw_8bit", lr_scheduler_type="cosine",
+                          warmup_steps=4, gradient_accumulation_steps=1, learning_rate=3e-4)),
+    Case("qwen2", seed=13, dtype="bf16", init_b_std=0.03, rules=("cuda", "cpu"),
+         config=_config("Qwen2", vocab_size=120, max_position_embeddings=64, rope_theta=1000000.0,
+                        rms_norm_eps=1e-6, rope_scaling={"type": "linear", "factor": 2.0},
+                        use_sliding_window=False, sliding_window=16, max_window_layers=2,
+                        tie_word_embeddings=True, torch_dtype="bfloat16"),
+         options=_options(quant_type="fp4", double_quant=False, optim="paged_adamw_32bit", weight_decay=0.1,
+                          lr_scheduler_type="constant_with_warmup", warmup_steps=2, max_grad_norm=0.0,
+                          per_device_train_batch_size=3, learning_rate=4e-3, lora_r=4, lora_alpha=4,
+                          target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                                          "down_proj"])),
+    Case("qwen3", seed=14, dtype="f32",
+         config=_config("Qwen3", vocab_size=96, hidden_size=48, intermediate_size=100, head_dim=16,
+                        max_position_embeddings=128, rms_norm_eps=1e-6, attention_bias=False,
+                        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+                        use_sliding_window=False, sliding_window=None, max_window_layers=2,
+                        layer_types=["full_attention", "full_attention"],
+                        tie_word_embeddings=False, dtype="float32"),
+         options=_options(quant_type="none", double_quant=False, lr_scheduler_type="cosine",
+                          target_modules=r".*\.layers\.[01]\..*(q|v|up)_proj", gradient_accumulation_steps=4,
+                          per_device_train_batch_size=1, learning_rate=1e-2)),
+    Case("llama_yarn", seed=15, dtype="bf16", init_b_std=0.05,
+         config=_config("Llama", vocab_size=128, max_position_embeddings=128, rope_theta=10000.0,
+                        rope_scaling={"type": "yarn", "factor": 4.0, "beta_fast": 4.0, "beta_slow": 1.0,
+                                      "original_max_position_embeddings": 32},
+                        tie_word_embeddings=False, attention_bias=True, mlp_bias=False,
+                        torch_dtype="bfloat16"),
+         options=_options(lora_r=16, lora_alpha=8, learning_rate=5e-3, adam_beta2=0.95, adam_epsilon=1e-6,
+                          target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"])),
+)
