@@ -17,6 +17,7 @@ typedef struct qs_source_tensor {
     const char *name;
     qs_dtype type;        /* QS_F32, QS_BF16, QS_F16 or QS_U8; tensors of other types are kept but not `readable` */
     bool readable;
+    const char *type_name; /* as the file spells it, for messages: "BF16", "F8_E4M3", ... */
     int dims;
     int64_t shape[QS_TENSOR_MAX_DIMS];
     uint64_t bytes;

@@ -1,0 +1,234 @@
+#include "io/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "src/base/memory.h"
+
+#define HEADER_MAX_BYTES 100000000u
+
+static const struct {
+    const char *name;
+    uint32_t bits;
+    int type; /* a qs_dtype, or -1: not readable */
+} types[] = {{"F32", 32, QS_F32},      {"BF16", 16, QS_BF16},  {"F16", 16, QS_F16},       {"U8", 8, QS_U8},
+             {"BOOL", 8, -1},          {"F4", 4, -1},          {"F6_E2M3", 6, -1},        {"F6_E3M2", 6, -1},
+             {"I8", 8, -1},            {"F8_E5M2", 8, -1},     {"F8_E4M3", 8, -1},        {"F8_E8M0", 8, -1},
+             {"F8_E4M3FNUZ", 8, -1},   {"F8_E5M2FNUZ", 8, -1}, {"I16", 16, -1},           {"U16", 16, -1},
+             {"I32", 32, -1},          {"U32", 32, -1},        {"C64", 64, -1},           {"F64", 64, -1},
+             {"I64", 64, -1},          {"U64", 64, -1}};
+
+/* A whole range at `at`, or why not. */
+static int read_at(int fd, const char *path, void *out, uint64_t bytes, uint64_t at, qs_err *e)
+{
+    for (char *to = out; bytes;) {
+        ssize_t n = pread(fd, to, bytes > 1 << 30 ? 1 << 30 : bytes, (off_t)at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) QS_FAIL(e, QS_EIO, "%s: cannot be read: %s", path, strerror(errno));
+        if (!n) QS_FAIL(e, QS_EFORMAT, "%s: ends at byte %llu, in the middle of its content", path, (unsigned long long)at);
+        to += n;
+        at += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+/* A non-negative integer, or false. */
+static bool get_u64(const json_t *value, uint64_t *out)
+{
+    if (!json_is_integer(value) || json_integer_value(value) < 0) return false;
+    *out = (uint64_t)json_integer_value(value);
+    return true;
+}
+
+/* One entry of the header into *t, with offsets relative to the data. */
+static int read_entry(const char *path, const char *name, const json_t *entry, qs_source_tensor *t, qs_err *e)
+{
+    const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape"),
+                 *range = json_object_get(entry, "data_offsets");
+    if (!json_is_string(dtype) || !json_is_array(shape) || !json_is_array(range) || json_array_size(range) != 2)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s lacks a dtype, a shape or a pair of data_offsets", path, name);
+
+    size_t k = 0, count = sizeof types / sizeof *types;
+    while (k < count && strcmp(types[k].name, json_string_value(dtype))) k++;
+    if (k == count) QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has the unknown dtype %s", path, name, json_string_value(dtype));
+    t->readable = types[k].type >= 0;
+    t->type = t->readable ? (qs_dtype)types[k].type : QS_U8;
+    t->type_name = types[k].name;
+
+    if (json_array_size(shape) > QS_TENSOR_MAX_DIMS)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has %zu dimensions; at most %d are supported", path, name, json_array_size(shape),
+                QS_TENSOR_MAX_DIMS);
+    t->dims = (int)json_array_size(shape);
+    uint64_t bits = types[k].bits;
+    for (int d = 0; d < t->dims; d++) {
+        uint64_t size;
+        if (!get_u64(json_array_get(shape, (size_t)d), &size))
+            QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has a shape that is not a list of non-negative integers", path, name);
+        if (__builtin_mul_overflow(bits, size, &bits))
+            QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has a shape whose size overflows 64 bits", path, name);
+        t->shape[d] = (int64_t)size;
+    }
+
+    uint64_t begin, end;
+    if (!get_u64(json_array_get(range, 0), &begin) || !get_u64(json_array_get(range, 1), &end) || end < begin)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has data_offsets that are not an ascending pair of integers", path, name);
+    if (bits % 8 || end - begin != bits / 8)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s takes %llu bytes in the file, but its dtype and shape need %llu bits", path, name,
+                (unsigned long long)(end - begin), (unsigned long long)bits);
+    t->offset = begin;
+    t->bytes = end - begin;
+    return 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const qs_source_tensor *x = a, *y = b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; /* empty tensors lie before the next one */
+    return strcmp(x->name, y->name);
+}
+
+/* Appends s to the store of names and returns the copy. */
+static char *keep(char **store, const char *s)
+{
+    char *copy = *store;
+    size_t n = strlen(s) + 1;
+    memcpy(copy, s, n);
+    *store += n;
+    return copy;
+}
+
+/* Checks that __metadata__ (or its absence, NULL) is a flat map of strings and counts it. */
+static int check_metadata(const char *path, json_t *metadata, size_t *names_bytes, qs_err *e)
+{
+    if (metadata && !json_is_object(metadata)) QS_FAIL(e, QS_EFORMAT, "%s: __metadata__ is not an object", path);
+    const char *key;
+    json_t *value;
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value)) QS_FAIL(e, QS_EFORMAT, "%s: __metadata__ entry %s is not a string", path, key);
+        *names_bytes += strlen(key) + json_string_length(value) + 2;
+    }
+    return 0;
+}
+
+/* Fills *s from the parsed header. data_begin is the file offset of the data. */
+static int read_entries(const char *path, json_t *root, uint64_t data_begin, qs_safetensors *s, qs_err *e)
+{
+    json_t *metadata = json_object_get(root, "__metadata__"), *value;
+    const char *key;
+    size_t names_bytes = 0;
+    QS_TRY(check_metadata(path, metadata, &names_bytes, e));
+    json_object_foreach(root, key, value) names_bytes += strlen(key) + 1;
+
+    char *store = s->memory = qs_malloc(names_bytes);
+    s->tensors = qs_calloc(json_object_size(root), sizeof *s->tensors);
+    s->metadata = qs_calloc(2 * json_object_size(metadata), sizeof *s->metadata);
+    json_object_foreach(metadata, key, value)
+    {
+        s->metadata[2 * s->metadata_count] = keep(&store, key);
+        s->metadata[2 * s->metadata_count++ + 1] = keep(&store, json_string_value(value));
+    }
+    json_object_foreach(root, key, value)
+    {
+        if (value == metadata) continue;
+        QS_TRY(read_entry(path, key, value, &s->tensors[s->count], e));
+        s->tensors[s->count++].name = keep(&store, key);
+    }
+
+    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_place);
+    uint64_t end = 0;
+    for (int i = 0; i < s->count; i++) {
+        qs_source_tensor *t = &s->tensors[i];
+        if (t->offset != end)
+            QS_FAIL(e, QS_EFORMAT, "%s: tensor %s begins at data byte %llu, where %llu was expected: tensors overlap or leave a hole",
+                    path, t->name, (unsigned long long)t->offset, (unsigned long long)end);
+        end += t->bytes; /* cannot overflow: begin + bytes is the end, an int64 in the header */
+        t->offset += data_begin;
+    }
+    if (s->file_bytes - data_begin != end)
+        QS_FAIL(e, QS_EFORMAT, "%s: has %llu bytes of tensor data where its header describes %llu: the file is %s", path,
+                (unsigned long long)(s->file_bytes - data_begin), (unsigned long long)end,
+                s->file_bytes - data_begin < end ? "truncated; download it again" : "longer than it should be");
+    return 0;
+}
+
+static int read_header(int fd, const char *path, qs_safetensors *s, qs_err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st)) QS_FAIL(e, QS_EIO, "%s: cannot be examined: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) QS_FAIL(e, QS_EFORMAT, "%s: is not a plain file", path);
+    s->file_bytes = (uint64_t)st.st_size;
+    uint8_t prefix[8];
+    uint64_t n = 0;
+    if (s->file_bytes < 8) QS_FAIL(e, QS_EFORMAT, "%s: is too short to be a safetensors file", path);
+    QS_TRY(read_at(fd, path, prefix, 8, 0, e));
+    for (int i = 7; i >= 0; i--) n = n << 8 | prefix[i];
+    if (n > HEADER_MAX_BYTES || n > s->file_bytes - 8)
+        QS_FAIL(e, QS_EFORMAT, "%s: claims a header of %llu bytes in a file of %llu: not a safetensors file, or a truncated one", path,
+                (unsigned long long)n, (unsigned long long)s->file_bytes);
+
+    char *text = qs_malloc(n);
+    int rc = read_at(fd, path, text, n, 8, e);
+    if (!rc && (!n || text[0] != '{'))
+        rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its header does not begin with '{': not a safetensors file", path);
+    if (!rc) {
+        json_error_t why;
+        json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+        s->header_hash = XXH3_64bits(text, n);
+        if (!root)
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its header is not valid JSON: %s at byte %d", path, why.text,
+                            why.position);
+        else
+            rc = read_entries(path, root, 8 + n, s, e);
+        json_decref(root);
+    }
+    qs_free(text);
+    return rc;
+}
+
+int qs_safetensors_open(const char *path, qs_safetensors *out, qs_err *e)
+{
+    *out = (qs_safetensors){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: opening a pipe must not hang */
+    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    int rc = read_header(fd, path, out, e);
+    close(fd);
+    if (rc) qs_safetensors_free(out);
+    return rc;
+}
+
+void qs_safetensors_free(qs_safetensors *s)
+{
+    qs_free(s->tensors);
+    qs_free(s->metadata);
+    qs_free(s->memory);
+    *s = (qs_safetensors){0};
+}
+
+int qs_safetensors_read_f32(const char *path, const qs_source_tensor *t, float *out, int64_t n, qs_err *e)
+{
+    if (!t->readable || t->type == QS_U8)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has dtype %s where F32, BF16 or F16 was expected", path, t->name, t->type_name);
+    size_t width = qs_dtype_bytes(t->type);
+    if (n < 0 || t->bytes != (uint64_t)n * width)
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has %llu elements where %lld were expected", path, t->name,
+                (unsigned long long)(t->bytes / width), (long long)n);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    int rc = 0;
+    float block[1024]; /* aligned room for any of the types */
+    for (int64_t at = 0, take; at < n && !rc; at += take) {
+        take = n - at < 1024 ? n - at : 1024;
+        rc = read_at(fd, path, block, (uint64_t)take * width, t->offset + (uint64_t)at * width, e);
+        if (!rc) qs_convert(out + at, QS_F32, block, t->type, (size_t)take);
+    }
+    close(fd);
+    return rc;
+}
