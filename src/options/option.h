@@ -42,12 +42,12 @@ typedef enum qs_option_type {
     QS_OPT_ENUM      /* an enum: one of `names` */
 } qs_option_type;
 
-/* Who may change an option when a run is resumed. */
-typedef enum qs_option_role {
-    QS_ROLE_FREE,     /* placement, reports: anything goes, the bits stay the same */
-    QS_ROLE_LENGTH,   /* how long to train: may change, with a warning, for the schedule bends */
-    QS_ROLE_IDENTITY  /* decides the bits of the run: must be as before */
-} qs_option_role;
+/* Whether an option may differ when a run is resumed. */
+typedef enum qs_option_resume {
+    QS_RESUME_FREE, /* placement, reports: anything goes, the bits stay the same */
+    QS_RESUME_WARN, /* may change, with a warning: where inputs lie (checkpoints know their content), how long to train */
+    QS_RESUME_SAME  /* decides the bits of the run: must be as before */
+} qs_option_resume;
 
 /* One spelling of an enum value. The first row of a value is the canonical one; a NULL name ends the list. */
 typedef struct qs_option_name {
@@ -64,7 +64,7 @@ typedef struct qs_option {
     const char *aliases;         /* other spellings, separated by spaces; NULL: none */
     const qs_option_name *names; /* of ENUM */
     const char *group;           /* heading in --help; rows of a group are adjacent */
-    qs_option_role role;
+    qs_option_resume resume;
     const char *help;            /* what it does, units, what 0 or auto means; no full stop */
 } qs_option;
 
@@ -103,7 +103,7 @@ int qs_option_assign(const qs_option_set *sets, int count, const char *key, cons
                      const char *where, qs_err *e);
 
 /* Reads a YAML document (bytes of `text`, called `name` in errors): a mapping of scalars, lists, and for a list option lists
- * of mappings with a `path` (and `type`, which goes to the option NAME_type). QS_EUSAGE with name:line for what it cannot take. */
+ * of mappings with a `path` (and a `type`, which is not looked at: a data file's format shows in its columns). QS_EUSAGE with name:line for what it cannot take. */
 int qs_option_read_yaml(const qs_option_set *sets, int count, const char *name, const char *text, size_t bytes,
                         qs_option_source source, qs_err *e);
 

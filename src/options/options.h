@@ -17,10 +17,10 @@
 #include "io/aio.h"
 #include "kernels/ops.h"
 #include "src/base/error.h"
+#include "src/data/token_cache.h"
 #include "src/options/option.h"
 
 typedef enum qs_compute { QS_COMPUTE_AUTO, QS_COMPUTE_BF16, QS_COMPUTE_F16, QS_COMPUTE_F32 } qs_compute;
-typedef enum qs_overlong { QS_OVERLONG_TRUNCATE, QS_OVERLONG_DROP, QS_OVERLONG_SPLIT, QS_OVERLONG_ERROR } qs_overlong;
 typedef enum qs_order { QS_ORDER_LAYER_MAJOR, QS_ORDER_MICRO_BATCH_MAJOR } qs_order;
 
 typedef enum qs_optim {
@@ -48,7 +48,6 @@ typedef struct qs_options {
     /* the job */
     char *model;              /* directory of the base model */
     qs_strings data;          /* training files */
-    qs_strings data_type;     /* format of each, "auto" where the list is shorter */
     qs_strings eval_data;     /* validation files; empty: none, or val_set_size */
     char *out;                /* directory of the run */
     qs_strings cache;         /* directories of the quantised layers; never empty after parsing */
