@@ -1,0 +1,55 @@
+/* spill.h - activation checkpoints: one [rows, hidden] matrix per (level, micro-batch), kept in host memory between visits.
+ *
+ * Level 0 is the embedding's output, level l + 1 the output of layer l. In the backward pass the gradient with respect to a level takes the place of the level itself, so
+ * no other store is needed. On a unified device a checkpoint is used where it lies. On a discrete one it passes through a few buffers in device memory: written back on QS_QUEUE_OUT behind the
+ * next kernels, fetched ahead on QS_QUEUE_IN, ordered by events alone; what is still in a buffer is not fetched.
+ *
+ *     x = qs_spill_get(s, l, mb);          // device pointer, ready for QS_QUEUE_COMPUTE
+ *     y = qs_spill_new(s, l + 1, mb);      // to be overwritten
+ *     ...queue kernels: y = f(x)...
+ *     qs_spill_put(s, l, mb, false);       // unchanged
+ *     qs_spill_put(s, l + 1, mb, true);    // changed: stored
+ */
+#ifndef QS_OFFLOAD_SPILL_H
+#define QS_OFFLOAD_SPILL_H
+
+#include "kernels/device.h"
+#include "src/base/arena.h"
+
+typedef struct qs_spill qs_spill;
+
+typedef struct qs_spill_config {
+    qs_device *device;
+    int32_t levels, micro_batches;
+    uint64_t bytes;            /* of one checkpoint at its largest, a multiple of 4096 */
+    void *host;                /* levels * micro_batches * bytes */
+    void *device_memory;       /* discrete: buffers * bytes */
+    int32_t buffers;           /* discrete: at least QS_SPILL_BUFFERS */
+    bool poison;               /* overwrite buffers with 0xff before they are taken over (tests) */
+} qs_spill_config;
+
+enum { QS_SPILL_BUFFERS = 4 };
+
+void qs_spill_open(const qs_spill_config *config, qs_spill **out);
+void qs_spill_close(qs_spill *s); /* waits for copies in flight; NULL is fine */
+
+/* Bytes that the checkpoints of a step really take (rows of this micro-batch); set before its first use in a step. */
+void qs_spill_set_bytes(qs_spill *s, int32_t micro_batch, uint64_t bytes);
+
+/* Fetches a checkpoint; valid until its put. */
+void *qs_spill_get(qs_spill *s, int32_t level, int32_t micro_batch);
+/* Starts fetching one that will be got soon; a hint. */
+void qs_spill_expect(qs_spill *s, int32_t level, int32_t micro_batch);
+/* A buffer to overwrite. */
+void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch);
+/* Ends the use begun by get or new. */
+void qs_spill_put(qs_spill *s, int32_t level, int32_t micro_batch, bool changed);
+
+/* For host producers (embedding rows): where the checkpoint lies in host memory, and "it was written there". */
+void *qs_spill_host(qs_spill *s, int32_t level, int32_t micro_batch);
+void qs_spill_host_written(qs_spill *s, int32_t level, int32_t micro_batch);
+
+/* Bytes copied over the link so far. */
+uint64_t qs_spill_link_bytes(const qs_spill *s);
+
+#endif

@@ -1,0 +1,76 @@
+/* stream.h - the streamer: has each visit's weights on the device when the visit begins.
+ *
+ * It follows a schedule. Every blob passes through a *place* in host memory (its home, or one of the ring's), filled by a checksummed read of the layer cache or, on first
+ * touch, by the maker, whose result is written to the cache while the visit computes. On a discrete device it goes on through a *slot* in device memory:
+ *
+ *     disk --aio--> place --QS_QUEUE_IN--> slot --QS_QUEUE_COMPUTE--> kernels
+ *            cache           event `ready`        event `freed`
+ *
+ * Ordering between copies and kernels is made of these two events alone; the host waits for the disk, never for the device, except when every place is still being copied from.
+ * A unified device uses the places themselves. What is needed soonest stays: a place or slot is taken over only from the blob whose next visit is farthest
+ * away, which at the turn of the palindrome and at the step's edge saves the loads of the last few layers.
+ *
+ *     qs_stream_begin(s, schedule);
+ *     for each visit v: QS_TRY(qs_stream_acquire(s, v, &weights, e));  ...queue kernels...  qs_stream_release(s, v);
+ *
+ * One thread drives it. Nothing is allocated after opening.
+ */
+#ifndef QS_OFFLOAD_STREAM_H
+#define QS_OFFLOAD_STREAM_H
+
+#include "io/layer_cache.h"
+#include "kernels/device.h"
+#include "offload/plan.h"
+#include "offload/schedule.h"
+#include "offload/tier.h"
+
+typedef struct qs_stream qs_stream;
+
+/* How a blob comes into being when the cache lacks it. */
+typedef struct qs_blob_maker {
+    void *context;
+    int (*make)(void *context, int blob, void *place, qs_err *e); /* fills place[blob_bytes]; blocks */
+    void (*expect)(void *context, int blob);                      /* will be made soon: start reading; never blocks */
+} qs_blob_maker;
+
+typedef struct qs_stream_config {
+    qs_device *device;
+    qs_aio *aio;
+    qs_cache *cache;         /* NULL: every blob without a home is made at each visit (tests) */
+    qs_blob_maker maker;
+    const qs_plan *plan;
+    const uint64_t *blob_bytes;
+    qs_tier *tier;           /* the plan's weights and ring are taken from it */
+    bool poison;             /* overwrite with 0xff what is taken over, so that a use after release explodes (tests) */
+    bool drop_ready_wait;    /* leave out the wait for `ready`: the race that the tests must catch (never otherwise) */
+} qs_stream_config;
+
+int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e);
+/* Waits for copies and for cache writes in flight. */
+void qs_stream_close(qs_stream *s);
+
+/* Follows this schedule from its first visit; what is in memory stays. The schedule must outlive its use. */
+void qs_stream_begin(qs_stream *s, const qs_schedule *schedule);
+
+/* The weights of visit v as a device pointer: valid for work queued on QS_QUEUE_COMPUTE until the release. Visits go in order. Blocks for the disk
+ * and for the maker. Starts what is needed next. *out is NULL for a visit without weights. */
+int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e);
+void qs_stream_release(qs_stream *s, int32_t v);
+
+/* Keeps the disk busy during a long visit: reaps completions and submits what waits. Cheap; call it between operations. */
+void qs_stream_poll(qs_stream *s);
+
+/* Waits until every cache write has been committed; makes the cache durable. */
+int qs_stream_settle(qs_stream *s, qs_err *e);
+
+typedef struct qs_stream_stats {
+    uint64_t disk_wait_ns;   /* the host stood still for the disk */
+    uint64_t link_wait_ns;   /* the host stood still because all places were being copied from */
+    uint64_t make_ns;        /* first touch: reading and quantising */
+    uint64_t verify_ns;      /* checksums */
+    uint64_t disk_read_bytes, disk_write_bytes, link_bytes;
+    uint64_t reads, hits;    /* blobs read; visits that found theirs in memory */
+} qs_stream_stats;
+qs_stream_stats qs_stream_stats_read(const qs_stream *s);
+
+#endif

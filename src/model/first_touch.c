@@ -1,0 +1,217 @@
+#include "src/model/first_touch.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+
+/* A piece of a source tensor, in the order in which a blob is made. */
+typedef struct piece {
+    const qs_source_tensor *tensor;
+    uint64_t first;   /* element */
+    uint64_t count;
+    int linear;       /* qs_linear, or -1 */
+    int vector;       /* qs_vector, or -1 (both -1: the head) */
+} piece;
+
+typedef struct chunk {
+    qs_source_read read;
+    void *buffer;
+} chunk;
+
+struct qs_first_touch {
+    const qs_architecture *a;
+    const qs_layout *l;
+    qs_source *source;
+    qs_aio *aio;
+    qs_device *cpu;
+    chunk chunks[QS_TOUCH_CHUNKS];
+    float *absmax;               /* of a whole tensor, when it is double quantised */
+    int blob;                    /* whose pieces are listed; -1: none */
+    piece *pieces;
+    int count, capacity;
+    int started, finished;       /* pieces whose read was queued, was used */
+    uint64_t read_bytes;
+};
+
+static uint64_t chunk_elements(const qs_source_tensor *t) { return QS_TOUCH_CHUNK_BYTES / qs_dtype_bytes(t->type); }
+
+static int64_t largest_linear(const qs_layout *l)
+{
+    int64_t most = 0;
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
+        int64_t n = (int64_t)l->linear[i].out * l->linear[i].in;
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static void carve(qs_first_touch *t, const qs_layout *l, qs_arena *a)
+{
+    for (int i = 0; i < QS_TOUCH_CHUNKS; i++) t->chunks[i].buffer = qs_arena_take(a, qs_source_buffer_bytes(QS_TOUCH_CHUNK_BYTES), 4096);
+    t->absmax = qs_arena_take(a, l->quant.double_quant ? (size_t)qs_quant_blocks(largest_linear(l)) * 4 : 0, 4096);
+}
+
+uint64_t qs_first_touch_bytes(const qs_layout *l)
+{
+    qs_first_touch t = {0};
+    qs_arena a = {0};
+    carve(&t, l, &a);
+    return a.used;
+}
+
+void qs_first_touch_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio, qs_device *cpu, qs_arena *memory,
+                         qs_first_touch **out)
+{
+    qs_first_touch *t = qs_calloc(1, sizeof *t);
+    *t = (qs_first_touch){.a = a, .l = l, .source = source, .aio = aio, .cpu = cpu, .blob = -1};
+    carve(t, l, memory);
+    uint64_t layer_elements = 0;
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) layer_elements += (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in;
+    t->capacity = (int)(layer_elements / (QS_TOUCH_CHUNK_BYTES / 4)) + (int)(l->tile_bytes / QS_TOUCH_CHUNK_BYTES) + QS_LINEAR_COUNT +
+                  QS_VECTOR_COUNT + 2;
+    t->pieces = qs_calloc((size_t)t->capacity, sizeof *t->pieces);
+    *out = t;
+}
+
+static void list_tensor(qs_first_touch *t, const qs_source_tensor *tensor, uint64_t first, uint64_t count, int linear, int vector)
+{
+    QS_ASSERT(tensor);
+    for (uint64_t done = 0; done < count;) {
+        uint64_t n = count - done < chunk_elements(tensor) ? count - done : chunk_elements(tensor);
+        QS_ASSERT(t->count < t->capacity);
+        t->pieces[t->count++] = (piece){tensor, first + done, n, linear, vector};
+        done += n;
+    }
+}
+
+/* Lists the pieces of a blob. Vectors first, then linears: the blob's own order. */
+static void list_blob(qs_first_touch *t, int blob)
+{
+    const qs_layout *l = t->l;
+    char name[128];
+    t->blob = blob;
+    t->count = t->started = t->finished = 0;
+    if (blob >= l->layers) {
+        int32_t tile = blob - l->layers;
+        list_tensor(t, qs_source_find(t->source, qs_layout_head_name(t->a, t->source)),
+                    (uint64_t)tile * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden,
+                    (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1, -1);
+        return;
+    }
+    for (int v = 0; v < QS_VECTOR_COUNT; v++) {
+        if (!l->vector[v].n) continue;
+        qs_layout_vector_name(blob, (qs_vector)v, name);
+        list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->vector[v].n, -1, v);
+    }
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
+        qs_layout_linear_name(blob, (qs_linear)i, name);
+        list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in, i, -1);
+    }
+}
+
+/* Queues reads until every chunk buffer is in use. */
+static void read_ahead(qs_first_touch *t)
+{
+    for (; t->started < t->count && t->started - t->finished < QS_TOUCH_CHUNKS; t->started++) {
+        const piece *p = &t->pieces[t->started];
+        chunk *c = &t->chunks[t->started % QS_TOUCH_CHUNKS];
+        size_t each = qs_dtype_bytes(p->tensor->type);
+        c->read = (qs_source_read){.tensor = p->tensor, .offset = p->first * each, .bytes = p->count * each, .buffer = c->buffer};
+        qs_source_read_start(t->source, t->aio, &c->read);
+        t->read_bytes += c->read.bytes;
+    }
+}
+
+/* Waits for reads that nobody will use. */
+static void abandon(qs_first_touch *t)
+{
+    for (; t->finished < t->started; t->finished++) {
+        qs_err ignored = {0};
+        qs_source_read_finish(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read, &ignored);
+    }
+    t->blob = -1;
+}
+
+void qs_first_touch_expect(void *context, int blob)
+{
+    qs_first_touch *t = context;
+    if (t->blob >= 0) return; /* one at a time: the hint is given again at the make */
+    list_blob(t, blob);
+    read_ahead(t);
+}
+
+static int check_finite(const qs_source_tensor *t, const void *data, uint64_t n, qs_err *e)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if (!isfinite(qs_load_f32(data, t->type, i)))
+            QS_FAIL(e, QS_ENUMERIC, "%s of the base model has a non-finite weight; the checkpoint is damaged: fetch it again", t->name);
+    return 0;
+}
+
+/* Puts one piece, now in memory at data, where it belongs in the blob. */
+static int lay(qs_first_touch *t, const piece *p, const void *data, char *place, qs_err *e)
+{
+    const qs_layout *l = t->l;
+    qs_dtype type = p->tensor->type;
+    if (p->vector >= 0) {
+        QS_TRY(check_finite(p->tensor, data, p->count, e));
+        qs_convert((float *)(place + l->vector[p->vector].at) + p->first, QS_F32, data, type, p->count);
+        return 0;
+    }
+    if (p->linear < 0) { /* head */
+        uint64_t tile_first = (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
+        memcpy(place + (p->first - tile_first) * qs_dtype_bytes(type), data, p->count * qs_dtype_bytes(type));
+        return 0;
+    }
+    const qs_linear_layout *w = &l->linear[p->linear];
+    if (l->quant.type == QS_QUANT_NONE) {
+        qs_op_convert(t->cpu, place + w->weight_at + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type, (int64_t)p->count);
+        return 0;
+    }
+    float *absmax = l->quant.double_quant ? t->absmax : (float *)(place + w->absmax_at);
+    qs_op_quantise4(t->cpu, l->quant.type, data, type, (int64_t)p->count, (uint8_t *)place + w->weight_at + p->first / 2,
+                    absmax + p->first / QS_QUANT_BLOCK);
+    int64_t n = (int64_t)w->out * w->in, blocks = qs_quant_blocks((int64_t)p->count);
+    for (int64_t i = 0; i < blocks; i++)
+        if (!isfinite(absmax[p->first / QS_QUANT_BLOCK + (uint64_t)i])) return check_finite(p->tensor, data, p->count, e);
+    if (l->quant.double_quant && p->first + p->count == (uint64_t)n)
+        qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at, (float *)(place + w->nested_at),
+                              (float *)(place + w->offset_at));
+    return 0;
+}
+
+int qs_first_touch_make(void *context, int blob, void *place, qs_err *e)
+{
+    qs_first_touch *t = context;
+    if (t->blob != blob) {
+        abandon(t);
+        list_blob(t, blob);
+    }
+    memset(place, 0, qs_layout_blob_bytes(t->l, blob)); /* padding is part of the checksummed bytes */
+    read_ahead(t);
+    while (t->finished < t->count) {
+        const piece *p = &t->pieces[t->finished];
+        chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
+        int rc = qs_source_read_finish(t->source, t->aio, &c->read, e);
+        if (!rc) rc = lay(t, p, c->read.data, place, e);
+        t->finished++;
+        if (rc) {
+            abandon(t);
+            return rc;
+        }
+        read_ahead(t);
+    }
+    t->blob = -1;
+    return 0;
+}
+
+void qs_first_touch_close(qs_first_touch *t)
+{
+    if (!t) return;
+    abandon(t);
+    qs_free(t->pieces);
+    qs_free(t);
+}
+
+uint64_t qs_first_touch_read_bytes(const qs_first_touch *t) { return t->read_bytes; }
