@@ -28,7 +28,7 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthr
 
 SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
                       src/train/*.c src/options/*.c src/commands/*.c)
-OBJ     := $(SRC:%.c=$(B)/%.o)
+OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o
 TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/bench_*.c))
@@ -60,6 +60,14 @@ $(B)/kernels/cpu/%.o: kernels/cpu/%.c
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The option files of configs/, as strings in the program.
+$(B)/generated/presets.c: src/options/embed.sh $(wildcard configs/*.yaml)
+	@mkdir -p $(@D)
+	$(Q)sh $^ >$@
+
+$(B)/generated/%.o: $(B)/generated/%.c
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a

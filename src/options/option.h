@@ -30,11 +30,14 @@ typedef struct qs_strings {
 void qs_strings_add(qs_strings *list, const char *text, size_t n);
 void qs_strings_clear(qs_strings *list);
 
+#define QS_OPTION_MANY 1e15 /* a max of this means no upper end: more than is ever counted, exact in a double */
+
 typedef enum qs_option_type {
     QS_OPT_STRING,   /* char *, owned; NULL when unset */
     QS_OPT_PATH,     /* the same; shown as PATH in --help */
     QS_OPT_FLAGPATH, /* char *: `--key` alone gives "latest", `--key=PATH` or `--key PATH` the path; false gives NULL */
-    QS_OPT_LIST,     /* qs_strings: repeated, comma separated, or a YAML list */
+    QS_OPT_LIST,     /* qs_strings: repeated, comma separated, or a YAML list; commas in brackets do not separate */
+    QS_OPT_PATHS,    /* the same, of paths; in YAML also a list of mappings with `path` */
     QS_OPT_INT,      /* int64_t */
     QS_OPT_FLOAT,    /* double */
     QS_OPT_BYTES,    /* uint64_t: 10G or 10GiB = 10 * 2^30, 10GB = 10^10; K, M, G, T; `auto` = 0 */

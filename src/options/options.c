@@ -1,0 +1,167 @@
+/* options.c - a command line becomes a qs_options: sources in their order, then what depends on each other. */
+#include "src/options/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "io/file.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/options/presets.h"
+
+enum { CONFIG_MAX_BYTES = 1 << 20, MAX_SETS = 4 };
+
+static qs_option_source source_of(const qs_options *o, const char *name)
+{
+    qs_option_set set = {&qs_training_options, (void *)(uintptr_t)o};
+    return qs_option_where(&set, qs_option_find(&set, 1, name, NULL));
+}
+
+static int find_preset(const char *name, const char **text, qs_err *e)
+{
+    char names[200] = "";
+    for (const qs_preset *p = qs_presets; p->name; p++) {
+        if (!strcmp(p->name, name)) return *text = p->text, 0;
+        size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", p->name);
+    }
+    QS_FAIL(e, QS_EUSAGE, "--preset: there is no preset called \"%s\"; there are: %s", name, names);
+}
+
+/* Applies all four sources. The command line is read first for the files it names, and again last, because it wins. */
+static int read_sources(qs_options *o, const qs_option_set *sets, int count, int argc, char **argv, char **config_text, qs_err *e)
+{
+    size_t config_bytes = 0;
+    const char *preset_text = NULL;
+    qs_option_defaults(sets, count);
+    QS_TRY(qs_option_read_args(sets, count, argc, argv, NULL, e));
+    char path[4096] = "";
+    if (o->config) {
+        snprintf(path, sizeof path, "%s", o->config);
+        QS_TRY(qs_file_read(path, CONFIG_MAX_BYTES, config_text, &config_bytes, e));
+        bool preset_given = o->preset != NULL;
+        if (!preset_given) /* the file may name one, which goes underneath it */
+            QS_TRY(qs_option_read_yaml(sets, count, path, *config_text, config_bytes, QS_FROM_CONFIG, e));
+    }
+    if (o->preset) QS_TRY(find_preset(o->preset, &preset_text, e));
+
+    qs_option_clear(sets, count);
+    qs_option_defaults(sets, count);
+    if (preset_text) QS_TRY(qs_option_read_yaml(sets, count, "preset", preset_text, strlen(preset_text), QS_FROM_PRESET, e));
+    if (*config_text) {
+        QS_TRY(qs_option_read_yaml(sets, count, path, *config_text, config_bytes, QS_FROM_CONFIG, e));
+        if (o->config) QS_FAIL(e, QS_EUSAGE, "%s: a config file cannot name another one (config: %s)", path, o->config);
+    }
+    return qs_option_read_args(sets, count, argc, argv, NULL, e);
+}
+
+/* Of two options that say the same thing, the one set nearer to the command line counts; set in one place, `first` does. */
+static bool second_counts(const qs_options *o, const char *first, const char *second)
+{
+    qs_option_source a = source_of(o, first), b = source_of(o, second);
+    if (a == b && a != QS_FROM_DEFAULT && a != QS_FROM_PRESET) qs_warn("both %s and %s are given; %s counts", first, second, first);
+    return b > a;
+}
+
+static void default_cache(qs_options *o)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char *dir = cache && *cache ? qs_path_join(cache, "qlora-stream")
+                                : qs_path_join(home && *home ? home : ".", ".cache/qlora-stream");
+    qs_strings_add(&o->cache, dir, strlen(dir));
+    qs_free(dir);
+}
+
+static int settle(qs_options *o, qs_err *e)
+{
+    if (o->warmup_steps > 0 && second_counts(o, "warmup_steps", "warmup_ratio")) o->warmup_steps = 0;
+    if (o->max_steps > 0 && second_counts(o, "max_steps", "num_train_epochs")) o->max_steps = -1;
+    if (!o->cache.count) default_cache(o);
+    for (int i = 0; i < o->report_to.count; i++) {
+        const char *to = o->report_to.items[i];
+        if (strcmp(to, "tensorboard") && strcmp(to, "none") && strcmp(to, "all"))
+            QS_FAIL(e, QS_EUSAGE, "report_to expects tensorboard or none, found \"%s\"", to);
+    }
+    return 0;
+}
+
+int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *more, int more_count, qs_err *e)
+{
+    qs_option_set sets[MAX_SETS] = {{&qs_training_options, o}};
+    QS_ASSERT(more_count < MAX_SETS);
+    for (int i = 0; i < more_count; i++) sets[1 + i] = more[i];
+    char *config_text = NULL;
+    int rc = read_sources(o, sets, 1 + more_count, argc, argv, &config_text, e);
+    qs_free(config_text);
+    return rc ? rc : settle(o, e);
+}
+
+void qs_options_defaults(qs_options *o) { qs_option_defaults(&(qs_option_set){&qs_training_options, o}, 1); }
+
+void qs_options_free(qs_options *o) { qs_option_clear(&(qs_option_set){&qs_training_options, o}, 1); }
+
+int qs_options_check_plan(const qs_options *o, qs_err *e)
+{
+    if (!o->model) QS_FAIL(e, QS_EUSAGE, "--model is missing: the directory of the base model");
+    return 0;
+}
+
+int qs_options_check_train(const qs_options *o, qs_err *e)
+{
+    QS_TRY(qs_options_check_plan(o, e));
+    if (!o->data.count) QS_FAIL(e, QS_EUSAGE, "--data is missing: a .jsonl or .json file to train on");
+    if (!o->out) QS_FAIL(e, QS_EUSAGE, "--out is missing: the directory that the run is written to");
+    if (o->eval_data.count && o->val_set_size > 0)
+        QS_FAIL(e, QS_EUSAGE, "eval_data and val_set_size are both given; validate on files of their own or on a part of the data");
+    return 0;
+}
+
+qs_target_kind qs_options_target_kind(const qs_strings *t)
+{
+    if (t->count != 1) return QS_TARGET_NAMES;
+    const char *s = t->items[0];
+    if (!strcasecmp(s, "all-linear") || !strcasecmp(s, "all_linear") || !strcasecmp(s, "all")) return QS_TARGET_ALL_LINEAR;
+    return strpbrk(s, "\\^$*+?()[]{}|") ? QS_TARGET_REGEX : QS_TARGET_NAMES;
+}
+
+/* ---- the options of a run, kept beside it ------------------------------------------------------------------------------ */
+
+int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e)
+{
+    qs_options shown = *o; /* borrows; what only led to the options is left out, so that the file can be used as --config */
+    shown.config = shown.preset = shown.resume = NULL;
+    char *yaml = qs_option_to_yaml(&(qs_option_set){&qs_training_options, &shown}, 1);
+    char *text = qs_printf("# The options in effect for this run, defaults included.\n\n%s", yaml);
+    int rc = qs_file_replace(path, text, strlen(text), e);
+    qs_free(text);
+    qs_free(yaml);
+    return rc;
+}
+
+int qs_options_check_resume(const qs_options *o, const char *saved_path, qs_err *e)
+{
+    qs_options saved = {0};
+    qs_option_set then = {&qs_training_options, &saved}, now = {&qs_training_options, (void *)(uintptr_t)o};
+    char *text = NULL, changed[QS_ERR_TEXT] = "";
+    size_t bytes, used = 0;
+    qs_option_defaults(&then, 1);
+    int rc = qs_file_read(saved_path, CONFIG_MAX_BYTES, &text, &bytes, e);
+    if (!rc) rc = qs_option_read_yaml(&then, 1, saved_path, text, bytes, QS_FROM_CONFIG, e);
+    for (int r = 0; !rc && r < qs_training_options.count; r++) {
+        const qs_option *row = &qs_training_options.rows[r];
+        if (row->resume == QS_RESUME_FREE) continue;
+        char *a = qs_option_text(row, then.values), *b = qs_option_text(row, now.values);
+        if (strcmp(a, b) && row->resume == QS_RESUME_WARN) qs_warn("%s was %s when the run began and is now %s", row->name, a, b);
+        else if (strcmp(a, b) && used < sizeof changed)
+            used += (size_t)snprintf(changed + used, sizeof changed - used, "%s%s was %s, now %s", used ? "; " : "", row->name, a, b);
+        qs_free(a);
+        qs_free(b);
+    }
+    qs_free(text);
+    qs_options_free(&saved);
+    if (!rc && used)
+        QS_FAIL(e, QS_EUSAGE, "%s: a resumed run keeps the options that decide its result; give them as before, or another --out (%s)",
+                saved_path, changed);
+    return rc;
+}
