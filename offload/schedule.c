@@ -39,7 +39,7 @@ static void finish(qs_schedule *s)
 
 void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, qs_order order, qs_schedule *out)
 {
-    int32_t rounds = order == QS_LAYER_MAJOR ? 1 : micro_batches, each = micro_batches / rounds;
+    int32_t rounds = order == QS_ORDER_LAYER_MAJOR ? 1 : micro_batches, each = micro_batches / rounds;
     begin(out, layers, tiles, micro_batches, rounds);
     for (int32_t round = 0; round < rounds; round++) {
         forwards(out, round * each, each);

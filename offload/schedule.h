@@ -32,8 +32,8 @@ typedef struct qs_schedule {
 } qs_schedule;
 
 typedef enum qs_order {
-    QS_LAYER_MAJOR,      /* every visit serves all micro-batches: the weights cross a link twice a step */
-    QS_MICRO_BATCH_MAJOR /* the usual loop, for comparison: same sums in the same order, same bits */
+    QS_ORDER_LAYER_MAJOR,      /* every visit serves all micro-batches: the weights cross a link twice a step */
+    QS_ORDER_MICRO_BATCH_MAJOR /* the usual loop, for comparison: same sums in the same order, same bits */
 } qs_order;
 
 /* The visits of a training step. Layers below `lowest_trained` have no adapters and get no backward visit. Free with qs_schedule_free. */

@@ -6,8 +6,8 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
 {
     *out = (qs_tier){.device = d, .plan = plan};
     uint64_t used[QS_POOL_COUNT] = {0};
-    int rc = qs_block_map(&out->pinned, plan->pool_bytes[QS_POOL_PINNED], "the pinned pool (--ram)", e);
-    if (!rc) rc = qs_block_map(&out->host, plan->pool_bytes[QS_POOL_HOST], "the host pool (--ram)", e);
+    int rc = qs_region_map(&out->pinned, plan->pool_bytes[QS_POOL_PINNED], "the pinned pool (--ram)", e);
+    if (!rc) rc = qs_region_map(&out->host, plan->pool_bytes[QS_POOL_HOST], "the host pool (--ram)", e);
     if (!rc && plan->pool_bytes[QS_POOL_DEVICE]) {
         rc = d->api->alloc(d, plan->pool_bytes[QS_POOL_DEVICE], &out->device_base, e);
         out->device_bytes = plan->pool_bytes[QS_POOL_DEVICE];
@@ -16,8 +16,8 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
         qs_tier_close(out);
         return rc;
     }
-    qs_block_touch(&out->pinned);
-    qs_block_touch(&out->host);
+    qs_region_touch(&out->pinned);
+    qs_region_touch(&out->host);
     qs_err refused = {0};
     if (out->pinned.bytes && d->api->host_register(d, out->pinned.base, out->pinned.bytes, &refused)) {
         /* Copies are slower from ordinary memory; the backend has said why. */
@@ -37,8 +37,8 @@ void qs_tier_close(qs_tier *t)
 {
     if (t->device && t->pinned.bytes) t->device->api->host_unregister(t->device, t->pinned.base);
     if (t->device_base) t->device->api->free(t->device, t->device_base);
-    qs_block_free(&t->pinned);
-    qs_block_free(&t->host);
+    qs_region_free(&t->pinned);
+    qs_region_free(&t->host);
     *t = (qs_tier){0};
 }
 

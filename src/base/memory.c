@@ -80,33 +80,33 @@ qs_mem_stats qs_mem_read(void)
 /* Huge pages are asked for only where they cannot add more than a little to the resident set. */
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
-int qs_block_map(qs_block *out, size_t bytes, const char *tag, qs_err *e)
+int qs_region_map(qs_region *out, size_t bytes, const char *tag, qs_err *e)
 {
-    *out = (qs_block){0};
+    *out = (qs_region){0};
     if (!bytes) return 0;
     size_t rounded = qs_round_up(bytes, (size_t)sysconf(_SC_PAGESIZE));
     void *base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         QS_FAIL(e, QS_ENOMEM, "the system refused %zu bytes for %s; use smaller --vram or --ram", rounded, tag);
     if (rounded >= 8 * HUGE_PAGE_BYTES) madvise(base, rounded, MADV_HUGEPAGE);
-    *out = (qs_block){base, rounded};
+    *out = (qs_region){base, rounded};
     atomic_fetch_add(&calls, 1);
     atomic_fetch_add(&blocks, rounded);
     return 0;
 }
 
-void qs_block_touch(const qs_block *block)
+void qs_region_touch(const qs_region *block)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t at = 0; at < block->bytes; at += page) ((volatile char *)block->base)[at] = 0;
 }
 
-void qs_block_free(qs_block *block)
+void qs_region_free(qs_region *block)
 {
     if (!block->base) return;
     munmap(block->base, block->bytes);
     atomic_fetch_sub(&blocks, block->bytes);
-    *block = (qs_block){0};
+    *block = (qs_region){0};
 }
 
 static uint64_t status_kib(const char *key)

@@ -2,7 +2,7 @@
  *
  * Two kinds. Small, short-lived memory (parsers, tables, options) comes from qs_malloc and friends, which count
  * live bytes, their peak and the number of calls: a test pins that count inside a training step to zero.
- * Everything large is one block per pool (qs_block), mapped once at the start from the plan and carved by
+ * Everything large is one block per pool (qs_region), mapped once at the start from the plan and carved by
  * base/arena.h; a block is zero-filled, page-aligned, and touched before use so that a shortage shows at once.
  */
 #ifndef QS_BASE_MEMORY_H
@@ -32,20 +32,20 @@ void qs_free(void *p);
 /* The counters as they are now. Thread safe. */
 qs_mem_stats qs_mem_read(void);
 
-typedef struct qs_block {
+typedef struct qs_region {
     void *base;
     size_t bytes; /* rounded up to whole pages */
-} qs_block;
+} qs_region;
 
 /* Maps bytes of zeroed anonymous memory, asking for huge pages, without touching it. `tag` names the block in the
- * error (QS_ENOMEM). bytes 0 gives an empty block with base NULL. Free with qs_block_free. */
-int qs_block_map(qs_block *out, size_t bytes, const char *tag, qs_err *e);
+ * error (QS_ENOMEM). bytes 0 gives an empty block with base NULL. Free with qs_region_free. */
+int qs_region_map(qs_region *out, size_t bytes, const char *tag, qs_err *e);
 
 /* Touches every page, so that the memory is really there. */
-void qs_block_touch(const qs_block *block);
+void qs_region_touch(const qs_region *block);
 
 /* Unmaps; safe on an empty or already freed block. */
-void qs_block_free(qs_block *block);
+void qs_region_free(qs_region *block);
 
 /* The process's resident set now and at its peak, in bytes (/proc/self/status VmRSS, VmHWM); 0 when unknown. */
 uint64_t qs_rss_bytes(void);

@@ -16,12 +16,13 @@
 
 #include "io/aio.h"
 #include "kernels/ops.h"
+#include "offload/schedule.h"
 #include "src/base/error.h"
 #include "src/data/token_cache.h"
 #include "src/options/option.h"
 
 typedef enum qs_compute { QS_COMPUTE_AUTO, QS_COMPUTE_BF16, QS_COMPUTE_F16, QS_COMPUTE_F32 } qs_compute;
-typedef enum qs_order { QS_ORDER_LAYER_MAJOR, QS_ORDER_MICRO_BATCH_MAJOR } qs_order;
+
 
 typedef enum qs_optim {
     QS_OPTIM_ADAMW_TORCH,       /* torch.optim.AdamW, 32-bit states (adamw_torch, adamw_torch_fused) */
