@@ -28,6 +28,7 @@ typedef struct qs_architecture {
     qs_rope_scaling rope;
     double rope_theta, rope_factor, rope_low_freq, rope_high_freq, rope_beta_fast, rope_beta_slow;
     double rope_attention_factor; /* cos and sin are multiplied by it; 1 unless yarn */
+    bool rope_truncate;           /* yarn: the ramp's ends are whole numbers */
     int32_t rope_original_positions;
     int32_t bos, eos[8], eos_count, pad; /* -1: none */
 } qs_architecture;
