@@ -1,0 +1,215 @@
+/* Behaviour of src/model/lora: target matching as PEFT does it, pack layout, first values. */
+#include <check.h>
+#include <math.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+#include "src/model/lora.h"
+
+static qs_err err;
+
+/* A grouped-query model with 12 layers: q 48x40, k and v 24x40, o 40x48, gate and up 100x40, down 40x100. */
+static const qs_architecture model = {.layers = 12, .hidden = 40, .ffn = 100, .heads = 6, .kv_heads = 3, .head_dim = 8, .vocab = 64};
+
+static int try(const qs_architecture *a, int n, const char *const *targets, qs_lora *out)
+{
+    qs_lora_config c = {.r = 4, .alpha = 8, .targets = targets, .target_count = n};
+    err.text[0] = 0;
+    return qs_lora_create(&c, a, out, &err);
+}
+
+/* The active linears as letters, in blob order: "qv", "qkvogud". */
+static void expect(int n, const char *const *targets, const char *active, const char *layers)
+{
+    qs_lora l;
+    ck_assert_msg(try(&model, n, targets, &l) == 0, "%s", err.text);
+    char got[8] = "", mask[13] = "";
+    for (int k = 0, at = 0; k < QS_LINEAR_COUNT; k++)
+        if (l.slot[k].active) got[at++] = "qkvogud"[k];
+    for (int i = 0; i < 12; i++) mask[i] = l.layer_mask[i] ? '1' : '0';
+    ck_assert_str_eq(got, active);
+    ck_assert_str_eq(mask, layers);
+    qs_lora_free(&l);
+}
+#define EXPECT(active, layers, ...) \
+    expect((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, active, layers)
+
+static void refused(int n, const char *const *targets, int code, const char *word)
+{
+    qs_lora l;
+    ck_assert_msg(try(&model, n, targets, &l) == -code, "code %d: %s", err.code, err.text);
+    ck_assert_msg(strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
+}
+#define REFUSED(code, word, ...) \
+    refused((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, code, word)
+
+#define ALL "111111111111"
+
+START_TEST(names_match_the_end_of_a_path_after_a_dot)
+{
+    EXPECT("qv", ALL, "q_proj", "v_proj");
+    EXPECT("o", ALL, "self_attn.o_proj");
+    EXPECT("gud", ALL, "down_proj", "mlp.up_proj", "gate_proj");
+    EXPECT("q", "010000000000", "model.layers.1.self_attn.q_proj");
+    EXPECT("q", "010000000000", "layers.1.self_attn.q_proj"); /* not layer 11 */
+    EXPECT("q", "010000000001", "layers.1.self_attn.q_proj", "11.self_attn.q_proj");
+    REFUSED(QS_EINVAL, "\"_proj\" matches nothing", "_proj");
+    REFUSED(QS_EINVAL, "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj", "q_proj", "query");
+    REFUSED(QS_EINVAL, "\"\" is not a module name", "q_proj", "");
+    REFUSED(QS_EINVAL, "\"self_attn\" matches nothing", "self_attn");
+}
+END_TEST
+
+START_TEST(all_linear_is_all_seven_in_any_case)
+{
+    EXPECT("qkvogud", ALL, "all-linear");
+    EXPECT("qkvogud", ALL, "ALL-Linear");
+    REFUSED(QS_EINVAL, "must stand alone", "all-linear", "q_proj");
+}
+END_TEST
+
+START_TEST(one_pattern_matches_the_whole_path)
+{
+    EXPECT("qv", ALL, ".*\\.(q|v)_proj");
+    EXPECT("o", "111111000000", "model\\.layers\\.[0-5]\\.self_attn\\.o_proj");
+    EXPECT("d", "000000000011", ".*\\.1[01]\\.mlp\\.down_proj$");
+    REFUSED(QS_EINVAL, "matches nothing", "(q|v)_proj"); /* a full match, not a search */
+    REFUSED(QS_EINVAL, "not a regular expression", "(q_proj");
+    REFUSED(QS_EINVAL, "must stand alone", ".*q_proj", "v_proj");
+    REFUSED(QS_EUNSUP, "layer", ".*\\.0\\.self_attn\\.q_proj|.*\\.1\\.self_attn\\.v_proj");
+}
+END_TEST
+
+START_TEST(head_and_embeddings_are_refused)
+{
+    REFUSED(QS_EUNSUP, "lm_head", "q_proj", "lm_head");
+    REFUSED(QS_EUNSUP, "embed_tokens", "embed_tokens");
+    REFUSED(QS_EUNSUP, "lm_head", ".*");
+}
+END_TEST
+
+START_TEST(a_costly_pattern_is_an_error_and_not_a_hang)
+{
+    REFUSED(QS_EINVAL, "too costly", "(([a-z._0-9]+)+)+[^a-z._0-9]");
+}
+END_TEST
+
+START_TEST(numbers_out_of_range_are_refused)
+{
+    static const char *const q[] = {"q_proj"};
+    const qs_lora_config bad[] = {{.r = 0, .alpha = 1}, {.r = -1, .alpha = 1}, {.r = 8, .alpha = 0}, {.r = 8, .alpha = NAN},
+                                  {.r = 8, .alpha = 1, .dropout = 1}, {.r = 8, .alpha = 1, .dropout = -0.1f}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        qs_lora_config c = bad[i];
+        c.targets = q;
+        c.target_count = 1;
+        qs_lora l;
+        ck_assert_int_eq(qs_lora_create(&c, &model, &l, &err), -QS_EINVAL);
+    }
+}
+END_TEST
+
+START_TEST(packs_stack_the_a_of_each_group_then_its_b)
+{
+    static const char *const all[] = {"all-linear"};
+    qs_lora l;
+    ck_assert_int_eq(try(&model, 1, all, &l), 0);
+    int64_t at = 0;
+    static const qs_linear groups[4][3] = {{QS_LINEAR_Q, QS_LINEAR_K, QS_LINEAR_V}, {QS_LINEAR_O}, {QS_LINEAR_GATE, QS_LINEAR_UP}, {QS_LINEAR_DOWN}};
+    static const int counts[4] = {3, 1, 2, 1};
+    for (int g = 0; g < 4; g++) {
+        ck_assert_int_eq(l.group_targets[g], counts[g]);
+        for (int i = 0; i < counts[g]; i++) {
+            const qs_lora_slot *s = &l.slot[groups[g][i]];
+            ck_assert_int_eq(s->a_at, at);
+            ck_assert_int_eq(s->row_in_group, 4 * i);
+            at += 4 * s->in;
+        }
+        for (int i = 0; i < counts[g]; i++) {
+            const qs_lora_slot *s = &l.slot[groups[g][i]];
+            ck_assert_int_eq(s->b_at, at);
+            at += 4 * s->out;
+        }
+    }
+    ck_assert_int_eq(l.pack_floats, (at + 63) / 64 * 64);
+    ck_assert_int_eq(qs_lora_parameters(&l), 12 * at);
+    ck_assert_int_eq(qs_lora_floats(&l), 12 * l.pack_floats);
+    qs_lora_free(&l);
+}
+END_TEST
+
+START_TEST(llama_2_7b_with_r_8_on_q_and_v_trains_4194304)
+{
+    const qs_architecture llama = {.layers = 32, .hidden = 4096, .ffn = 11008, .heads = 32, .kv_heads = 32, .head_dim = 128};
+    static const char *const qv[] = {"q_proj", "v_proj"};
+    qs_lora_config c = {.r = 8, .alpha = 16, .targets = qv, .target_count = 2, .rslora = true};
+    qs_lora l;
+    ck_assert_int_eq(qs_lora_create(&c, &llama, &l, &err), 0);
+    ck_assert_int_eq(qs_lora_parameters(&l), 4194304);
+    ck_assert_float_eq(l.scaling, (float)(16 / sqrt(8)));
+    qs_lora_free(&l);
+}
+END_TEST
+
+START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
+{
+    static const char *const some[] = {".*\\.[0-4]\\.self_attn\\.(q|k)_proj"};
+    qs_lora l;
+    ck_assert_int_eq(try(&model, 1, some, &l), 0);
+    size_t n = (size_t)qs_lora_floats(&l);
+    float *x = qs_malloc(n * 4), *y = qs_malloc(n * 4);
+    memset(x, 0xff, n * 4);
+    qs_lora_init(&l, 7, x);
+    qs_lora_init(&l, 7, y);
+    ck_assert_mem_eq(x, y, n * 4);
+    double sum = 0, square = 0;
+    int64_t count = 0;
+    for (int layer = 0; layer < 12; layer++) {
+        const float *pack = x + layer * l.pack_floats;
+        int64_t nonzero = 0;
+        for (int64_t i = 0; i < l.pack_floats; i++) nonzero += pack[i] != 0;
+        if (layer > 4) ck_assert_int_eq(nonzero, 0);
+        else ck_assert_int_ge(nonzero, 2 * 4 * 40 - 2);
+        for (int k = QS_LINEAR_Q; k <= QS_LINEAR_K && layer <= 4; k++) {
+            for (int i = 0; i < 4 * 40; i++, count++) {
+                double v = pack[l.slot[k].a_at + i];
+                ck_assert_double_le(fabs(v), 1 / sqrt(40));
+                sum += v;
+                square += v * v;
+            }
+        }
+    }
+    /* Variance of U(-b, b) is b^2 / 3; 1600 samples. */
+    ck_assert_double_eq_tol(square / count * 3 * 40, 1, 0.08);
+    ck_assert_double_eq_tol(sum / count * sqrt(40), 0, 0.05);
+    ck_assert_float_ne(x[l.slot[QS_LINEAR_Q].a_at], x[l.slot[QS_LINEAR_K].a_at]);
+    ck_assert_float_ne(x[0], x[l.pack_floats]);
+    qs_lora_init(&l, 8, y);
+    ck_assert_float_ne(x[0], y[0]);
+    qs_free(x);
+    qs_free(y);
+    qs_lora_free(&l);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("lora");
+    TCase *t = tcase_create("lora");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, names_match_the_end_of_a_path_after_a_dot);
+    tcase_add_test(t, all_linear_is_all_seven_in_any_case);
+    tcase_add_test(t, one_pattern_matches_the_whole_path);
+    tcase_add_test(t, head_and_embeddings_are_refused);
+    tcase_add_test(t, a_costly_pattern_is_an_error_and_not_a_hang);
+    tcase_add_test(t, numbers_out_of_range_are_refused);
+    tcase_add_test(t, packs_stack_the_a_of_each_group_then_its_b);
+    tcase_add_test(t, llama_2_7b_with_r_8_on_q_and_v_trains_4194304);
+    tcase_add_test(t, first_values_are_uniform_in_a_and_zero_in_b);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
