@@ -8,7 +8,10 @@
  *     ...compute...
  *     QS_TRY(qs_aio_finish(aio, &op, e));   // blocks until done; a failure names the file and the range
  *
- * One thread owns a qs_aio. Files opened for direct I/O need offset, bytes and buffer aligned to file.align (a power of two, 4096 at
+ * Up to depth * chunk_bytes move unattended; requests beyond that are made inside start, done and finish, so a caller that computes for long
+ * calls done now and then, or asks for a depth that covers what should arrive meanwhile.
+ *
+ * One thread owns a qs_aio, from its first transfer on; another may have opened it. Files opened for direct I/O need offset, bytes and buffer aligned to file.align (a power of two, 4096 at
  * most); the last range of a file may be longer than what is left of it only when `allow_eof` is set.
  */
 #ifndef QS_IO_AIO_H
@@ -33,7 +36,7 @@ typedef struct qs_aio_file {
 
 enum { QS_FILE_READ = 0, QS_FILE_WRITE = 1, QS_FILE_CREATE = 2 | QS_FILE_WRITE, QS_FILE_BUFFERED = 4 };
 
-/* Opens path. Direct unless QS_FILE_BUFFERED is set or the file system refuses; the alignment comes from statx(STATX_DIOALIGN), else 4096.
+/* Opens path, which must be a plain file. QS_EMISSING, QS_EIO. Direct unless QS_FILE_BUFFERED is set or the file system refuses; the alignment comes from statx(STATX_DIOALIGN), else 4096.
  * QS_FILE_CREATE creates (never truncates). Close with qs_aio_file_close (safe on a zeroed struct). */
 int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e);
 void qs_aio_file_close(qs_aio_file *f);
@@ -49,7 +52,7 @@ typedef struct qs_aio_op {
     uint64_t done_bytes; /* transferred */
     uint64_t queued_bytes;
     int pending;         /* requests in flight */
-    int error;           /* first -errno */
+    int error;           /* first -errno; -ENODATA: the file ended */
     bool active;
     struct qs_aio_op *next;
 } qs_aio_op;
@@ -58,8 +61,8 @@ typedef enum qs_aio_engine { QS_AIO_AUTO, QS_AIO_URING, QS_AIO_PREAD } qs_aio_en
 
 typedef struct qs_aio_config {
     qs_aio_engine engine; /* AUTO: io_uring, or pread with a message when a ring is refused (containers often do) */
-    int depth;            /* requests in flight; 0: 32 */
-    size_t chunk_bytes;   /* of one request, a multiple of 4096; 0: 1 MiB */
+    int depth;            /* requests in flight, at most 4096; 0: 32 */
+    size_t chunk_bytes;   /* of one request, a multiple of 4096, at most 1 GiB; 0: 1 MiB */
     const struct qs_aio_faults *faults; /* NULL, or what the tests inject (io/aio_fault.h) */
 } qs_aio_config;
 
@@ -70,7 +73,7 @@ void qs_aio_close(qs_aio *a);
 /* "io_uring" or "pread". */
 const char *qs_aio_name(const qs_aio *a);
 
-/* Registers a block with the ring, so that transfers inside it skip page pinning. Refused (lock limit) is not an error: returns false and
+/* Registers a block (anonymous memory) with the ring, so that transfers inside it skip page pinning. Refused (lock limit) is not an error: returns false and
  * leaves a reason in *e. May be called for several blocks before the first transfer. */
 bool qs_aio_register(qs_aio *a, void *base, size_t bytes, qs_err *e);
 

@@ -1,0 +1,63 @@
+/* Opening files for aio: direct where the file system can, with the alignment that it asks for. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/aio.h"
+#include "src/base/memory.h"
+
+/* Buffers and places are aligned to this much at most; it suits every file system that does not say what it needs. */
+#define MAX_ALIGN 4096
+
+/* Bytes to which direct I/O on fd must be aligned, or 0 when it cannot be had with MAX_ALIGN. */
+static uint32_t direct_align(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx sx;
+    if (!statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN)) {
+        uint32_t align = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align : sx.stx_dio_offset_align;
+        return sx.stx_dio_offset_align && align <= MAX_ALIGN ? align : 0;
+    }
+#endif
+    return MAX_ALIGN;
+}
+
+/* Adds O_DIRECT to an open descriptor; false where the file system refuses. */
+static bool make_direct(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && !fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
+int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e)
+{
+    *out = (qs_aio_file){.fd = -1};
+    int how = (flags & QS_FILE_WRITE ? O_RDWR : O_RDONLY) | ((flags & QS_FILE_CREATE) == QS_FILE_CREATE ? O_CREAT : 0) | O_CLOEXEC;
+    int fd = open(path, how | O_NONBLOCK, 0666); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
+    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        close(fd);
+        QS_FAIL(e, QS_EIO, "%s: is not a plain file", path);
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    *out = (qs_aio_file){.fd = fd, .align = 1, .bytes = (uint64_t)st.st_size, .path = qs_strdup(path)};
+    uint32_t align = flags & QS_FILE_BUFFERED ? 0 : direct_align(fd);
+    if (align && make_direct(fd)) {
+        out->direct = true;
+        out->align = align;
+    } else {
+        /* Only what is asked for enters the page cache, so that it can be dropped again when it has been read. */
+        posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    }
+    return 0;
+}
+
+void qs_aio_file_close(qs_aio_file *f)
+{
+    if (f->path) close(f->fd); /* a zeroed struct has no path, and its fd 0 is not ours */
+    qs_free(f->path);
+    *f = (qs_aio_file){.fd = -1};
+}
