@@ -1,0 +1,97 @@
+/* sweep.h - walks the schedule: the only place where the model and the streaming engine meet.
+ *
+ * At each visit the blob's weights are acquired from the streamer and dequantised once; then all micro-batches of the visit pass, their activations coming from and going to the
+ * spill. What a step leaves behind is the loss and the gradients of every adapter, in host memory; the optimizer (src/train/update.h) does the rest.
+ */
+#ifndef QS_MODEL_SWEEP_H
+#define QS_MODEL_SWEEP_H
+
+#include "offload/spill.h"
+#include "offload/stream.h"
+#include "src/data/batch.h"
+#include "src/model/block.h"
+#include "src/model/embedding.h"
+#include "src/model/head.h"
+#include "src/model/layout.h"
+
+/* The sizes at which sums are cut: with data, seed, options and backend they decide the bits. */
+typedef struct qs_sweep_sizes {
+    int32_t max_tokens;      /* of a micro-batch, before padding */
+    int32_t max_positions;   /* of a document */
+    int32_t max_documents;   /* of a micro-batch */
+    int32_t micro_batches;   /* of a step, at most */
+    int32_t mlp_rows;        /* rows of an MLP tile */
+    int32_t head_rows;       /* rows of a chunk of the head */
+} qs_sweep_sizes;
+
+/* What the sizes and the plan are made from. Borrowed; must outlive the sweep. */
+typedef struct qs_sweep_config {
+    qs_device *device;
+    const qs_architecture *a;
+    const qs_layout *layout;
+    const qs_lora *lora;
+    qs_dtype type;           /* compute type */
+    qs_sweep_sizes sizes;
+    qs_order order;
+    uint64_t seed;           /* of dropout */
+    bool poison;             /* see offload/stream.h */
+} qs_sweep_config;
+
+/* Tokens are padded to rows so that few different shapes occur: multiples of this. */
+int32_t qs_sweep_row_multiple(int32_t max_tokens);
+static inline int32_t qs_sweep_rows(int32_t max_tokens, int32_t tokens)
+{
+    int32_t m = qs_sweep_row_multiple(max_tokens);
+    return (tokens + m - 1) / m * m;
+}
+
+/* The memory a sweep needs, as items of a plan: fills at most `capacity` items, returns their number. Allocates nothing that stays. */
+int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
+
+typedef struct qs_sweep qs_sweep;
+
+/* Takes its items from the tier. The streamer and the embedding are borrowed. norm: final norm weights fp32 [hidden], host (copied). masters, gradients:
+ * the adapters' host arrays [qs_lora_floats]. */
+typedef struct qs_sweep_parts {
+    qs_tier *tier;
+    qs_stream *stream;
+    qs_embedding *embedding;
+    const float *norm;
+    const float *masters;
+    float *gradients;
+} qs_sweep_parts;
+
+int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_sweep **out, qs_err *e);
+void qs_sweep_close(qs_sweep *s);
+
+/* Where micro-batch mb of the coming step goes: fill its arrays (qs_batcher_fill), then run. */
+qs_micro_batch *qs_sweep_batch(qs_sweep *s, int32_t mb);
+
+/* Time of one visit, for reports. */
+typedef struct qs_visit_time {
+    uint64_t start_ns, end_ns, disk_wait_ns, link_wait_ns, make_ns;
+} qs_visit_time;
+
+typedef struct qs_sweep_result {
+    double loss_sum;         /* over target tokens, nats; summed in a fixed order */
+    int64_t targets;
+    int64_t tokens;
+} qs_sweep_result;
+
+/* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets are left in parts.gradients. `step` keys the dropout masks. Blocks
+ * until everything is done. QS_ENUMERIC on the first non-finite value: says layer and micro-batch, *bad_mb and *bad_document tell which sample (may be -1). */
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_result *out, int32_t *bad_mb, int32_t *bad_document, qs_err *e);
+
+/* Forward only, without dropout; loss alone. */
+int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e);
+
+/* The logits of micro-batch 0, rows [first, first + rows), fp32 [rows, vocab] into host memory: forward only, the step's micro-batches as filled. For tests and `generate`. */
+int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e);
+
+/* The last run's schedule and the times of its visits. */
+const qs_schedule *qs_sweep_schedule(const qs_sweep *s);
+const qs_visit_time *qs_sweep_times(const qs_sweep *s);
+/* Bytes over the link to a discrete device so far, checkpoints included. */
+uint64_t qs_sweep_link_bytes(const qs_sweep *s);
+
+#endif

@@ -1,0 +1,57 @@
+/* sweep_parts.h - the state of a sweep and the helpers of its visits. Private to src/model. */
+#ifndef QS_MODEL_SWEEP_PARTS_H
+#define QS_MODEL_SWEEP_PARTS_H
+
+#include "src/model/sweep.h"
+
+/* A micro-batch on the device, padded to rows. */
+typedef struct qs_sweep_batch_arrays {
+    int32_t rows;
+    int32_t *target, *positions, *document_start;
+} qs_sweep_batch_arrays;
+
+struct qs_sweep {
+    qs_sweep_config c;
+    qs_sweep_parts parts;
+    int32_t max_rows, lowest;          /* rows of a padded micro-batch at most; lowest layer with adapters */
+    qs_block *block;
+    qs_head *head;
+    qs_spill *spill;
+    /* device */
+    float *norm, *cos, *sin;           /* constants */
+    char *dense;                       /* dequantised weights of one visit */
+    int32_t dense_blob;                /* whose they are; -1: none */
+    void *adapters;                    /* one pack in the compute type */
+    float *adapters_f32, *gradients;   /* discrete: one pack each */
+    qs_sweep_batch_arrays *batches;    /* [micro_batches] */
+    float *loss;                       /* [micro_batches][max_rows] */
+    int32_t *flags;                    /* [2][layers + 1][micro_batches] non-finite outputs, gradients */
+    /* host */
+    qs_micro_batch *host_batches;
+    float *host_loss;                  /* the device's own arrays on a unified device */
+    int32_t *host_flags;
+    size_t flag_count;
+    /* this step */
+    int64_t step;
+    float scale;
+    qs_schedule train_schedule, evaluate_schedule; /* of full steps */
+    const qs_schedule *current;
+    qs_visit_time *times;
+    int32_t logits_first, logits_rows;
+    float *logits_out;
+};
+
+/* Weights of layer `index`, dequantised into the dense scratch unless they are there or need not be. */
+qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
+/* Tile `index` of the head in the compute type. */
+qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
+
+/* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). */
+void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);
+void qs_sweep_gradients_out(qs_sweep *s, const qs_visit *v);
+qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate);
+
+/* Pads the filled micro-batches and brings them to the device; clears the flags. */
+void qs_sweep_upload(qs_sweep *s, int32_t micro_batches);
+
+#endif
