@@ -24,7 +24,7 @@ static void module_path(char *out, int32_t layer, qs_linear linear)
     snprintf(out, PATH_MAX_BYTES, "model.layers.%d.%s", layer, qs_linear_name(linear));
 }
 
-static bool is_name(const char *s)
+bool qs_lora_is_name(const char *s)
 {
     if (!*s) return false;
     for (; *s; s++)
@@ -70,7 +70,7 @@ static int matcher_open(const qs_lora_config *config, qs_matcher *m, qs_err *e)
         return 0;
     }
     for (int i = 0; i < config->target_count; i++) {
-        if (is_name(config->targets[i])) continue;
+        if (qs_lora_is_name(config->targets[i])) continue;
         if (config->target_count == 1) return compile(config->targets[i], m, e);
         QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is not a module name; a regular expression or all-linear must stand alone",
                 config->targets[i]);

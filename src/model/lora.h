@@ -48,6 +48,9 @@ typedef struct qs_lora {
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
 void qs_lora_free(qs_lora *l);
 
+/* Whether a target is a module name (letters, digits, _ and .) and not a pattern. */
+bool qs_lora_is_name(const char *target);
+
 static inline qs_group qs_linear_group(qs_linear l)
 {
     return l <= QS_LINEAR_V ? QS_GROUP_QKV : l == QS_LINEAR_O ? QS_GROUP_O : l == QS_LINEAR_DOWN ? QS_GROUP_DOWN : QS_GROUP_GATE_UP;
@@ -65,13 +68,15 @@ void qs_lora_init(const qs_lora *l, uint64_t seed, float *masters);
  * (QS_EINVAL says which differs and how to set the option). Tensors missing or misshapen: QS_EFORMAT naming the key. F32, BF16 or F16. */
 int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, float *masters, qs_err *e);
 
-/* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). Strings belong to *owner; free with qs_free_strings. */
+/* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A config without target_modules has
+ * q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for features that change what A and B mean (DoRA, rank_pattern, modules_to_save,
+ * PiSSA, ...). The strings belong to *out; free with qs_peft_config_free. */
 typedef struct qs_peft_config { qs_lora_config lora; char **owned; } qs_peft_config;
 int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);
 void qs_peft_config_free(qs_peft_config *c);
 
-/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight) and adapter_config.json (sorted keys, indent 2, only fields every PEFT
- * version knows) into dir (created). Each file is replaced atomically. */
-int qs_peft_save(const char *dir, const qs_lora *l, const qs_architecture *a, const char *base_model, const float *masters, qs_err *e);
+/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight) and adapter_config.json (sorted keys, indent 2, only fields that
+ * PEFT knows since 0.9) into dir (created). Each file is replaced atomically. base_model is the directory or name of the base, or NULL. */
+int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, const float *masters, qs_err *e);
 
 #endif

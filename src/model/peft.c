@@ -1,0 +1,184 @@
+/* peft.c - the tensors of a PEFT adapter directory, adapter_model.safetensors.
+ *
+ * One A and one B per adapted linear, called base_model.model.<module path>.lora_{A,B}.weight. Loading goes through every
+ * tensor of the file: one that is missing, misshapen, not finite or left over means that the adapter is not what its config
+ * says, and half an adapter would train without a word.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "src/base/memory.h"
+#include "src/model/lora.h"
+#include "src/model/peft_config.h"
+
+enum { KEY_BYTES = 112, TARGETS_BYTES = 96 };
+
+/* side 0: A [r, in]; 1: B [out, r]. */
+static void tensor_key(char *out, int32_t layer, qs_linear linear, int side)
+{
+    snprintf(out, KEY_BYTES, "base_model.model.model.layers.%d.%s.lora_%c.weight", layer, qs_linear_name(linear), "AB"[side]);
+}
+
+static int32_t masked_layers(const qs_lora *l)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < l->layers; i++) n += l->layer_mask[i];
+    return n;
+}
+
+/* "q_proj,v_proj in 32 of 32 layers" */
+static void describe_targets(const qs_lora *l, char *text)
+{
+    int n = 0;
+    for (int k = 0; k < QS_LINEAR_COUNT; k++)
+        if (l->slot[k].active) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", strchr(qs_linear_name(k), '.') + 1);
+    snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
+}
+
+static bool same_targets(const qs_lora *x, const qs_lora *y)
+{
+    for (int k = 0; k < QS_LINEAR_COUNT; k++)
+        if (x->slot[k].active != y->slot[k].active) return false;
+    return memcmp(x->layer_mask, y->layer_mask, (size_t)x->layers) == 0;
+}
+
+/* The adapter in `dir`, described by c, must be of the shape of l. */
+static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l, const qs_architecture *a, qs_err *e)
+{
+    if (c->r != l->r) QS_FAIL(e, QS_EINVAL, "%s: the adapter has r %d, the run lora_r %d; set --lora_r %d", dir, c->r, l->r, c->r);
+    if (c->alpha != l->alpha)
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter has lora_alpha %g, the run %g; set --lora_alpha %g", dir, c->alpha, l->alpha, c->alpha);
+    if (c->rslora != l->rslora)
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter was made %s rank-stabilised scaling; set --%suse_rslora", dir,
+                c->rslora ? "with" : "without", c->rslora ? "" : "no-");
+    qs_lora saved;
+    if (qs_lora_create(c, a, &saved, e)) return qs_err_prefix(e, "%s/adapter_config.json", dir);
+    char theirs[TARGETS_BYTES], ours[TARGETS_BYTES];
+    describe_targets(&saved, theirs);
+    describe_targets(l, ours);
+    bool same = same_targets(&saved, l);
+    qs_lora_free(&saved);
+    if (!same)
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter is on %s, the run trains %s; set --target_modules to the adapter's", dir, theirs, ours);
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const qs_source_tensor *const *)a)->name, (*(const qs_source_tensor *const *)b)->name);
+}
+
+/* Reads one matrix of the file into out[rows * cols] and takes it off the list. */
+static int load_matrix(const char *path, const qs_source_tensor **sorted, int count, const char *key, int64_t rows, int64_t cols,
+                       bool *taken, float *out, qs_err *e)
+{
+    const qs_source_tensor wanted = {.name = key}, *w = &wanted;
+    const qs_source_tensor **at = bsearch(&w, sorted, (size_t)count, sizeof *sorted, by_name);
+    if (!at) QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is missing", path, key);
+    const qs_source_tensor *t = *at;
+    if (t->dims != 2 || t->shape[0] != rows || t->shape[1] != cols) {
+        char found[96] = "";
+        for (int i = 0, n = 0; i < t->dims && n < 64; i++) n += snprintf(found + n, 24, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is [%s]; expected [%lld, %lld]: the adapter is of another model or rank", path, key, found,
+                (long long)rows, (long long)cols);
+    }
+    if (!t->readable || (t->type != QS_F32 && t->type != QS_BF16 && t->type != QS_F16))
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is of type %s; expected F32, BF16 or F16", path, key, t->type_name);
+    QS_TRY(qs_safetensors_read_f32(path, t, out, rows * cols, e));
+    for (int64_t i = 0; i < rows * cols; i++)
+        if (!isfinite(out[i])) QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has the value %g at element %lld", path, key, (double)out[i], (long long)i);
+    taken[at - sorted] = true;
+    return 0;
+}
+
+static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, float *masters, qs_err *e)
+{
+    const qs_source_tensor **sorted = qs_malloc(((size_t)s->count + 1) * sizeof *sorted);
+    bool *taken = qs_calloc((size_t)s->count + 1, 1);
+    for (int i = 0; i < s->count; i++) sorted[i] = &s->tensors[i];
+    qsort(sorted, (size_t)s->count, sizeof *sorted, by_name);
+
+    memset(masters, 0, (size_t)qs_lora_floats(l) * sizeof *masters);
+    int rc = 0;
+    for (int32_t layer = 0; layer < l->layers && !rc; layer++) {
+        float *pack = masters + layer * l->pack_floats;
+        for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer] && !rc; k++) {
+            const qs_lora_slot *t = &l->slot[k];
+            if (!t->active) continue;
+            char key[KEY_BYTES];
+            tensor_key(key, layer, k, 0);
+            rc = load_matrix(path, sorted, s->count, key, l->r, t->in, taken, pack + t->a_at, e);
+            if (rc) break;
+            tensor_key(key, layer, k, 1);
+            rc = load_matrix(path, sorted, s->count, key, t->out, l->r, taken, pack + t->b_at, e);
+        }
+    }
+    for (int i = 0; i < s->count && !rc; i++)
+        if (!taken[i])
+            rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: tensor %.200s belongs to no adapter that adapter_config.json names", path,
+                            sorted[i]->name);
+    qs_free(taken);
+    qs_free(sorted);
+    return rc;
+}
+
+int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, float *masters, qs_err *e)
+{
+    qs_peft_config c;
+    QS_TRY(qs_peft_read_config(dir, &c, e));
+    int rc = check_same(dir, &c.lora, l, a, e);
+    qs_peft_config_free(&c);
+    if (rc) return rc;
+
+    char *path = qs_path_join(dir, "adapter_model.safetensors"), *old = qs_path_join(dir, "adapter_model.bin");
+    qs_safetensors s = {0};
+    if (!qs_file_exists(path) && qs_file_exists(old))
+        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: adapters in pickle files are not read; save it as adapter_model.safetensors", old);
+    else
+        rc = qs_safetensors_open(path, &s, e);
+    if (!rc) rc = load_tensors(path, &s, l, masters, e);
+    qs_safetensors_free(&s);
+    qs_free(old);
+    qs_free(path);
+    return rc;
+}
+
+static int write_tensors(const char *path, const qs_lora *l, const float *masters, qs_err *e)
+{
+    static const char *const metadata[] = {"format", "pt"};
+    size_t capacity = (size_t)masked_layers(l) * QS_LINEAR_COUNT * 2;
+    qs_safetensors_entry *entries = qs_calloc(capacity, sizeof *entries);
+    char(*keys)[KEY_BYTES] = qs_malloc(capacity * sizeof *keys);
+    int n = 0;
+    for (int32_t layer = 0; layer < l->layers; layer++) {
+        const float *pack = masters + layer * l->pack_floats;
+        for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
+            const qs_lora_slot *t = &l->slot[k];
+            for (int side = 0; side < 2 && t->active; side++, n++) {
+                tensor_key(keys[n], layer, k, side);
+                entries[n] = (qs_safetensors_entry){.name = keys[n],
+                                                    .type = QS_F32,
+                                                    .dims = 2,
+                                                    .shape = {side ? t->out : l->r, side ? l->r : t->in},
+                                                    .data = pack + (side ? t->b_at : t->a_at)};
+            }
+        }
+    }
+    int rc = qs_safetensors_write(path, entries, n, metadata, 1, e);
+    qs_free(keys);
+    qs_free(entries);
+    return rc;
+}
+
+int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, const float *masters, qs_err *e)
+{
+    QS_TRY(qs_dir_create(dir, e));
+    char *path = qs_path_join(dir, "adapter_model.safetensors");
+    int rc = write_tensors(path, l, masters, e);
+    qs_free(path);
+    return rc ? rc : qs_peft_write_config(dir, l, base_model, e);
+}
