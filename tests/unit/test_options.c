@@ -377,6 +377,7 @@ START_TEST(options_written_as_yaml_read_back_the_same)
     char *second = qs_option_to_yaml(&set, 1);
     ck_assert_str_eq(first, second);
     ck_assert_str_eq(o.chat_template, "null");
+    ck_assert_double_eq(o.learning_rate, 0.00012345678901234567); /* to the last bit */
     qs_free(first);
     qs_free(second);
 }
