@@ -1,11 +1,11 @@
 /* option_text.c - values as text: one value, and the whole table as YAML that reads back to the same values. */
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "src/base/memory.h"
+#include "src/base/number.h"
 #include "src/options/option.h"
 
 /* Text that grows; `text` is always a string once something was added. */
@@ -48,14 +48,11 @@ static void add_scalar(builder *b, const char *s)
     add_text(b, "\"");
 }
 
-/* The shortest decimal that reads back to the same double. YAML 1.1 readers want a point in front of an exponent. */
+/* YAML 1.1 readers take 1e-05 for a word unless there is a point in front of the exponent. */
 static void add_double(builder *b, double v)
 {
-    char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) break;
-    }
+    char text[QS_NUMBER_TEXT];
+    qs_number_text(v, text);
     const char *exponent = strchr(text, 'e');
     if (!exponent || strchr(text, '.')) return add_text(b, text);
     add(b, text, (size_t)(exponent - text));

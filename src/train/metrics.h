@@ -2,7 +2,7 @@
  *
  * Every row is one write(2), so a killed run loses no finished row to buffering; qs_metrics_sync makes them durable and is
  * called before a checkpoint is published. On resume rows after the checkpoint's step, and a torn last row, are cut off: the
- * file then has the rows of a run that was never stopped.
+ * file then has the rows of a run that was never stopped. (Validate before saving a checkpoint of the same step.)
  */
 #ifndef QS_TRAIN_METRICS_H
 #define QS_TRAIN_METRICS_H

@@ -1,0 +1,10 @@
+/* number.h - doubles as text that reads back to the same bits. */
+#ifndef QS_BASE_NUMBER_H
+#define QS_BASE_NUMBER_H
+
+enum { QS_NUMBER_TEXT = 32 };
+
+/* Writes the shortest decimal that strtod reads back to v: "0.1", "1e-05", "3". Not for NaN or infinity. Returns out. */
+const char *qs_number_text(double v, char out[QS_NUMBER_TEXT]);
+
+#endif

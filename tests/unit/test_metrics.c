@@ -1,0 +1,191 @@
+/* Behaviour of src/train/metrics: rows, resume, torn files, full disks. */
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "io/file.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/train/metrics.h"
+#include "tests/support/temp_dir.h"
+
+static char *dir, *path;
+static qs_err e;
+
+static void setup(void)
+{
+    qs_log_set_level(QS_LOG_ERROR);
+    dir = test_dir_create();
+    path = test_path(dir, "metrics.jsonl");
+}
+static void teardown(void)
+{
+    qs_free(path);
+    test_dir_remove(dir);
+}
+
+static qs_metrics *opened(int64_t last_step)
+{
+    qs_metrics *m = NULL;
+    int rc = qs_metrics_open(dir, last_step, false, &m, &e);
+    ck_assert_msg(rc == 0, "%s", e.text);
+    return m;
+}
+
+static void write_steps(qs_metrics *m, int64_t first, int64_t last)
+{
+    for (int64_t s = first; s <= last; s++) {
+        qs_step_metrics row = {.step = s, .loss = 1.0 / (double)s, .tokens = 100 * s, .learning_rate = 1e-5};
+        ck_assert_int_eq(qs_metrics_step(m, &row, &e), 0);
+        if (s % 4 == 0) ck_assert_int_eq(qs_metrics_eval(m, &(qs_eval_metrics){.step = s, .eval_loss = 0.5}, &e), 0);
+    }
+}
+
+static char *content(void)
+{
+    char *text;
+    ck_assert_int_eq(qs_file_read(path, 1 << 20, &text, NULL, &e), 0);
+    return text;
+}
+
+START_TEST(a_row_is_one_json_object_with_every_field)
+{
+    qs_metrics *m = opened(0);
+    qs_step_metrics row = {.step = 3, .loss = 0.1, .learning_rate = 2e-4, .grad_norm = NAN, .tokens = 32768, .tokens_per_second = 9412.5,
+                           .step_seconds = 3.5, .wait_disk_seconds = 0.25, .wait_link_seconds = 0.125, .compute_seconds = 3.1,
+                           .disk_read_bytes = UINT64_C(1) << 40, .disk_write_bytes = 5, .link_bytes = 6, .device_peak_bytes = 7,
+                           .host_peak_bytes = 8, .predicted_step_seconds = 3.4};
+    ck_assert_int_eq(qs_metrics_step(m, &row, &e), 0);
+    ck_assert_int_eq(qs_metrics_eval(m, &(qs_eval_metrics){3, 2.0, 77, 1.5}, &e), 0);
+    ck_assert_int_eq(qs_metrics_sync(m, &e), 0);
+    qs_metrics_close(m);
+    char *text = content();
+    ck_assert_str_eq(text, "{\"step\":3,\"loss\":0.1,\"learning_rate\":0.0002,\"grad_norm\":null,\"tokens\":32768,"
+                           "\"tokens_per_second\":9412.5,\"step_seconds\":3.5,\"wait_disk_seconds\":0.25,\"wait_link_seconds\":0.125,"
+                           "\"compute_seconds\":3.1,\"disk_read_bytes\":1099511627776,\"disk_write_bytes\":5,\"link_bytes\":6,"
+                           "\"device_peak_bytes\":7,\"host_peak_bytes\":8,\"predicted_step_seconds\":3.4}\n"
+                           "{\"step\":3,\"eval_loss\":2,\"eval_perplexity\":7.38905609893065,\"eval_tokens\":77,\"eval_seconds\":1.5}\n");
+    qs_free(text);
+}
+END_TEST
+
+START_TEST(a_resumed_file_is_that_of_a_run_never_stopped)
+{
+    qs_metrics *m = opened(0);
+    write_steps(m, 1, 10);
+    qs_metrics_close(m);
+    char *straight = content();
+
+    for (int64_t checkpoint = 0; checkpoint <= 9; checkpoint++) { /* killed at 10, back to a checkpoint */
+        m = opened(checkpoint);
+        write_steps(m, checkpoint + 1, 10);
+        qs_metrics_close(m);
+        char *resumed = content();
+        ck_assert_str_eq(resumed, straight);
+        qs_free(resumed);
+    }
+    qs_free(straight);
+}
+END_TEST
+
+START_TEST(a_torn_last_row_is_cut_off)
+{
+    qs_metrics *m = opened(0);
+    write_steps(m, 1, 3);
+    qs_metrics_close(m);
+    char *whole = content();
+    for (size_t cut = 1; cut < 40; cut++) {
+        char *torn = qs_printf("%s{\"step\":4,\"loss\":0.25,\"learning_rate\":0.0002", whole);
+        ck_assert_int_eq(qs_file_replace(path, torn, strlen(torn) - cut, &e), 0);
+        qs_free(torn);
+        m = opened(100);
+        write_steps(m, 4, 4);
+        qs_metrics_close(m);
+        char *text = content();
+        ck_assert_msg(!strncmp(text, whole, strlen(whole)) && !strncmp(text + strlen(whole), "{\"step\":4,", 10), "%s", text);
+        qs_free(text);
+    }
+    qs_free(whole);
+}
+END_TEST
+
+START_TEST(a_file_of_something_else_is_refused_and_left_alone)
+{
+    static const char *const strange[] = {"hello\n", "{\"step\":1}\n[1]\n", "{\"loss\":1}\n", "{\"step\":\"1\"}\n"};
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(qs_file_replace(path, strange[i], strlen(strange[i]), &e), 0);
+        qs_metrics *m = NULL;
+        ck_assert_int_eq(qs_metrics_open(dir, 1, false, &m, &e), -QS_EFORMAT);
+        ck_assert_ptr_nonnull(strstr(e.text, i == 1 ? "metrics.jsonl:2" : "metrics.jsonl:1"));
+        char *text = content();
+        ck_assert_str_eq(text, strange[i]);
+        qs_free(text);
+    }
+}
+END_TEST
+
+START_TEST(a_directory_that_is_not_there_is_named)
+{
+    qs_metrics *m = NULL;
+    ck_assert_int_eq(qs_metrics_open("/nonexistent", 0, false, &m, &e), -QS_EIO);
+    ck_assert_ptr_nonnull(strstr(e.text, "/nonexistent/metrics.jsonl"));
+}
+END_TEST
+
+START_TEST(a_full_disk_leaves_whole_rows_only)
+{
+    qs_metrics *m = opened(0);
+    write_steps(m, 1, 2);
+    char *before = content();
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit stands for the full disk: the write comes back short, then fails */
+    struct rlimit limit = {strlen(before) + 50, RLIM_INFINITY};
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_int_eq(qs_metrics_step(m, &(qs_step_metrics){.step = 3}, &e), -QS_EIO);
+    ck_assert_ptr_nonnull(strstr(e.text, "metrics.jsonl: cannot write"));
+    char *after = content();
+    ck_assert_str_eq(after, before);
+    limit.rlim_cur = RLIM_INFINITY;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    write_steps(m, 3, 3); /* space again: goes on as if nothing had been */
+    qs_metrics_close(m);
+    qs_free(after);
+    after = content();
+    ck_assert_ptr_nonnull(strstr(after + strlen(before), "{\"step\":3,"));
+    qs_free(before);
+    qs_free(after);
+}
+END_TEST
+
+START_TEST(a_step_allocates_nothing)
+{
+    qs_metrics *m = opened(0);
+    write_steps(m, 1, 1);
+    uint64_t calls = qs_mem_read().calls;
+    write_steps(m, 2, 9);
+    ck_assert_uint_eq(qs_mem_read().calls, calls);
+    qs_metrics_close(m);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("metrics");
+    TCase *t = tcase_create("metrics");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, a_row_is_one_json_object_with_every_field);
+    tcase_add_test(t, a_resumed_file_is_that_of_a_run_never_stopped);
+    tcase_add_test(t, a_torn_last_row_is_cut_off);
+    tcase_add_test(t, a_file_of_something_else_is_refused_and_left_alone);
+    tcase_add_test(t, a_directory_that_is_not_there_is_named);
+    tcase_add_test(t, a_full_disk_leaves_whole_rows_only);
+    tcase_add_test(t, a_step_allocates_nothing);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
