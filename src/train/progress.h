@@ -2,8 +2,9 @@
  *
  *     step 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 2h05m  disk 1% link 0% compute 98%  vram 9.1/10.0G ram 11.2/16.0G
  *
- * On a terminal one line is rewritten, also within a step (a 70B step takes minutes); elsewhere, and at logging_steps on a
- * terminal, whole lines are printed. Colour only on a terminal, and not with NO_COLOR or --no-color. Writes to stderr,
+ * (The shares are of the step's time: standing still for the disk, standing still for the link, computing.)
+ * A line is printed every logging_steps. On a terminal the line in between is rewritten, also within a step (a 70B step takes
+ * minutes); a narrow terminal shows its left part. Colour only on a terminal, and not with NO_COLOR or --no-color. Writes to stderr,
  * so that stdout stays for results.
  */
 #ifndef QS_TRAIN_PROGRESS_H
@@ -29,7 +30,7 @@ typedef struct qs_progress {
     qs_step_metrics last;
 } qs_progress;
 
-/* Detects the terminal of `file`; `no_color` is the option, NO_COLOR is read here as well. */
+/* Detects the terminal of `file`; `no_color` is the option. */
 void qs_progress_start(qs_progress *p, FILE *file, int64_t first_step, int64_t total_steps, int64_t logging_steps,
                        uint64_t vram_bytes, uint64_t ram_bytes, bool no_color, bool quiet);
 
