@@ -91,6 +91,9 @@ struct qs_device {
     qs_device_info info;
     void *workspace; /* scratch of the operations, in device memory: qs_device_set_workspace */
     size_t workspace_bytes;
+    /* Whether [p, p + bytes) may be given to an operation. NULL: not known. Asserted by ops.c, so that a forgotten copy
+     * shows in the cpu backend's discrete mode. */
+    bool (*holds)(const qs_device *d, const void *p, size_t bytes);
 };
 
 enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be unified */

@@ -1,0 +1,55 @@
+/* backends.c - which backends this build has, and choosing one by name. The only file that asks about QS_CUDA. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.h"
+
+#if defined(QS_CUDA) && __has_include("kernels/cuda/cuda.mk")
+extern const qs_device_api qs_device_cuda_api;
+const qs_device_api *qs_device_cuda(void) { return &qs_device_cuda_api; }
+#else
+const qs_device_api *qs_device_cuda(void) { return NULL; }
+#endif
+
+static int open_cuda(const char *name, int ordinal, qs_device **out, qs_err *e)
+{
+    const qs_device_api *cuda = qs_device_cuda();
+    if (!cuda)
+        QS_FAIL(e, QS_EUNSUP, "device %s: this program was built without CUDA; build it where nvcc is found, or use --device cpu",
+                name);
+    int count = cuda->count();
+    if (count == 0)
+        QS_FAIL(e, QS_EUNSUP, "device %s: no NVIDIA driver or no GPU was found on this machine; use --device cpu", name);
+    if (ordinal >= count)
+        QS_FAIL(e, QS_EINVAL, "device %s: this machine has %d GPU%s, numbered from 0", name, count, count == 1 ? "" : "s");
+    return cuda->open(ordinal, 0, out, e);
+}
+
+int qs_device_open(const char *name, qs_device **out, qs_err *e)
+{
+    *out = NULL;
+    if (!strcmp(name, "auto")) {
+        const qs_device_api *cuda = qs_device_cuda();
+        return cuda && cuda->count() > 0 ? cuda->open(0, 0, out, e) : qs_device_cpu.open(0, 0, out, e);
+    }
+    if (!strcmp(name, "cpu")) return qs_device_cpu.open(0, 0, out, e);
+    if (!strcmp(name, "cuda")) return open_cuda(name, 0, out, e);
+    if (!strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9') {
+        char *end;
+        long ordinal = strtol(name + 5, &end, 10);
+        if (!*end && ordinal < 1024) return open_cuda(name, (int)ordinal, out, e);
+    }
+    QS_FAIL(e, QS_EINVAL, "device %s: expected auto, cpu, cuda or cuda:N", name);
+}
+
+void qs_device_close(qs_device *d)
+{
+    if (d) d->api->close(d);
+}
+
+void qs_device_set_workspace(qs_device *d, void *p, size_t bytes)
+{
+    QS_ASSERT(((uintptr_t)p & 255) == 0 && (p || !bytes));
+    d->workspace = p;
+    d->workspace_bytes = bytes;
+}
