@@ -1,0 +1,112 @@
+/* The operations on the CPU, against double-precision references: the list of cases is tests/support/op_cases.h. */
+#include <check.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+#include "tests/support/op_cases.h"
+
+static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention, &op_cases_train};
+enum { LISTS = sizeof lists / sizeof *lists };
+
+static qs_device *open_cpu(unsigned flags)
+{
+    qs_err e = {0};
+    qs_device *d;
+    ck_assert_msg(qs_device_cpu.open(0, flags, &d, &e) == 0, "%s", e.text);
+    return d;
+}
+
+/* Every case of a list; `discrete`: on the device that insists on copies. */
+static void run_list(const op_case_list *list, unsigned flags)
+{
+    qs_device *d = open_cpu(flags);
+    for (int k = 0; k < list->count; k++) {
+        op_run r;
+        char where[160];
+        op_run_create(&r, &list->cases[k]);
+        list->cases[k].kind->reference(&r);
+        op_run_execute(&r, d);
+        double error = op_run_error(&r, NULL, where);
+        if (getenv("QS_TEST_VERBOSE")) printf("%-45s %6.3f of the tolerance\n", list->cases[k].name, error);
+        ck_assert_msg(error <= 1, "%s: %s", list->cases[k].name, where);
+        op_run_free(&r);
+    }
+    ck_assert_uint_eq(d->api->used_bytes(d), 0);
+    qs_device_close(d);
+}
+
+START_TEST(every_case_agrees_with_its_reference) { run_list(lists[_i], 0); }
+END_TEST
+
+START_TEST(every_case_works_on_device_memory_alone) { run_list(lists[_i], QS_CPU_DISCRETE); }
+END_TEST
+
+START_TEST(equal_arguments_give_equal_bits)
+{
+    const op_case_list *list = lists[_i];
+    qs_device *d = open_cpu(0);
+    for (int k = 0; k < list->count; k++) {
+        op_run first, second;
+        op_run_create(&first, &list->cases[k]);
+        op_run_create(&second, &list->cases[k]);
+        op_run_execute(&first, d);
+        op_run_execute(&second, d);
+        for (int a = 0; a < first.arrays; a++) {
+            const op_array *x = &first.array[a];
+            size_t bytes = x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * qs_dtype_bytes(x->type) : 0;
+            ck_assert_msg(!memcmp(x->after, second.array[a].after, bytes), "%s: array %d differs", list->cases[k].name, a);
+        }
+        op_run_free(&first);
+        op_run_free(&second);
+    }
+    qs_device_close(d);
+}
+END_TEST
+
+START_TEST(a_repeated_product_allocates_nothing)
+{
+    qs_device *d = open_cpu(0);
+    static float a[64 * 64], b[64 * 64], c[64 * 64];
+    qs_gemm g = {.a = qs_mat_of(a, QS_F32, 64, 64), .b = qs_mat_of(b, QS_F32, 64, 64), .c = qs_mat_of(c, QS_F32, 64, 64), .alpha = 1};
+    void *workspace;
+    size_t bytes = qs_op_gemm_workspace_bytes(d, &g);
+    ck_assert_int_eq(d->api->alloc(d, bytes + 1, &workspace, NULL), 0);
+    qs_device_set_workspace(d, workspace, bytes);
+    qs_op_gemm(d, &g);
+    uint64_t calls = qs_mem_read().calls;
+    for (int k = 0; k < 10; k++) qs_op_gemm(d, &g);
+    ck_assert_uint_eq(qs_mem_read().calls, calls);
+    qs_device_close(d);
+}
+END_TEST
+
+static void add_from_host_memory(void)
+{
+    qs_device *d = open_cpu(QS_CPU_DISCRETE);
+    float x[4] = {0};
+    qs_op_scale(d, x, 4, 2);
+}
+START_TEST(a_discrete_device_refuses_host_memory) { add_from_host_memory(); }
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("ops");
+    TCase *t = tcase_create("ops");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, every_case_agrees_with_its_reference, 0, LISTS);
+    tcase_add_loop_test(t, every_case_works_on_device_memory_alone, 0, LISTS);
+    tcase_add_loop_test(t, equal_arguments_give_equal_bits, 0, LISTS);
+    tcase_add_test(t, a_repeated_product_allocates_nothing);
+    tcase_add_test_raise_signal(t, a_discrete_device_refuses_host_memory, SIGABRT);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
