@@ -31,8 +31,8 @@ def _config(kind, **fields):
 
 def _options(**fields):
     base = {"max_steps": 20, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
-            "learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 0, "optim": "adamw_torch",
-            "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
+            "learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 0, "warmup_ratio": 0.0,
+            "optim": "adamw_torch", "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
             "max_grad_norm": 1.0, "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "use_rslora": False,
             "target_modules": "all-linear", "quant_type": "nf4", "double_quant": True,
             "max_seq_length": 64, "shuffle": False, "packing": False}

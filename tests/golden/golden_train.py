@@ -147,13 +147,14 @@ def make_case(case, out):
         again, model, _ = train(case, path, rows, "fp32", rules, other_sums=True)
         noise["fp32" + suffix] = {
             "loss_relative": spread(history, again),
-            "adapter_absolute": max(float((p.detach() - final[n]).abs().max()) for n, p in adapter_tensors(model).items()),
+            "adapter_absolute": max(float((p.detach() - final[n]).abs().max())
+                                    for n, p in adapter_tensors(model).items()),
             "adapter_largest": max(float(t.abs().max()) for t in final.values())}
     options = copy.deepcopy(case.options)
     write_json(path / "train.json", {"options": options, "expected": expected, "notes": note,
                                      "noise_other_sums": noise})
-    print(case.name, "loss", history[0]["loss"], "->", history[-1]["loss"], "bf16", spread(expected["fp32"], expected["bf16"]),
-          noise, note)
+    print(case.name, "loss", history[0]["loss"], "->", history[-1]["loss"],
+          "bf16", spread(expected["fp32"], expected["bf16"]), noise, note)
 
 
 def make(out):
