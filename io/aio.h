@@ -11,8 +11,9 @@
  * Up to depth * chunk_bytes move unattended; requests beyond that are made inside start, done and finish, so a caller that computes for long
  * calls done now and then, or asks for a depth that covers what should arrive meanwhile.
  *
- * One thread owns a qs_aio, from its first transfer on; another may have opened it. Files opened for direct I/O need offset, bytes and buffer aligned to file.align (a power of two, 4096 at
- * most); the last range of a file may be longer than what is left of it only when `allow_eof` is set.
+ * One thread owns a qs_aio, from its first transfer on; another may have opened it. Files opened for direct I/O need offset, bytes and buffer
+ * aligned to file.align (a power of two, 4096 at most); the last range of a file may be longer than what is left of it only when `allow_eof`
+ * is set.
  */
 #ifndef QS_IO_AIO_H
 #define QS_IO_AIO_H
@@ -36,8 +37,9 @@ typedef struct qs_aio_file {
 
 enum { QS_FILE_READ = 0, QS_FILE_WRITE = 1, QS_FILE_CREATE = 2 | QS_FILE_WRITE, QS_FILE_BUFFERED = 4 };
 
-/* Opens path, which must be a plain file. QS_EMISSING, QS_EIO. Direct unless QS_FILE_BUFFERED is set or the file system refuses; the alignment comes from statx(STATX_DIOALIGN), else 4096.
- * QS_FILE_CREATE creates (never truncates). Close with qs_aio_file_close (safe on a zeroed struct). */
+/* Opens path, which must be a plain file. QS_EMISSING, QS_EIO. Direct unless QS_FILE_BUFFERED is set or the file system refuses; the alignment
+ * comes from statx(STATX_DIOALIGN), else 4096. QS_FILE_CREATE creates (never truncates). Close with qs_aio_file_close (safe on a zeroed
+ * struct). */
 int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e);
 void qs_aio_file_close(qs_aio_file *f);
 
@@ -73,8 +75,8 @@ void qs_aio_close(qs_aio *a);
 /* "io_uring" or "pread". */
 const char *qs_aio_name(const qs_aio *a);
 
-/* Registers a block (anonymous memory) with the ring, so that transfers inside it skip page pinning. Refused (lock limit) is not an error: returns false and
- * leaves a reason in *e. May be called for several blocks before the first transfer. */
+/* Registers a block (anonymous memory) with the ring, so that transfers inside it skip page pinning. Refused (lock limit) is not an error:
+ * returns false and leaves a reason in *e. May be called for several blocks before the first transfer. */
 bool qs_aio_register(qs_aio *a, void *base, size_t bytes, qs_err *e);
 
 /* Queues op; never blocks on the disk. Ops are served in the order of their start. */

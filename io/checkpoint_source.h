@@ -1,7 +1,8 @@
 /* checkpoint_source.h - the tensors of a base model, by name, wherever their bytes come from.
  *
  * A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards. Opening reads and checks every header and no
- * data. (Synthetic weights, generated on read, are a second kind behind the same calls.)
+ * data. The index wins: tensors of a shard that it does not list are not seen. (Synthetic weights, generated on read, are a second kind behind
+ * the same calls.)
  */
 #ifndef QS_IO_CHECKPOINT_SOURCE_H
 #define QS_IO_CHECKPOINT_SOURCE_H
