@@ -181,7 +181,7 @@ void qs_op_sum_squares(qs_device *d, const float *g, int64_t n, double *sum);
 
 typedef enum qs_adamw_rule {
     QS_ADAMW_TORCH, /* torch.optim.AdamW: decay before the step, eps outside the bias-corrected root */
-    QS_ADAMW_BNB    /* bitsandbytes' CPU path of its 32-bit AdamW */
+    QS_ADAMW_BNB    /* bitsandbytes' CUDA kernel (kOptimizer32bit2State): eps scaled by the bias correction, decay after the step */
 } qs_adamw_rule;
 
 typedef struct qs_adamw {

@@ -7,7 +7,7 @@
 
 const char *qs_pool_name(qs_pool p)
 {
-    static const char *const names[QS_POOL_COUNT] = {"device", "pinned", "host"};
+    static const char *const names[QS_POOL_COUNT] = {"device", "pinned", "host", "managed"};
     return names[p];
 }
 
@@ -26,6 +26,12 @@ static void add_item(qs_plan *p, const char *tag, qs_pool pool, uint64_t bytes)
     QS_ASSERT(p->item_count < QS_PLAN_MAX_ITEMS);
     p->items[p->item_count++] = (qs_plan_item){tag, pool, bytes};
     p->pool_bytes[pool] += bytes;
+}
+
+/* What the plan takes of --ram so far. */
+static uint64_t ram_bytes(const qs_plan *p)
+{
+    return p->pool_bytes[QS_POOL_PINNED] + p->pool_bytes[QS_POOL_HOST] + p->pool_bytes[QS_POOL_MANAGED];
 }
 
 static uint64_t largest_blob(const qs_plan_input *in)
@@ -47,7 +53,7 @@ typedef struct room {
 static bool room_left(const qs_plan_input *in, const qs_plan *p, int slots, uint64_t slot_bytes, room *out)
 {
     uint64_t device = p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes;
-    uint64_t host = p->pool_bytes[QS_POOL_PINNED] + p->pool_bytes[QS_POOL_HOST] + (uint64_t)slots * slot_bytes;
+    uint64_t host = ram_bytes(p) + (uint64_t)slots * slot_bytes;
     if (!in->unified) device += (uint64_t)slots * slot_bytes;
     if (device > in->vram_bytes || host > in->ram_bytes) return false;
     *out = (room){in->vram_bytes - device, in->ram_bytes - host};
@@ -165,7 +171,7 @@ int qs_plan_make(const qs_plan_input *in, qs_plan *out, qs_err *e)
     add_item(p, "resident weights", QS_POOL_DEVICE, resident[QS_HOME_DEVICE]);
     add_item(p, "resident weights (RAM)", in->unified ? QS_POOL_HOST : QS_POOL_PINNED, resident[QS_HOME_HOST]);
     p->vram_used = p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes;
-    p->ram_used = p->pool_bytes[QS_POOL_PINNED] + p->pool_bytes[QS_POOL_HOST];
+    p->ram_used = ram_bytes(p);
     QS_ASSERT(p->vram_used <= in->vram_bytes && p->ram_used <= in->ram_bytes);
     return 0;
 }

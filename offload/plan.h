@@ -16,9 +16,10 @@
 #include "src/base/error.h"
 
 typedef enum qs_pool {
-    QS_POOL_DEVICE, /* counted against --vram */
-    QS_POOL_PINNED, /* host memory the disk writes and the device reads; counted against --ram */
-    QS_POOL_HOST,   /* counted against --ram */
+    QS_POOL_DEVICE,  /* counted against --vram */
+    QS_POOL_PINNED,  /* host memory the disk writes and the device reads; counted against --ram */
+    QS_POOL_HOST,    /* counted against --ram */
+    QS_POOL_MANAGED, /* unified memory that lives on the host and visits the device; counted against --ram */
     QS_POOL_COUNT
 } qs_pool;
 

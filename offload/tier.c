@@ -12,6 +12,8 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
         rc = d->api->alloc(d, plan->pool_bytes[QS_POOL_DEVICE], &out->device_base, e);
         out->device_bytes = plan->pool_bytes[QS_POOL_DEVICE];
     }
+    if (!rc && plan->pool_bytes[QS_POOL_MANAGED])
+        rc = d->api->managed_alloc(d, plan->pool_bytes[QS_POOL_MANAGED], &out->managed_base, e);
     if (rc) {
         qs_tier_close(out);
         return rc;
@@ -22,7 +24,7 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
     if (out->pinned.bytes && d->api->host_register(d, out->pinned.base, out->pinned.bytes, &refused)) {
         /* Copies are slower from ordinary memory; the backend has said why. */
     }
-    char *base[QS_POOL_COUNT] = {out->device_base, out->pinned.base, out->host.base};
+    char *base[QS_POOL_COUNT] = {out->device_base, out->pinned.base, out->host.base, out->managed_base};
     for (int i = 0; i < plan->item_count; i++) {
         const qs_plan_item *item = &plan->items[i];
         QS_ASSERT(item->bytes % 4096 == 0);
@@ -36,6 +38,7 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
 void qs_tier_close(qs_tier *t)
 {
     if (t->device && t->pinned.bytes) t->device->api->host_unregister(t->device, t->pinned.base);
+    if (t->managed_base) t->device->api->managed_free(t->device, t->managed_base);
     if (t->device_base) t->device->api->free(t->device, t->device_base);
     qs_region_free(&t->pinned);
     qs_region_free(&t->host);

@@ -15,7 +15,7 @@ typedef struct qs_tier {
     qs_device *device;
     const qs_plan *plan;
     qs_region pinned, host;
-    void *device_base;
+    void *device_base, *managed_base;
     uint64_t device_bytes;
     char *at[QS_PLAN_MAX_ITEMS];    /* where item i begins */
     bool taken[QS_PLAN_MAX_ITEMS];

@@ -12,7 +12,7 @@
 
 enum { CONFIG_MAX_BYTES = 1 << 20, MAX_SETS = 4 };
 
-static qs_option_source source_of(const qs_options *o, const char *name)
+qs_option_source qs_options_source_of(const qs_options *o, const char *name)
 {
     qs_option_set set = {&qs_training_options, (void *)(uintptr_t)o};
     return qs_option_where(&set, qs_option_find(&set, 1, name, NULL));
@@ -59,7 +59,7 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
 /* Of two options that say the same thing, the one set nearer to the command line counts; set in one place, `first` does. */
 static bool second_counts(const qs_options *o, const char *first, const char *second)
 {
-    qs_option_source a = source_of(o, first), b = source_of(o, second);
+    qs_option_source a = qs_options_source_of(o, first), b = qs_options_source_of(o, second);
     if (a == b && a != QS_FROM_DEFAULT && a != QS_FROM_PRESET) qs_warn("both %s and %s are given; %s counts", first, second, first);
     return b > a;
 }

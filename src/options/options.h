@@ -123,6 +123,9 @@ extern const qs_option_table qs_training_options;
 int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *more, int more_count, qs_err *e);
 void qs_options_free(qs_options *o);
 
+/* Where the value of the option called `name` came from. */
+qs_option_source qs_options_source_of(const qs_options *o, const char *name);
+
 /* Only the defaults, for tests and tools that set fields by hand. */
 void qs_options_defaults(qs_options *o);
 
