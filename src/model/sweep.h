@@ -35,6 +35,8 @@ typedef struct qs_sweep_config {
     qs_order order;
     uint64_t seed;           /* of dropout */
     bool poison;             /* see offload/stream.h */
+    void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
+    void *visited_context;
 } qs_sweep_config;
 
 /* Tokens are padded to rows so that few different shapes occur: multiples of this. */

@@ -1,0 +1,302 @@
+#include "src/train/engine.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "io/file.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+
+/* ---- prepare ---------------------------------------------------------------------------------------------------------------- */
+
+static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
+{
+    int threads = (int)g->options->threads;
+    if (!threads && keep) threads = keep->threads;
+    if (threads) omp_set_num_threads(threads);
+    QS_TRY(qs_device_open(g->options->device, &g->device, e));
+    bool on_cpu = !strcmp(g->device->api->name, "cpu");
+    if (keep && strcmp(keep->device, g->device->api->name))
+        QS_FAIL(e, QS_EINVAL, "this run was trained on %s and the device now is %s, which does not give the same bits; use --device %s",
+                keep->device, g->device->api->name, keep->device);
+    if (keep && keep->threads != g->device->info.threads)
+        qs_warn("this run used %d threads and now uses %d: results may differ in the last bits", keep->threads, g->device->info.threads);
+    if (on_cpu) g->cpu = g->device;
+    else QS_TRY(qs_device_open("cpu", &g->cpu, e));
+    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.total_bytes, qs_host_available_bytes());
+    return 0;
+}
+
+static qs_dtype compute_type(const qs_options *o, const qs_device *d)
+{
+    switch (o->compute_dtype) {
+    case QS_COMPUTE_BF16: return QS_BF16;
+    case QS_COMPUTE_F16: return QS_F16;
+    case QS_COMPUTE_F32: return QS_F32;
+    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : QS_F32;
+    }
+    return QS_F32;
+}
+
+static int make_lora(qs_engine *g, qs_err *e)
+{
+    const qs_options *o = g->options;
+    qs_lora_config c = {.r = (int32_t)o->lora_r, .alpha = o->lora_alpha, .dropout = (float)o->lora_dropout, .rslora = o->use_rslora,
+                        .targets = (const char *const *)o->target_modules.items, .target_count = o->target_modules.count};
+    return qs_lora_create(&c, &g->architecture, &g->lora, e);
+}
+
+static int open_tokens(qs_engine *g, const char *data, FILE *report, qs_token_cache **out, qs_err *e)
+{
+    const qs_options *o = g->options;
+    char *dir = qs_path_join(o->cache.items[0], "tokens");
+    qs_data_options d = {.data = data, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template,
+                         .max_seq_length = o->max_seq_length, .vocab_size = g->architecture.vocab, .overlong = o->overlong,
+                         .train_on_inputs = o->train_on_inputs};
+    int rc = qs_token_cache_open(&d, report, NULL, NULL, out, e);
+    qs_free(dir);
+    qs_mem_trim();
+    return rc;
+}
+
+static int open_data(qs_engine *g, FILE *report, qs_err *e)
+{
+    const qs_options *o = g->options;
+    if (o->data.count > 1 || o->eval_data.count > 1)
+        QS_FAIL(e, QS_EUNSUP, "%d data files are given and one is supported; join them into one JSON Lines file", o->data.count);
+    QS_TRY(open_tokens(g, o->data.items[0], report, &g->train_tokens, e));
+    if (o->eval_data.count) QS_TRY(open_tokens(g, o->eval_data.items[0], report, &g->eval_tokens, e));
+    qs_batch_options b = {.seed = (uint64_t)o->seed, .in_order = !o->shuffle, .packing = o->packing, .max_seq_length = o->max_seq_length,
+                          .rows = o->per_device_train_batch_size, .micro_batches = o->gradient_accumulation_steps,
+                          .val_set_size = o->val_set_size};
+    return qs_batcher_create(g->train_tokens, g->eval_tokens, &b, &g->batcher, e);
+}
+
+static int32_t longest_document(const qs_engine *g)
+{
+    int64_t most = g->train_tokens ? g->train_tokens->longest : g->options->max_seq_length;
+    if (g->eval_tokens && g->eval_tokens->longest > most) most = g->eval_tokens->longest;
+    return (int32_t)most;
+}
+
+static void choose_sizes(qs_engine *g)
+{
+    const qs_options *o = g->options;
+    qs_sweep_sizes *s = &g->sweep_config.sizes;
+    *s = (qs_sweep_sizes){.max_positions = longest_document(g), .micro_batches = (int32_t)o->gradient_accumulation_steps};
+    if (g->batcher) {
+        const qs_batch_info *info = qs_batcher_info(g->batcher);
+        s->max_tokens = (int32_t)info->max_tokens;
+        s->max_documents = (int32_t)info->max_documents;
+    } else {
+        s->max_tokens = (int32_t)(o->max_seq_length * o->per_device_train_batch_size);
+        s->max_documents = s->max_tokens;
+    }
+}
+
+enum { MAX_ITEMS = 24 };
+
+/* The plan for the sizes in the configuration; 0, or -QS_EBUDGET. */
+static int try_plan(qs_engine *g, qs_err *e)
+{
+    const qs_options *o = g->options;
+    qs_plan_item items[MAX_ITEMS];
+    uint64_t adapters = qs_tier_round((uint64_t)qs_lora_floats(&g->lora) * sizeof(float));
+    int n = 0;
+    items[n++] = (qs_plan_item){"adapter masters", QS_POOL_HOST, adapters};
+    items[n++] = (qs_plan_item){"adapter gradients", QS_POOL_HOST, adapters};
+    n += qs_update_items(&g->update_config, items + n, MAX_ITEMS - n);
+    n += qs_sweep_items(&g->sweep_config, items + n, MAX_ITEMS - n);
+    items[n++] = (qs_plan_item){"first touch", QS_POOL_HOST, qs_tier_round(qs_first_touch_bytes(&g->layout))};
+    items[n++] = (qs_plan_item){"embedding reads", QS_POOL_HOST,
+                                qs_tier_round(qs_embedding_bytes(&g->architecture, g->source, g->sweep_config.sizes.max_tokens))};
+    qs_plan_item table = {"embedding table", QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
+    qs_plan_input in = {.vram_bytes = o->vram, .ram_bytes = o->ram, .device_overhead_bytes = g->device->info.overhead_bytes,
+                        .unified = g->device->info.unified, .items = items, .item_count = n, .blobs = qs_layout_blobs(&g->layout),
+                        .blob_bytes = g->blob_bytes, .wish = &table, .ring_slots = (int)o->stream_slots,
+                        .most_homes = (int)o->resident_layers};
+    return qs_plan_make(&in, &g->plan, e);
+}
+
+/* Tiles as the options or the checkpoint say; otherwise a size that products run well at, halved until the plan fits. */
+static int make_plan(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
+{
+    enum { MLP_ROWS = 1024, HEAD_ROWS = 512, LEAST_ROWS = 32 };
+    const qs_options *o = g->options;
+    qs_sweep_sizes *s = &g->sweep_config.sizes;
+    int32_t rows = qs_sweep_rows(s->max_tokens, s->max_tokens);
+    int32_t mlp = keep ? keep->mlp_rows : (int32_t)o->mlp_tile_rows, head = keep ? keep->head_rows : (int32_t)o->head_tile_rows;
+    bool free_mlp = !mlp, free_head = !head;
+    if (free_mlp) mlp = rows < MLP_ROWS ? rows : MLP_ROWS;
+    if (free_head) head = rows < HEAD_ROWS ? rows : HEAD_ROWS;
+    for (;;) {
+        s->mlp_rows = mlp < rows ? mlp : rows;
+        s->head_rows = head < rows ? head : rows;
+        qs_err no = {0};
+        int rc = try_plan(g, &no);
+        bool smaller = rc == -QS_EBUDGET && ((free_mlp && mlp > LEAST_ROWS) || (free_head && head > LEAST_ROWS));
+        if (!smaller) {
+            if (rc) *e = no;
+            return rc;
+        }
+        if (free_mlp && mlp > LEAST_ROWS) mlp = (mlp + 1) / 2;
+        if (free_head && head > LEAST_ROWS) head = (head + 1) / 2;
+    }
+}
+
+int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
+{
+    g->options = o;
+    QS_TRY(qs_architecture_read(o->model, &g->architecture, e));
+    QS_TRY(qs_source_open(o->model, &g->source, e));
+    QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
+    QS_TRY(make_lora(g, e));
+    QS_TRY(open_devices(g, keep, e));
+    qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant}, &g->layout);
+    g->blob_bytes = qs_calloc((size_t)qs_layout_blobs(&g->layout), sizeof *g->blob_bytes);
+    for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
+    if (o->data.count) QS_TRY(open_data(g, report, e));
+    g->sweep_config = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
+                                        .type = compute_type(o, g->device), .order = o->order, .seed = (uint64_t)o->seed};
+    g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
+                                          .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
+                                          .max_grad_norm = o->max_grad_norm};
+    choose_sizes(g);
+    return make_plan(g, keep, e);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------------------------- */
+
+/* An explicit --cache is that directory; the default one holds a directory per model and format. */
+static char *choose_cache_dir(const qs_engine *g, const char *format)
+{
+    const qs_options *o = g->options;
+    if (qs_options_source_of(o, "cache") != QS_FROM_DEFAULT) return qs_strdup(o->cache.items[0]);
+    XXH64_hash_t h = XXH3_64bits_withSeed(format, strlen(format), 1) ^ XXH3_64bits(qs_source_fingerprint(g->source), 32);
+    char name[17];
+    snprintf(name, sizeof name, "%016llx", (unsigned long long)h);
+    return qs_path_join(o->cache.items[0], name);
+}
+
+static int open_cache(qs_engine *g, qs_err *e)
+{
+    char *format = qs_layout_describe(&g->layout);
+    g->cache_dir = choose_cache_dir(g, format);
+    const char *slash = strrchr(g->options->model, '/');
+    qs_cache_key key = {.model = slash && slash[1] ? slash + 1 : g->options->model, .fingerprint = qs_source_fingerprint(g->source),
+                        .format = format, .blobs = qs_layout_blobs(&g->layout), .blob_bytes = g->blob_bytes};
+    int rc = qs_cache_open(g->cache_dir, &key, &g->cache, e);
+    qs_free(format);
+    return rc;
+}
+
+static int read_norm(qs_engine *g, float *norm, qs_err *e)
+{
+    const qs_source_tensor *t = qs_source_find(g->source, "model.norm.weight");
+    QS_ASSERT(t);
+    qs_region buffer;
+    QS_TRY(qs_region_map(&buffer, qs_source_buffer_bytes(t->bytes), "the final norm", e));
+    qs_source_read r = {.tensor = t, .bytes = t->bytes, .buffer = buffer.base};
+    qs_source_read_start(g->source, g->aio, &r);
+    int rc = qs_source_read_finish(g->source, g->aio, &r, e);
+    if (!rc) qs_convert(norm, QS_F32, r.data, t->type, (size_t)g->architecture.hidden);
+    qs_region_free(&buffer);
+    return rc;
+}
+
+static int start_adapters(qs_engine *g, qs_err *e)
+{
+    g->masters = qs_tier_take(&g->tier, "adapter masters", QS_POOL_HOST);
+    g->gradients = qs_tier_take(&g->tier, "adapter gradients", QS_POOL_HOST);
+    memset(g->masters, 0, (size_t)qs_lora_floats(&g->lora) * sizeof(float));
+    if (g->options->init_adapter) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
+    qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
+    return 0;
+}
+
+static int start_sweep(qs_engine *g, qs_err *e)
+{
+    float *norm = qs_calloc((size_t)g->architecture.hidden, sizeof *norm);
+    int rc = read_norm(g, norm, e);
+    qs_sweep_parts parts = {.tier = &g->tier, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
+                            .gradients = g->gradients};
+    if (!rc) rc = qs_sweep_open(&g->sweep_config, &parts, &g->sweep, e);
+    qs_free(norm);
+    return rc;
+}
+
+int qs_engine_start(qs_engine *g, qs_err *e)
+{
+    qs_aio_config aio = {.engine = g->options->io_engine, .depth = 64};
+    QS_TRY(qs_aio_open(&aio, &g->aio, e));
+    QS_TRY(open_cache(g, e));
+    QS_TRY(qs_tier_open(g->device, &g->plan, &g->tier, e));
+    qs_err refused = {0};
+    if (g->tier.pinned.bytes && !qs_aio_register(g->aio, g->tier.pinned.base, g->tier.pinned.bytes, &refused))
+        qs_debug("disk reads use unregistered memory: %s", refused.text);
+    qs_arena memory = qs_tier_arena(&g->tier, "first touch", QS_POOL_HOST);
+    qs_first_touch_open(&g->architecture, &g->layout, g->source, g->aio, g->cpu, &memory, &g->maker);
+    memory = qs_tier_arena(&g->tier, "embedding reads", QS_POOL_HOST);
+    void *table = qs_tier_take(&g->tier, "embedding table", QS_POOL_HOST);
+    QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
+    qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
+                               .tier = &g->tier, .poison = g->sweep_config.poison,
+                               .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect}};
+    QS_TRY(qs_stream_open(&stream, &g->stream, e));
+    QS_TRY(start_adapters(g, e));
+    qs_update_open(&g->update_config, &g->tier, &g->update);
+    QS_TRY(start_sweep(g, e));
+    qs_tier_check(&g->tier);
+    return 0;
+}
+
+void qs_engine_close(qs_engine *g)
+{
+    qs_sweep_close(g->sweep);
+    qs_update_close(g->update);
+    qs_stream_close(g->stream);
+    qs_first_touch_close(g->maker);
+    qs_embedding_close(g->embedding);
+    qs_cache_close(g->cache);
+    qs_aio_close(g->aio);
+    qs_tier_close(&g->tier);
+    qs_plan_free(&g->plan);
+    qs_batcher_free(g->batcher);
+    qs_token_cache_close(g->train_tokens);
+    qs_token_cache_close(g->eval_tokens);
+    qs_lora_free(&g->lora);
+    qs_source_close(g->source);
+    if (g->cpu != g->device) qs_device_close(g->cpu);
+    qs_device_close(g->device);
+    qs_free(g->blob_bytes);
+    qs_free(g->cache_dir);
+    *g = (qs_engine){0};
+}
+
+/* ---- use ----------------------------------------------------------------------------------------------------------------------- */
+
+void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info)
+{
+    qs_batcher_step(g->batcher, step, info);
+    for (int32_t mb = 0; mb < info->micro_batches; mb++) qs_batcher_fill(g->batcher, step, mb, qs_sweep_batch(g->sweep, mb));
+}
+
+int qs_engine_evaluate(qs_engine *g, double *loss, int64_t *targets, qs_err *e)
+{
+    int64_t batches = qs_batcher_info(g->batcher)->eval_batches;
+    int32_t group = g->sweep_config.sizes.micro_batches;
+    double sum = 0;
+    *targets = 0;
+    for (int64_t first = 0; first < batches; first += group) {
+        int32_t n = batches - first < group ? (int32_t)(batches - first) : group;
+        for (int32_t mb = 0; mb < n; mb++) qs_batcher_fill_eval(g->batcher, first + mb, qs_sweep_batch(g->sweep, mb));
+        qs_sweep_result r;
+        QS_TRY(qs_sweep_evaluate(g->sweep, n, &r, e));
+        sum += r.loss_sum;
+        *targets += r.targets;
+    }
+    *loss = *targets ? sum / (double)*targets : 0;
+    return 0;
+}

@@ -1,0 +1,62 @@
+/* engine.h - everything between options and a running sweep, in two stages.
+ *
+ * qs_engine_prepare reads the model's and the data's headers and makes the plan: pure as far as memory goes, this is all that `plan` needs. qs_engine_start maps the pools, opens the
+ * layer cache and the streamer and builds the sweep: from then on nothing is allocated. train, evaluate, generate and bench all stand on this.
+ */
+#ifndef QS_TRAIN_ENGINE_H
+#define QS_TRAIN_ENGINE_H
+
+#include "src/data/token_cache.h"
+#include "src/model/first_touch.h"
+#include "src/model/sweep.h"
+#include "src/options/options.h"
+#include "src/train/update.h"
+
+typedef struct qs_engine {
+    qs_options *options;         /* borrowed; automatic budgets are filled in */
+    qs_device *device, *cpu;     /* the same when training on the CPU */
+    qs_architecture architecture;
+    qs_source *source;
+    qs_layout layout;
+    qs_lora lora;
+    qs_token_cache *train_tokens, *eval_tokens;
+    qs_batcher *batcher;         /* NULL without data */
+    qs_sweep_config sweep_config;
+    qs_update_config update_config;
+    uint64_t *blob_bytes;        /* [blobs] */
+    qs_plan plan;
+
+    /* after qs_engine_start */
+    qs_tier tier;
+    qs_aio *aio;
+    qs_cache *cache;
+    char *cache_dir;
+    qs_first_touch *maker;
+    qs_stream *stream;
+    qs_embedding *embedding;
+    qs_sweep *sweep;
+    qs_update *update;
+    float *masters, *gradients;  /* [qs_lora_floats] */
+} qs_engine;
+
+/* What a resumed run must keep, from its checkpoint; NULL fields of the call: choose. */
+typedef struct qs_numeric_identity {
+    int32_t mlp_rows, head_rows;
+    int32_t threads;
+    char device[16];             /* backend: "cpu", "cuda" */
+} qs_numeric_identity;
+
+/* Fills *out (zeroed by the caller), also when it fails: qs_engine_close in any case. `report` (may be NULL) gets the data audit. `keep` may be NULL. Errors of every kind of bad input. */
+int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *out, qs_err *e);
+
+/* Maps memory and opens the rest. The adapters are at their initial values: PEFT's, or those of --init-adapter. */
+int qs_engine_start(qs_engine *g, qs_err *e);
+void qs_engine_close(qs_engine *g);
+
+/* Fills the sweep's micro-batches with those of a 0-based step, or of group `first`... of the validation data. */
+void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info);
+
+/* Mean validation loss over everything set aside; targets counted. Blocks. */
+int qs_engine_evaluate(qs_engine *g, double *loss, int64_t *targets, qs_err *e);
+
+#endif

@@ -1,0 +1,220 @@
+#include "src/train/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "src/base/clock.h"
+#include "src/base/interrupt.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/train/lr_schedule.h"
+#include "src/train/metrics.h"
+#include "src/train/progress.h"
+#include "src/train/run_state.h"
+
+typedef struct run {
+    qs_options *o;
+    qs_engine engine;
+    qs_metrics *metrics;
+    qs_progress progress;
+    qs_lr_schedule schedule;
+    int64_t step, total;         /* completed steps, steps of the run */
+    int64_t saved_step;          /* of the newest checkpoint; -1: none */
+    char *options_path;
+    struct { uint64_t read, written, link; } before; /* counters at the start of a step */
+} run;
+
+static void visited(void *context, int done, int total)
+{
+    run *r = context;
+    qs_progress_visit(&r->progress, r->step + 1, done, total);
+}
+
+/* ---- beginning ---------------------------------------------------------------------------------------------------------- */
+
+/* Decides between a new run and going on. *checkpoint is NULL for a new one. */
+static int look_at_out(run *r, char **checkpoint, qs_run_state *state, qs_err *e)
+{
+    const qs_options *o = r->o;
+    *checkpoint = NULL;
+    r->options_path = qs_path_join(o->out, "options.yaml");
+    bool ours = qs_file_exists(r->options_path);
+    if (!o->resume) {
+        char *metrics = qs_path_join(o->out, "metrics.jsonl");
+        bool used = ours || qs_file_exists(metrics);
+        qs_free(metrics);
+        if (used) QS_FAIL(e, QS_EINVAL, "%s already holds a run; go on with it by --resume, or choose another --out", o->out);
+        return 0;
+    }
+    bool latest = !strcmp(o->resume, "latest");
+    if (!ours && latest) QS_FAIL(e, QS_EMISSING, "%s holds no run to resume (there is no options.yaml); start it without --resume", o->out);
+    if (ours) QS_TRY(qs_options_check_resume(o, r->options_path, e));
+    QS_TRY(qs_run_state_find(o->out, latest ? NULL : o->resume, checkpoint, state, e));
+    if (!*checkpoint) qs_info("%s has no whole checkpoint yet: starting at the first step", o->out);
+    return 0;
+}
+
+static int begin(run *r, qs_err *e)
+{
+    qs_options *o = r->o;
+    qs_run_state state = {0};
+    char *checkpoint = NULL;
+    QS_TRY(look_at_out(r, &checkpoint, &state, e));
+    int rc = qs_engine_prepare(o, checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e);
+    if (!rc) {
+        if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
+        rc = qs_dir_create(o->out, e);
+    }
+    if (!rc) rc = qs_options_save_yaml(o, r->options_path, e);
+    r->engine.sweep_config.visited = visited;
+    r->engine.sweep_config.visited_context = r;
+    if (!rc) rc = qs_engine_start(&r->engine, e);
+    r->saved_step = -1;
+    if (!rc && checkpoint) {
+        rc = qs_run_state_load(checkpoint, &state, &r->engine, e);
+        r->step = r->saved_step = state.step;
+        if (!rc) qs_info("resuming %s after step %" PRId64, checkpoint, r->step);
+    }
+    qs_free(checkpoint);
+    QS_TRY(rc);
+    const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
+    int64_t micro_batches = (info->train_rows + o->per_device_train_batch_size - 1) / o->per_device_train_batch_size;
+    r->total = qs_lr_total_steps(o, micro_batches);
+    r->schedule = qs_lr_schedule_of(o, r->total);
+    bool tensorboard = false;
+    for (int i = 0; i < o->report_to.count; i++) tensorboard |= strcmp(o->report_to.items[i], "none") != 0;
+    QS_TRY(qs_metrics_open(o->out, r->step, tensorboard, &r->metrics, e));
+    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, o->ram, o->no_color, o->quiet);
+    return 0;
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------------------- */
+
+static int explain_nonfinite(run *r, int32_t mb, int32_t document, qs_err *e)
+{
+    char sample[256] = "";
+    if (mb >= 0 && document >= 0) {
+        strcpy(sample, ", ");
+        qs_batcher_name_sample(r->engine.batcher, qs_sweep_batch(r->engine.sweep, mb), document, sample + 2, sizeof sample - 2);
+    }
+    char what[QS_ERR_TEXT];
+    snprintf(what, sizeof what, "%s", e->text);
+    QS_FAIL(e, QS_ENUMERIC, "step %" PRId64 ": %.400s%s; look at that sample, or lower learning_rate; the last good state is checkpoint-%" PRId64,
+            r->step + 1, what, sample, r->saved_step);
+}
+
+static void count_bytes(const run *r, uint64_t *read, uint64_t *written, uint64_t *link)
+{
+    qs_aio_stats io = qs_aio_stats_read(r->engine.aio);
+    *read = io.read_bytes;
+    *written = io.write_bytes;
+    *link = qs_sweep_link_bytes(r->engine.sweep);
+}
+
+static uint64_t device_peak(const run *r)
+{
+    uint64_t used = r->engine.device->api->used_bytes(r->engine.device);
+    return used ? used : r->engine.plan.vram_used;
+}
+
+static int one_step(run *r, qs_err *e)
+{
+    qs_engine *g = &r->engine;
+    qs_step_info info;
+    qs_sweep_result result;
+    int32_t bad_mb = -1, bad_document = -1;
+    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, r->step)};
+    uint64_t start = qs_now_ns(), read, written, link;
+    count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
+
+    qs_engine_fill_step(g, r->step, &info);
+    int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, &result, &bad_mb, &bad_document, e);
+    if (!rc) rc = qs_update_run(g->update, r->step + 1, m.learning_rate, g->masters, g->gradients, &m.grad_norm, e);
+    if (rc == -QS_ENUMERIC) return explain_nonfinite(r, bad_mb, bad_document, e);
+    QS_TRY(rc);
+
+    m.step_seconds = qs_seconds(qs_now_ns() - start);
+    m.loss = result.loss_sum / (double)result.targets;
+    m.tokens = result.tokens;
+    m.tokens_per_second = (double)m.tokens / m.step_seconds;
+    const qs_visit_time *t = qs_sweep_times(g->sweep);
+    for (int32_t v = 0; v < qs_sweep_schedule(g->sweep)->count; v++) {
+        m.wait_disk_seconds += qs_seconds(t[v].disk_wait_ns);
+        m.wait_link_seconds += qs_seconds(t[v].link_wait_ns);
+    }
+    m.compute_seconds = m.step_seconds - m.wait_disk_seconds - m.wait_link_seconds;
+    count_bytes(r, &read, &written, &link);
+    m.disk_read_bytes = read - r->before.read;
+    m.disk_write_bytes = written - r->before.written;
+    m.link_bytes = link - r->before.link;
+    m.device_peak_bytes = device_peak(r);
+    m.host_peak_bytes = qs_rss_peak_bytes();
+    r->step++;
+    QS_TRY(qs_metrics_step(r->metrics, &m, e));
+    qs_progress_step(&r->progress, &m);
+    return 0;
+}
+
+static int evaluate(run *r, qs_err *e)
+{
+    qs_eval_metrics m = {.step = r->step};
+    uint64_t start = qs_now_ns();
+    if (!qs_batcher_info(r->engine.batcher)->eval_batches) return 0;
+    QS_TRY(qs_engine_evaluate(&r->engine, &m.eval_loss, &m.eval_tokens, e));
+    m.eval_seconds = qs_seconds(qs_now_ns() - start);
+    QS_TRY(qs_metrics_eval(r->metrics, &m, e));
+    qs_progress_eval(&r->progress, &m);
+    return 0;
+}
+
+static int save(run *r, qs_err *e)
+{
+    if (r->saved_step == r->step) return 0;
+    QS_TRY(qs_metrics_sync(r->metrics, e));
+    QS_TRY(qs_run_state_save(r->o->out, &r->engine, r->step, (int)r->o->save_total_limit, e));
+    r->saved_step = r->step;
+    return 0;
+}
+
+static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
+
+static int steps(run *r, qs_err *e)
+{
+    const qs_options *o = r->o;
+    bool stop = false;
+    if (r->step == 0) {
+        QS_TRY(save(r, e));
+        QS_TRY(evaluate(r, e));
+    }
+    while (r->step < r->total && !stop) {
+        bool first_sweep = qs_cache_present(r->engine.cache) < r->engine.plan.blobs;
+        QS_TRY(one_step(r, e));
+        if (first_sweep) QS_TRY(qs_stream_settle(r->engine.stream, e));
+        stop = qs_interrupt_requested() || (o->stop_at_step > 0 && r->step >= o->stop_at_step);
+        bool last = r->step == r->total;
+        if (last || every(r->step, o->eval_steps)) QS_TRY(evaluate(r, e));
+        if (last || stop || every(r->step, o->save_steps)) QS_TRY(save(r, e));
+    }
+    if (r->step < r->total) {
+        qs_progress_break(&r->progress);
+        QS_FAIL(e, QS_EINTERRUPT, "stopped after step %" PRId64 " of %" PRId64 "; go on with --resume", r->step, r->total);
+    }
+    QS_TRY(save(r, e));
+    return qs_peft_save(o->out, &r->engine.lora, o->model, r->engine.masters, e);
+}
+
+int qs_train(qs_options *o, qs_err *e)
+{
+    run r = {.o = o};
+    int rc = begin(&r, e);
+    if (!rc) rc = steps(&r, e);
+    if (r.progress.file) qs_progress_break(&r.progress);
+    if (!rc && !o->quiet)
+        fprintf(stderr, "adapter saved in %s (peak memory %.2f GiB of process)\n", o->out, (double)qs_rss_peak_bytes() / (1 << 30));
+    qs_metrics_close(r.metrics);
+    qs_engine_close(&r.engine);
+    qs_free(r.options_path);
+    return rc;
+}
