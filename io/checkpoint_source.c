@@ -275,6 +275,14 @@ const qs_source_tensor *qs_source_at(const qs_source *s, int i)
     return s->tensors[i];
 }
 
+int qs_source_files(const qs_source *s) { return s->shard_count; }
+
+const char *qs_source_path(const qs_source *s, int file)
+{
+    QS_ASSERT(file >= 0 && file < s->shard_count);
+    return s->shards[file].file.path;
+}
+
 const char *qs_source_fingerprint(const qs_source *s) { return s->fingerprint; }
 
 void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)

@@ -36,6 +36,10 @@ const qs_source_tensor *qs_source_find(const qs_source *s, const char *name);
 int qs_source_count(const qs_source *s);
 const qs_source_tensor *qs_source_at(const qs_source *s, int i);
 
+/* Number of files (shards, in name order), and the path of one; valid until close. */
+int qs_source_files(const qs_source *s);
+const char *qs_source_path(const qs_source *s, int file);
+
 /* Which bytes these are: XXH3-128 over every shard's name, size, modification time and header. Hex, 32 digits. */
 const char *qs_source_fingerprint(const qs_source *s);
 

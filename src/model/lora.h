@@ -71,7 +71,7 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, fl
 /* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A config without target_modules has
  * q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for features that change what A and B mean (DoRA, rank_pattern, modules_to_save,
  * PiSSA, ...). The strings belong to *out; free with qs_peft_config_free. */
-typedef struct qs_peft_config { qs_lora_config lora; char **owned; } qs_peft_config;
+typedef struct qs_peft_config { qs_lora_config lora; char **owned; char *base_model; /* or NULL */ } qs_peft_config;
 int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);
 void qs_peft_config_free(qs_peft_config *c);
 

@@ -76,6 +76,9 @@ static int read_config(qs_json j, qs_peft_config *out, qs_err *e)
     QS_TRY(qs_json_number(j, "lora_dropout", 0, 0.9999, &dropout, e));
     QS_TRY(qs_json_bool(j, "use_rslora", &out->lora.rslora, e));
     out->lora.dropout = (float)dropout;
+    const char *base = NULL;
+    QS_TRY(qs_json_string(j, "base_model_name_or_path", &base, e));
+    if (base && *base) out->base_model = qs_strdup(base);
     return read_targets(j, out, e);
 }
 
@@ -99,6 +102,7 @@ void qs_peft_config_free(qs_peft_config *c)
 {
     for (int i = 0; i < c->lora.target_count; i++) qs_free(c->owned[i]);
     qs_free(c->owned);
+    qs_free(c->base_model);
     *c = (qs_peft_config){0};
 }
 

@@ -1,0 +1,262 @@
+#include "src/commands/inspect.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "offload/plan.h"
+#include "src/base/memory.h"
+#include "src/model/architecture.h"
+#include "src/model/lora.h"
+#include "src/options/options.h"
+
+/* 6738415616 as "6,738,415,616". */
+static const char *grouped(int64_t n, char text[32])
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)n), at = 0;
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0) text[at++] = ',';
+        text[at++] = digits[i];
+    }
+    text[at] = 0;
+    return text;
+}
+
+/* ---- the model ----------------------------------------------------------------------------------------------------- */
+
+static const char *rope_text(const qs_architecture *a, char *text, size_t bytes)
+{
+    static const char *const names[] = {"", "linear", "dynamic", "llama3", "yarn"};
+    char theta[32];
+    int n = snprintf(text, bytes, "rope theta %s", grouped((int64_t)a->rope_theta, theta));
+    if (a->rope != QS_ROPE_PLAIN) snprintf(text + n, bytes - (size_t)n, ", %s scaling by %g", names[a->rope], a->rope_factor);
+    return text;
+}
+
+static void print_architecture(const char *dir, const qs_architecture *a)
+{
+    static const char *const activations[] = {"silu", "gelu (tanh)", "gelu (erf)"};
+    char t[3][32], rope[96];
+    printf("%s: %s\n\n", dir, a->class_name);
+    printf("  %s layers, hidden %s, ffn %s, %s\n", grouped(a->layers, t[0]), grouped(a->hidden, t[1]), grouped(a->ffn, t[2]),
+           activations[a->activation]);
+    printf("  %d heads of %d, %d key and value heads%s%s%s%s\n", a->heads, a->head_dim, a->kv_heads, a->qk_norm ? ", q and k norm" : "",
+           a->qkv_bias ? ", q k v bias" : "", a->o_bias ? ", o bias" : "", a->mlp_bias ? ", mlp bias" : "");
+    printf("  vocabulary %s, %s, positions %s, %s\n", grouped(a->vocab, t[0]), a->tied ? "head tied to the embedding" : "separate head",
+           grouped(a->max_positions, t[1]), rope_text(a, rope, sizeof rope));
+    if (a->window && a->window_from_layer)
+        printf("  sliding window of %s from layer %d on\n", grouped(a->window, t[0]), a->window_from_layer);
+    else if (a->window)
+        printf("  sliding window of %s\n", grouped(a->window, t[0]));
+}
+
+typedef struct qs_part {
+    const char *name;
+    int64_t linear[QS_LINEAR_COUNT], linears; /* elements of each quantised matrix */
+    int64_t other;                            /* elements that stay in 16 bits */
+    int64_t times;
+} qs_part;
+
+/* Bytes of one such part; nested: the block scales are quantised as well. */
+static uint64_t part_bytes(const qs_part *p, qs_quant_type type, bool nested)
+{
+    uint64_t bytes = 2 * (uint64_t)p->other;
+    for (int64_t i = 0; i < p->linears; i++) {
+        int64_t n = p->linear[i], blocks = qs_quant_blocks(n);
+        if (type == QS_QUANT_NONE) bytes += 2 * (uint64_t)n;
+        else bytes += (uint64_t)(n + 1) / 2 + (uint64_t)(nested ? blocks + 4 * qs_nested_blocks(n) + 4 : 4 * blocks);
+    }
+    return bytes;
+}
+
+static int64_t part_parameters(const qs_part *p)
+{
+    int64_t n = p->other;
+    for (int64_t i = 0; i < p->linears; i++) n += p->linear[i];
+    return n;
+}
+
+static void print_row(const char *name, int64_t parameters, const uint64_t bytes[3])
+{
+    char n[32], b[3][16];
+    printf("  %-24s %16s %12s %12s %12s\n", name, grouped(parameters, n), qs_format_bytes(bytes[0], b[0]), qs_format_bytes(bytes[1], b[1]),
+           qs_format_bytes(bytes[2], b[2]));
+}
+
+/* Adds the part, `times` over, to the totals and prints it. */
+static void print_part(const qs_part *p, int64_t *total, uint64_t total_bytes[3])
+{
+    int64_t parameters = part_parameters(p) * p->times;
+    uint64_t bytes[3] = {part_bytes(p, QS_QUANT_NONE, false), part_bytes(p, QS_QUANT_NF4, false), part_bytes(p, QS_QUANT_NF4, true)};
+    for (int i = 0; i < 3; i++) total_bytes[i] += bytes[i] *= (uint64_t)p->times;
+    *total += parameters;
+    print_row(p->name, parameters, bytes);
+}
+
+static void add_linear(qs_part *p, const qs_architecture *a, qs_linear l)
+{
+    p->linear[p->linears++] = (int64_t)qs_linear_out(a, l) * qs_linear_in(a, l);
+    if (qs_linear_bias(a, l)) p->other += qs_linear_out(a, l);
+}
+
+static void print_parts(const qs_architecture *a)
+{
+    qs_part embedding = {.name = "embedding", .other = (int64_t)a->vocab * a->hidden, .times = 1};
+    qs_part attention = {.name = "attention, all layers", .times = a->layers}, mlp = {.name = "mlp, all layers", .times = a->layers};
+    qs_part norms = {.name = "norms", .times = 1, .other = a->hidden}, head = {.name = "head", .other = embedding.other, .times = 1};
+    qs_part layer = {.name = "of which one layer", .times = 1, .other = 2 * (int64_t)a->hidden + (a->qk_norm ? 2 * a->head_dim : 0)};
+    norms.other += a->layers * layer.other;
+    for (int l = 0; l < QS_LINEAR_COUNT; l++) {
+        add_linear(l <= QS_LINEAR_O ? &attention : &mlp, a, (qs_linear)l);
+        add_linear(&layer, a, (qs_linear)l);
+    }
+    int64_t total = 0, ignored = 0;
+    uint64_t bytes[3] = {0}, ignored_bytes[3] = {0};
+    printf("\n  %-24s %16s %12s %12s %12s\n", "part", "parameters", "16-bit", "NF4", "NF4 double");
+    print_part(&embedding, &total, bytes);
+    print_part(&attention, &total, bytes);
+    print_part(&mlp, &total, bytes);
+    print_part(&norms, &total, bytes);
+    if (!a->tied) print_part(&head, &total, bytes);
+    QS_ASSERT(total == qs_architecture_parameters(a));
+    print_row("total", total, bytes);
+    print_part(&layer, &ignored, ignored_bytes);
+}
+
+static void print_targets(const qs_lora *l)
+{
+    int32_t layers = 0;
+    for (int32_t i = 0; i < l->layers; i++) layers += l->layer_mask[i];
+    for (int k = 0, n = 0; k < QS_LINEAR_COUNT; k++)
+        if (l->slot[k].active) printf("%s%s", n++ ? ", " : "", strchr(qs_linear_name((qs_linear)k), '.') + 1);
+    if (layers < l->layers) printf(" in %d of %d layers", layers, l->layers);
+}
+
+static int print_trainable(const qs_options *o, const qs_architecture *a, qs_err *e)
+{
+    qs_lora_config config = {.r = (int32_t)o->lora_r, .alpha = o->lora_alpha, .dropout = (float)o->lora_dropout, .rslora = o->use_rslora,
+                             .targets = (const char *const *)o->target_modules.items, .target_count = o->target_modules.count};
+    qs_lora l;
+    QS_TRY(qs_lora_create(&config, a, &l, e));
+    int64_t trainable = qs_lora_parameters(&l), all = trainable + qs_architecture_parameters(a);
+    char t[2][32], b[16];
+    printf("\n  LoRA of rank %d on ", l.r);
+    print_targets(&l);
+    printf(": %s in fp32\n  %s trainable of %s (%.4f%%)\n", qs_format_bytes((uint64_t)trainable * 4, b), grouped(trainable, t[0]),
+           grouped(all, t[1]), 100.0 * (double)trainable / (double)all);
+    qs_lora_free(&l);
+    return 0;
+}
+
+/* Which types the tensors have, and their bytes. */
+static void print_tensors(const qs_source_tensor *const *tensors, int count)
+{
+    printf("%d tensors", count);
+    uint64_t total = 0;
+    for (int i = 0; i < count; i++) {
+        bool first = true;
+        for (int k = 0; k < i && first; k++) first = strcmp(tensors[k]->type_name, tensors[i]->type_name) != 0;
+        total += tensors[i]->bytes;
+        if (first) printf(", %s", tensors[i]->type_name);
+    }
+    char b[16];
+    printf(", %s\n", qs_format_bytes(total, b));
+}
+
+static int print_weights(const char *dir, const qs_architecture *a, qs_err *e)
+{
+    char *one = qs_path_join(dir, "model.safetensors"), *index = qs_path_join(dir, "model.safetensors.index.json");
+    bool there = qs_file_exists(one) || qs_file_exists(index);
+    qs_free(one);
+    qs_free(index);
+    if (!there) {
+        printf("\n  weights: none in safetensors here\n");
+        return 0;
+    }
+    qs_source *s;
+    QS_TRY(qs_source_open(dir, &s, e));
+    int count = qs_source_count(s), files = qs_source_files(s);
+    const qs_source_tensor **tensors = qs_malloc(((size_t)count + 1) * sizeof *tensors);
+    for (int i = 0; i < count; i++) tensors[i] = qs_source_at(s, i);
+    printf("\n  weights: %d %s, ", files, files == 1 ? "file" : "shards");
+    print_tensors(tensors, count);
+    qs_free(tensors);
+    int rc = qs_architecture_check(a, s, e);
+    if (!rc) printf("  every tensor that config.json asks for is there, in the right shape\n");
+    qs_source_close(s);
+    return rc;
+}
+
+static int inspect_model(const char *dir, const qs_options *o, qs_err *e)
+{
+    qs_architecture a;
+    QS_TRY(qs_architecture_read(dir, &a, e));
+    print_architecture(dir, &a);
+    print_parts(&a);
+    QS_TRY(print_trainable(o, &a, e));
+    return print_weights(dir, &a, e);
+}
+
+/* ---- an adapter ---------------------------------------------------------------------------------------------------- */
+
+static int inspect_adapter(const char *dir, qs_err *e)
+{
+    qs_peft_config c;
+    QS_TRY(qs_peft_read_config(dir, &c, e));
+    printf("%s: LoRA adapter in PEFT's format\n\n  r %d, lora_alpha %g, scaling %g%s, dropout %g\n  base model: %s\n  target_modules: ", dir,
+           c.lora.r, c.lora.alpha, c.lora.alpha / (c.lora.rslora ? sqrt(c.lora.r) : c.lora.r), c.lora.rslora ? " (rank-stabilised)" : "",
+           (double)c.lora.dropout, c.base_model ? c.base_model : "not named");
+    for (int i = 0; i < c.lora.target_count; i++) printf("%s%s", i ? ", " : "", c.lora.targets[i]);
+    qs_peft_config_free(&c);
+
+    char *path = qs_path_join(dir, "adapter_model.safetensors"), t[32];
+    qs_safetensors s;
+    int rc = qs_safetensors_open(path, &s, e);
+    qs_free(path);
+    printf("\n");
+    if (rc) return rc;
+    int64_t parameters = 0;
+    const qs_source_tensor **tensors = qs_malloc(((size_t)s.count + 1) * sizeof *tensors);
+    for (int i = 0; i < s.count; i++) {
+        int64_t n = 1;
+        for (int d = 0; d < s.tensors[i].dims; d++) n *= s.tensors[i].shape[d];
+        parameters += n;
+        tensors[i] = &s.tensors[i];
+    }
+    printf("  %s parameters: ", grouped(parameters, t));
+    print_tensors(tensors, s.count);
+    qs_free(tensors);
+    qs_safetensors_free(&s);
+    return 0;
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------------- */
+
+static int inspect(const char *dir, const qs_options *o, qs_err *e)
+{
+    char *config = qs_path_join(dir, "config.json"), *adapter = qs_path_join(dir, "adapter_config.json");
+    bool is_adapter = qs_file_exists(adapter) && !qs_file_exists(config);
+    qs_free(adapter);
+    qs_free(config);
+    return is_adapter ? inspect_adapter(dir, e) : inspect_model(dir, o, e);
+}
+
+int qs_command_inspect(int argc, char **argv, qs_err *e)
+{
+    qs_options o = {0};
+    qs_option_set set = {&qs_training_options, &o};
+    qs_strings words = {0};
+    qs_option_defaults(&set, 1);
+    int rc = qs_option_read_args(&set, 1, argc, argv, &words, e);
+    if (!rc && words.count + (o.model != NULL) != 1)
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "inspect expects one model or adapter directory, found %d", words.count + (o.model != NULL));
+    if (!rc && (o.config || o.preset))
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "inspect reads no --config and no --preset; give --lora_r and --target_modules");
+    if (!rc) rc = inspect(words.count ? words.items[0] : o.model, &o, e);
+    qs_strings_clear(&words);
+    qs_options_free(&o);
+    return rc;
+}

@@ -1,0 +1,116 @@
+/* check.c - does the checkpoint have what config.json says? Only headers are looked at, so it costs nothing to ask first. */
+#include <stdio.h>
+#include <string.h>
+
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/model/architecture.h"
+#include "src/model/layout.h"
+
+enum { SHAPE_BYTES = 96, NAME_BYTES = 128 };
+
+/* "[4096, 11008]" */
+static void shape_text(int dims, const int64_t *shape, char *text)
+{
+    int n = snprintf(text, SHAPE_BYTES, "[");
+    for (int i = 0; i < dims && n < SHAPE_BYTES - 24; i++) n += snprintf(text + n, 24, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(text + n, (size_t)(SHAPE_BYTES - n), "]");
+}
+
+/* Other tools store a quantised weight under other names beside its place. */
+static const char *quantised_sibling(const qs_source *s, const char *name)
+{
+    static const char *const tails[] = {"qweight", "weight_packed", "weight.absmax", "weight.quant_map", "SCB", "weight_scale"};
+    size_t stem = strlen(name) - strlen("weight");
+    if (strcmp(name + stem, "weight") != 0) return NULL;
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        char sibling[NAME_BYTES + 16];
+        snprintf(sibling, sizeof sibling, "%.*s%s", (int)stem, name, tails[i]);
+        if (qs_source_find(s, sibling)) return tails[i];
+    }
+    return NULL;
+}
+
+static int check_missing(const qs_source *s, const char *name, const char *expected, qs_err *e)
+{
+    const char *found = quantised_sibling(s, name), *first = qs_source_path(s, 0);
+    if (found)
+        QS_FAIL(e, QS_EUNSUP, "%s: instead of tensor %s there is its %s: the model is already quantised; give the 16-bit model", first, name,
+                found);
+    if (qs_source_files(s) > 1)
+        QS_FAIL(e, QS_EMISSING, "%s and the %d other shards have no tensor %s, %s, which config.json asks for", first, qs_source_files(s) - 1,
+                name, expected);
+    QS_FAIL(e, QS_EMISSING, "%s: has no tensor %s, %s, which config.json asks for", first, name, expected);
+}
+
+/* A matrix [rows, cols], or a vector [rows] when cols is 0. */
+static int check_tensor(const qs_source *s, const char *name, int64_t rows, int64_t cols, qs_err *e)
+{
+    const int64_t shape[2] = {rows, cols};
+    int dims = cols ? 2 : 1;
+    char expected[SHAPE_BYTES];
+    shape_text(dims, shape, expected);
+    const qs_source_tensor *t = qs_source_find(s, name);
+    if (!t) return check_missing(s, name, expected, e);
+
+    const char *path = qs_source_path(s, t->file), *sibling = quantised_sibling(s, name);
+    if (t->readable && t->type == QS_U8)
+        QS_FAIL(e, QS_EUNSUP, "%s: tensor %s is of type U8: the model is already quantised; give the 16-bit model", path, name);
+    if (!t->readable || (t->type != QS_F32 && t->type != QS_BF16 && t->type != QS_F16))
+        QS_FAIL(e, QS_EUNSUP, "%s: tensor %s is of type %s; expected F32, BF16 or F16%s", path, name, t->type_name,
+                sibling ? ": the model is already quantised; give the 16-bit model" : "");
+    if (t->dims != dims || t->shape[0] != rows || (cols && t->shape[1] != cols)) {
+        char found[SHAPE_BYTES];
+        shape_text(t->dims, t->shape, found);
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is %s; config.json makes it %s", path, name, found, expected);
+    }
+    return 0;
+}
+
+static int64_t vector_length(const qs_architecture *a, qs_vector v)
+{
+    if (v >= QS_VECTOR_BIAS) {
+        qs_linear l = (qs_linear)(v - QS_VECTOR_BIAS);
+        return qs_linear_bias(a, l) ? qs_linear_out(a, l) : 0;
+    }
+    if (v == QS_VECTOR_Q_NORM || v == QS_VECTOR_K_NORM) return a->qk_norm ? a->head_dim : 0;
+    return a->hidden;
+}
+
+/* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what was meant. */
+static void warn_of_unused(const qs_architecture *a, const qs_source *s)
+{
+    char name[NAME_BYTES];
+    for (int v = 0; v < QS_VECTOR_COUNT; v++) {
+        qs_layout_vector_name(0, (qs_vector)v, name);
+        const qs_source_tensor *t = vector_length(a, (qs_vector)v) ? NULL : qs_source_find(s, name);
+        if (t) qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it", qs_source_path(s, t->file), name);
+    }
+    qs_layout_vector_name(a->layers, QS_VECTOR_NORM1, name);
+    const qs_source_tensor *t = qs_source_find(s, name);
+    if (t) qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, t->file), name, a->layers);
+}
+
+int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *e)
+{
+    /* With tied weights either name may be the one that was kept. */
+    const char *embedding = a->tied ? qs_layout_embedding_name(a, s) : "model.embed_tokens.weight";
+    if (a->tied && !qs_source_find(s, embedding)) embedding = "model.embed_tokens.weight";
+    QS_TRY(check_tensor(s, embedding, a->vocab, a->hidden, e));
+    for (int32_t layer = 0; layer < a->layers; layer++) {
+        char name[NAME_BYTES];
+        for (int v = 0; v < QS_VECTOR_COUNT; v++) {
+            int64_t n = vector_length(a, (qs_vector)v);
+            qs_layout_vector_name(layer, (qs_vector)v, name);
+            if (n) QS_TRY(check_tensor(s, name, n, 0, e));
+        }
+        for (int l = 0; l < QS_LINEAR_COUNT; l++) {
+            qs_layout_linear_name(layer, (qs_linear)l, name);
+            QS_TRY(check_tensor(s, name, qs_linear_out(a, (qs_linear)l), qs_linear_in(a, (qs_linear)l), e));
+        }
+    }
+    QS_TRY(check_tensor(s, "model.norm.weight", a->hidden, 0, e));
+    if (!a->tied) QS_TRY(check_tensor(s, "lm_head.weight", a->vocab, a->hidden, e));
+    warn_of_unused(a, s);
+    return 0;
+}
