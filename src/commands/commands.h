@@ -1,0 +1,24 @@
+/* commands.h - the subcommands of the program, one file each.
+ *
+ * To add one: a file src/commands/NAME.c with a `const qs_command qs_command_NAME`, a line here, a line in main.c.
+ */
+#ifndef QS_COMMANDS_COMMANDS_H
+#define QS_COMMANDS_COMMANDS_H
+
+#include <stdio.h>
+
+#include "src/base/error.h"
+
+typedef struct qs_command {
+    const char *name;
+    const char *summary; /* one line for `qlora-stream --help` */
+    /* Prints what `qlora-stream NAME --help` shows. */
+    void (*help)(FILE *f);
+    /* Does the work; argv[0, argc) is what follows the command's name. Results go to stdout. */
+    int (*run)(int argc, char **argv, qs_err *e);
+} qs_command;
+
+extern const qs_command qs_command_options;
+extern const qs_command qs_command_plot;
+
+#endif
