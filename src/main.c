@@ -9,6 +9,7 @@
 #include "src/commands/commands.h"
 
 static const qs_command *const commands[] = {
+    &qs_command_inspect,
     &qs_command_plot,
     &qs_command_options,
 };

@@ -1,5 +1,9 @@
-#include "src/commands/inspect.h"
-
+/* inspect.c - `qlora-stream inspect DIR`: what a model or an adapter directory holds.
+ *
+ * Of a model: the architecture, its parameters by part with their bytes in 16 bits and in 4, what an adapter with the given
+ * --lora_r, --target_modules ... would train, and the weights found, checked against config.json; that file alone is enough.
+ * Of an adapter: r, alpha, targets and size.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +12,7 @@
 #include "io/safetensors.h"
 #include "offload/plan.h"
 #include "src/base/memory.h"
+#include "src/commands/commands.h"
 #include "src/model/architecture.h"
 #include "src/model/lora.h"
 #include "src/options/options.h"
@@ -244,19 +249,42 @@ static int inspect(const char *dir, const qs_options *o, qs_err *e)
     return is_adapter ? inspect_adapter(dir, e) : inspect_model(dir, o, e);
 }
 
-int qs_command_inspect(int argc, char **argv, qs_err *e)
+/* The rows about adapters out of the training table: what else a run can be told has no meaning here. */
+static qs_option_set adapter_options(qs_options *o, qs_option_table *view)
+{
+    const qs_option_table *all = &qs_training_options;
+    int first = 0, end;
+    while (strcmp(all->rows[first].group, "Adapter") != 0) first++;
+    for (end = first; end < all->count && strcmp(all->rows[end].group, "Adapter") == 0; end++) {}
+    *view = (qs_option_table){.rows = all->rows + first, .count = end - first, .sources_offset = all->sources_offset + (size_t)first};
+    return (qs_option_set){view, o};
+}
+
+static void help(FILE *f)
 {
     qs_options o = {0};
-    qs_option_set set = {&qs_training_options, &o};
+    qs_option_table view;
+    qs_option_set set = adapter_options(&o, &view);
+    fprintf(f, "usage: qlora-stream inspect DIR [adapter options]\n\n"
+               "Counts the parameters of a model directory, of which config.json is enough, and of an adapter on it; or describes an\n"
+               "adapter directory.\n");
+    qs_option_print_help(f, &set, 1);
+}
+
+static int run(int argc, char **argv, qs_err *e)
+{
+    qs_options o = {0};
+    qs_option_table view;
+    qs_option_set set = adapter_options(&o, &view);
     qs_strings words = {0};
     qs_option_defaults(&set, 1);
     int rc = qs_option_read_args(&set, 1, argc, argv, &words, e);
-    if (!rc && words.count + (o.model != NULL) != 1)
-        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "inspect expects one model or adapter directory, found %d", words.count + (o.model != NULL));
-    if (!rc && (o.config || o.preset))
-        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "inspect reads no --config and no --preset; give --lora_r and --target_modules");
-    if (!rc) rc = inspect(words.count ? words.items[0] : o.model, &o, e);
+    if (!rc && words.count != 1)
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "expected one model or adapter directory, found %d", words.count);
+    if (!rc) rc = inspect(words.items[0], &o, e);
     qs_strings_clear(&words);
     qs_options_free(&o);
     return rc;
 }
+
+const qs_command qs_command_inspect = {"inspect", "count a model's parameters, or describe an adapter", help, run};

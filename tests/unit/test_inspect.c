@@ -7,7 +7,7 @@
 
 #include "io/file.h"
 #include "src/base/memory.h"
-#include "src/commands/inspect.h"
+#include "src/commands/commands.h"
 #include "tests/support/temp_dir.h"
 
 static char *dir;
@@ -24,7 +24,7 @@ static int run(int argc, const char **argv, char **out)
     int saved = dup(1);
     ck_assert_ptr_nonnull(freopen(path, "w", stdout));
     err.text[0] = 0;
-    int rc = qs_command_inspect(argc, (char **)(uintptr_t)argv, &err);
+    int rc = qs_command_inspect.run(argc, (char **)(uintptr_t)argv, &err);
     fflush(stdout);
     dup2(saved, 1);
     close(saved);
