@@ -143,12 +143,13 @@ START_TEST(a_full_disk_leaves_whole_rows_only)
     signal(SIGXFSZ, SIG_IGN); /* a file size limit stands for the full disk: the write comes back short, then fails */
     struct rlimit limit = {strlen(before) + 50, RLIM_INFINITY};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    ck_assert_int_eq(qs_metrics_step(m, &(qs_step_metrics){.step = 3}, &e), -QS_EIO);
+    int rc = qs_metrics_step(m, &(qs_step_metrics){.step = 3}, &e);
+    limit.rlim_cur = RLIM_INFINITY;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    ck_assert_int_eq(rc, -QS_EIO);
     ck_assert_ptr_nonnull(strstr(e.text, "metrics.jsonl: cannot write"));
     char *after = content();
     ck_assert_str_eq(after, before);
-    limit.rlim_cur = RLIM_INFINITY;
-    setrlimit(RLIMIT_FSIZE, &limit);
     write_steps(m, 3, 3); /* space again: goes on as if nothing had been */
     qs_metrics_close(m);
     qs_free(after);

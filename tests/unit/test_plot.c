@@ -134,6 +134,10 @@ START_TEST(smoothing_averages_and_keeps_the_raw_values_behind)
     ck_assert_ptr_nonnull(label);
     ck_assert_double_eq_tol(strtod(label + 15, NULL), 2, 0.05); /* the mean of 1 and 3 */
     qs_free(svg);
+    write_rows("{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":2}\n");
+    ck_assert_int_eq(plot("--smooth", "50", false, &svg), 0);
+    ck_assert_ptr_nonnull(strstr(svg, ">training loss 2 (smoothed)<")); /* right from the start */
+    qs_free(svg);
 }
 END_TEST
 
