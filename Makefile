@@ -22,6 +22,10 @@ comma   := ,
 SAN     := $(if $(ASAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,$(if $(TSAN),-fsanitize=thread))
 OPT     := $(if $(ASAN)$(TSAN),-O1 -g -fno-omit-frame-pointer,-O2 -g)
 CFLAGS  += -std=gnu11 -D_GNU_SOURCE -I. $(OPT) -ffp-contract=off $(WARN) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+# Without the libraries the compiler's own message would be about the first header it misses.
+ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 && echo '\#include <dnnl.h>' | $(CC) -E -o /dev/null - 2>&1 && echo ok),ok)
+$(if $(filter deps demo clean help lint,$(MAKECMDGOALS)),,$(warning some libraries are missing: make deps installs them))
+endif
 # The CPU kernels are built for this machine; everything else is portable.
 KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthread -lm
@@ -79,9 +83,39 @@ $(B)/bench/%: bench/%.c $(B)/libqs.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -O3 -MMD -MP -o $@ $< $(B)/libqs.a $(LDLIBS)
 
-## unit: build and run the unit tests            (make unit T=aio runs one)
-unit: $(if $(T),$(B)/tests/test_$(T),$(TESTS))
-	$(Q)tests/run $(if $(T),$(B)/tests/test_$(T),$(TESTS))
+## unit: build and run the unit tests            (make unit T="aio plan" runs those)
+UNIT    := $(if $(T),$(T:%=$(B)/tests/test_%),$(TESTS))
+unit: $(UNIT)
+	$(Q)QS_TEST_LOGS=$(B)/logs tests/run $(UNIT)
+
+## test: everything that must hold: unit tests, whole runs of the program, the printed pages
+E2E     := $(wildcard tests/e2e/*.sh)
+test: qlora-stream unit docs-check
+	$(Q)$(if $(E2E),QS_TEST_LOGS=$(B)/logs tests/run $(E2E))
+
+## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
+lint:
+	$(Q)CC=$(CC) tests/lint/run && CC=$(CC) tests/lint/test_lint
+
+## bench: the standing speed figures of this machine
+bench: $(BENCHES)
+	$(Q)set -e; for b in $(BENCHES); do $$b; done
+
+## demo: install what is missing, build, fine-tune a tiny model, show text before and after
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)configs/demo/run.sh
+
+## deps: install the libraries through apt, or print the command
+deps:
+	$(Q).ci/deps
+
+## docs: print docs/options.md from the option table
+docs: qlora-stream
+	$(Q)./qlora-stream options --markdown >docs/options.md
+
+docs-check: qlora-stream
+	$(Q)./qlora-stream options --markdown | cmp -s - docs/options.md || { echo "docs/options.md is old: run make docs"; exit 1; }
 
 ## clean: remove everything that was built
 clean:
@@ -91,6 +125,6 @@ clean:
 help:
 	@grep -hE '^## ' Makefile | sed 's/^## /  /'
 
-.PHONY: all unit clean help qlora-stream
+.PHONY: all unit test lint bench demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
 -include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)

@@ -32,7 +32,7 @@ static void found(const json_t *v, char *text)
     char *whole = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     snprintf(text, FOUND_TEXT, "%s", whole ? whole : "absent");
     if (whole && strlen(whole) >= FOUND_TEXT) memcpy(text + FOUND_TEXT - 4, "...", 4);
-    free(whole);
+    free(whole); /* lint: allow free, jansson allocated it */
 }
 
 int qs_json_unexpected(qs_json j, const char *key, int code, const char *expected, qs_err *e)

@@ -151,7 +151,7 @@ int qs_peft_write_config(const char *dir, const qs_lora *l, const char *base_mod
     QS_ASSERT(text);
     int rc = qs_file_replace(path, text, strlen(text), e);
     qs_free(path);
-    free(text);
+    free(text); /* lint: allow free, jansson allocated it */
     json_decref(root);
     return rc;
 }

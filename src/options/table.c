@@ -124,7 +124,7 @@ static const qs_option rows[] = {
         .help = "micro-batches per optimizer step; weights are streamed once for all of them"),
     ROW(num_train_epochs, FLOAT, G, WARN, .fallback = "1", RANGE(0.001, 1e6), .aliases = "num_epochs epochs",
         .help = "passes over the data"),
-    ROW(max_steps, INT, G, WARN, .fallback = "-1", RANGE(-1, QS_OPTION_MANY), .aliases = "iters max_steps_per_run",
+    ROW(max_steps, INT, G, WARN, .fallback = "-1", RANGE(-1, QS_OPTION_MANY), .aliases = "iters",
         .help = "optimizer steps in all; when positive num_train_epochs does not count"),
     ROW(stop_at_step, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY),
         .help = "save and end this process after that step, as Ctrl-C would; the schedule is not shortened; 0: no"),

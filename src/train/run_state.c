@@ -65,7 +65,7 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
     char *text = json_dumps(root, JSON_INDENT(2)), *path = qs_path_join(dir, state_name);
     if (!rc) rc = qs_file_replace(path, text, strlen(text), e);
     qs_free(path);
-    free(text);
+    free(text); /* lint: allow free, jansson allocated it */
     json_decref(root);
     return rc;
 }

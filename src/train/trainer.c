@@ -96,7 +96,7 @@ static int explain_nonfinite(run *r, int32_t mb, int32_t document, qs_err *e)
 {
     char sample[256] = "";
     if (mb >= 0 && document >= 0) {
-        strcpy(sample, ", ");
+        memcpy(sample, ", ", 3);
         qs_batcher_name_sample(r->engine.batcher, qs_sweep_batch(r->engine.sweep, mb), document, sample + 2, sizeof sample - 2);
     }
     char what[QS_ERR_TEXT];

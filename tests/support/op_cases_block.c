@@ -231,7 +231,7 @@ static void flag_setup(op_run *r)
     op_array_make(r, E_Y, OP_IN_OUT, QS_I32, 1, 1);
 }
 static void flag_launch(op_run *r, qs_device *d) { qs_op_flag_nonfinite(d, op_mat(r, E_X), op_device(r, E_Y)); }
-static void flag_reference(op_run *r) 
+static void flag_reference(op_run *r)
 {
     *op_want(r, E_Y, 0, 0) = r->c->size[2] >= 0 && r->c->size[2] % r->array[E_X].stride < r->c->size[1];
 }
