@@ -75,6 +75,10 @@ static void default_cache(qs_options *o)
 
 static int settle(qs_options *o, qs_err *e)
 {
+    if (qs_options_target_kind(&o->target_modules) == QS_TARGET_ALL_LINEAR) { /* one spelling from here on */
+        qs_strings_clear(&o->target_modules);
+        qs_strings_add(&o->target_modules, "all-linear", strlen("all-linear"));
+    }
     if (o->warmup_steps > 0 && second_counts(o, "warmup_steps", "warmup_ratio")) o->warmup_steps = 0;
     if (o->max_steps > 0 && second_counts(o, "max_steps", "num_train_epochs")) o->max_steps = -1;
     if (!o->cache.count) default_cache(o);

@@ -66,7 +66,7 @@ typedef struct qs_options {
     int64_t threads;          /* 0: one per core */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
-    int64_t mlp_tile_rows, head_tile_rows, head_tile_vocab;
+    int64_t mlp_tile_rows, head_tile_rows;
 
     /* base model */
     qs_quant_type quant_type;

@@ -91,7 +91,6 @@ static const qs_option rows[] = {
     ROW(mlp_tile_rows, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY),
         .help = "tokens per tile of the MLP; decides how sums are cut, so it is part of the numeric identity; 0: the planner picks"),
     ROW(head_tile_rows, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .help = "the same for tokens in the head and loss"),
-    ROW(head_tile_vocab, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .help = "the same for vocabulary entries in the head"),
 #undef G
 #define G "Adapter"
     ROW(lora_r, INT, G, SAME, .fallback = "16", RANGE(1, 4096), .aliases = "r lora_rank rank", .help = "rank"),

@@ -176,6 +176,8 @@ START_TEST(lists_split_at_commas_and_grow_with_repeated_flags)
     ck_assert_int_eq(qs_options_target_kind(&o.target_modules), QS_TARGET_REGEX);
     OK("--target-modules q_proj");
     ck_assert_int_eq(qs_options_target_kind(&o.target_modules), QS_TARGET_NAMES);
+    OK("--lora-target all");
+    ck_assert_str_eq(o.target_modules.items[0], "all-linear");
     OK("--target-modules All-Linear");
     ck_assert_int_eq(qs_options_target_kind(&o.target_modules), QS_TARGET_ALL_LINEAR);
 }
