@@ -3,10 +3,13 @@
  * A cache directory holds
  *     manifest.json   what this cache is of: the key below, blob count and sizes; written first, atomically
  *     blobs.bin       blob i at a 4096-aligned offset, sizes fixed by the manifest; preallocated
- *     journal.bin     one 32-byte record per finished blob: index, length, XXH3-64 of the blob, XXH3-64 of the record
+ *     journal.bin     one 32-byte record per finished blob: u64 little-endian index, length, XXH3-64 of the blob, XXH3-64 of these 24 bytes
+ *                     seeded with the key; a record of length 0 takes back the ones before it
+ *     lock            flock: exclusive while a process fills the cache, shared once it is complete
  * A blob counts as present when its record is whole; a record torn by a kill is ignored, so a run killed while filling goes on at the first
  * missing blob. Every read is checked against the record's checksum: a blob that does not match is reported as absent, with a warning, and made
- * again. Data is synced when the last blob is in (qs_cache_sync), and by the checksums it need not be before.
+ * again. Data is synced when the last blob is in (qs_cache_sync), and by the checksums it need not be before. A process that finds damage in
+ * a complete cache may make the blob again while others read it: the bytes are the same, and whoever reads it half-way sees the checksum fail.
  */
 #ifndef QS_IO_LAYER_CACHE_H
 #define QS_IO_LAYER_CACHE_H
@@ -24,8 +27,8 @@ typedef struct qs_cache_key {
 } qs_cache_key;
 
 /* Opens or creates the cache in `dir` (created with its parents). A manifest of another model, format or version is QS_EFORMAT naming both and
- * saying to delete the directory or choose another --cache; nothing there is touched. Checks free space for what is missing (QS_EIO). A directory that another
- * live process is filling is refused (lock file held by flock). */
+ * saying to delete the directory or choose another --cache; nothing there is touched. Checks free space for what is missing (QS_EIO). A
+ * directory that another live process is filling is refused (QS_EIO). */
 int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_err *e);
 void qs_cache_close(qs_cache *c);
 
@@ -43,7 +46,7 @@ bool qs_cache_verify(qs_cache *c, int blob, const void *data);
 /* After a write has finished: appends the record for `data`, which must be what was written. */
 int qs_cache_commit(qs_cache *c, int blob, const void *data, qs_err *e);
 
-/* Makes everything durable (fdatasync of both files). */
+/* Makes everything durable (fdatasync of both files); when all blobs are present, other processes may open the cache from here on. */
 int qs_cache_sync(qs_cache *c, qs_err *e);
 
 #endif

@@ -1,7 +1,9 @@
 #include "tests/support/temp_dir.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "src/base/memory.h"
@@ -37,6 +39,16 @@ void test_file_write(const char *path, const void *data, size_t bytes)
 {
     qs_err e = {0};
     must(qs_file_replace(path, data, bytes, &e), &e);
+}
+
+void test_file_overwrite(const char *path, const void *data, size_t bytes)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || pwrite(fd, data, bytes, 0) != (ssize_t)bytes || ftruncate(fd, (off_t)bytes)) {
+        perror(path);
+        abort();
+    }
+    close(fd);
 }
 
 char *test_file_read(const char *path, size_t *bytes)

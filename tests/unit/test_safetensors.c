@@ -269,23 +269,20 @@ START_TEST(random_damage_never_escapes_the_file)
     size_t n;
     char *file = test_file_read(path, &n), *damaged = qs_malloc(n);
     int accepted = 0;
-    for (uint64_t trial = 0; trial < 20000; trial++) {
+    for (uint64_t trial = 0; trial < 6000; trial++) {
         memcpy(damaged, file, n);
         for (uint64_t k = 0, flips = 1 + trial % 4; k < flips; k++) {
             uint32_t r = qs_random_u32(11, trial, 2 * k), at = qs_random_u32(11, trial, 2 * k + 1) % (uint32_t)n;
             damaged[at] = trial & 1 ? (char)(damaged[at] ^ 1 << r % 8) : "0123456789\"{}[],:-\\eu"[r % 22];
         }
-        FILE *f = fopen(path, "we"); /* no sync: thousands of files */
-        ck_assert_ptr_nonnull(f);
-        ck_assert_uint_eq(fwrite(damaged, 1, n, f), n);
-        fclose(f);
+        test_file_overwrite(path, damaged, n);
         if (qs_safetensors_open(path, &st, &e)) continue;
         accepted++;
         for (int i = 0; i < st.count; i++) ck_assert_uint_le(st.tensors[i].offset + st.tensors[i].bytes, n);
         qs_safetensors_free(&st);
     }
     ck_assert_int_gt(accepted, 0); /* damage to data or names only */
-    ck_assert_int_lt(accepted, 20000);
+    ck_assert_int_lt(accepted, 6000);
     qs_free(damaged);
     qs_free(file);
 }

@@ -304,10 +304,7 @@ START_TEST(random_damage_to_an_index_is_survived)
         memcpy(damaged, text, n);
         for (uint64_t k = 0; k < 1 + trial % 3; k++)
             damaged[qs_random_u32(2, trial, 2 * k) % n] = (char)qs_random_u32(2, trial, 2 * k + 1);
-        FILE *f = fopen(path, "we");
-        ck_assert_ptr_nonnull(f);
-        fwrite(damaged, 1, trial % 2 ? n : qs_random_u32(2, trial, 99) % n, f);
-        fclose(f);
+        test_file_overwrite(path, damaged, trial % 2 ? n : qs_random_u32(2, trial, 99) % n);
         if (!qs_source_open(dir, &src, &e)) ck_assert_int_le(qs_source_count(src), TENSORS);
         qs_source_close(src);
         src = NULL;

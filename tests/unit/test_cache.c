@@ -1,0 +1,448 @@
+/* Behaviour of io/layer_cache: what is in it is right, whatever happened to the process or the disk while it was filled. */
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "io/layer_cache.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/base/random.h"
+#include "tests/support/kill_point.h"
+#include "tests/support/temp_dir.h"
+
+enum { BLOBS = 4, RECORD = 32 };
+static const uint64_t blob_bytes[BLOBS] = {8192, 4096, 16384, 8192};
+static const qs_cache_key key = {"tiny", "0123abcd", "nf4 block 64 layout 1", BLOBS, blob_bytes};
+
+static char *dir, *cache_dir, *buffer;
+static qs_cache *cache;
+static qs_aio *aio;
+static qs_err e;
+
+static void setup(void)
+{
+    dir = test_dir_create();
+    cache_dir = test_path(dir, "a/cache");
+    buffer = aligned_alloc(4096, 16384);
+    e = (qs_err){0};
+    qs_log_set_level(QS_LOG_ERROR); /* damage is announced on purpose */
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &aio, &e), 0);
+}
+
+static void close_cache(void)
+{
+    qs_cache_close(cache);
+    cache = NULL;
+}
+
+static void teardown(void)
+{
+    close_cache();
+    qs_aio_close(aio);
+    free(buffer);
+    qs_free(cache_dir);
+    test_dir_remove(dir);
+}
+
+static void content_of(int blob, char *out)
+{
+    for (uint64_t i = 0; i < blob_bytes[blob]; i++) out[i] = (char)qs_random_u32(7, (uint64_t)blob, i);
+}
+
+static int put(int blob)
+{
+    qs_aio_op op;
+    content_of(blob, buffer);
+    qs_cache_write_op(cache, blob, buffer, &op);
+    QS_TRY(qs_aio_run(aio, &op, &e));
+    return qs_cache_commit(cache, blob, buffer, &e);
+}
+
+/* Reads a blob that the cache says it has; whether it is what was put. */
+static bool good(int blob)
+{
+    qs_aio_op op;
+    char want[16384];
+    qs_cache_read_op(cache, blob, buffer, &op);
+    ck_assert_int_eq(qs_aio_run(aio, &op, &e), 0);
+    if (!qs_cache_verify(cache, blob, buffer)) return false;
+    content_of(blob, want);
+    ck_assert_int_eq(memcmp(buffer, want, blob_bytes[blob]), 0);
+    return true;
+}
+
+static void open_cache(void)
+{
+    close_cache();
+    ck_assert_msg(!qs_cache_open(cache_dir, &key, &cache, &e), "%s", e.text);
+}
+
+/* What a run does: make what is missing, sync at the end. */
+static int fill(void)
+{
+    for (int i = 0; i < BLOBS; i++)
+        if (!qs_cache_has(cache, i)) QS_TRY(put(i));
+    return qs_cache_sync(cache, &e);
+}
+
+static char *inside(const char *name) { return test_path(cache_dir, name); }
+
+/* Changes one byte of a file of the cache. */
+static void flip(const char *name, off_t at)
+{
+    char *path = inside(name), byte;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 0x10;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+    qs_free(path);
+}
+
+static uint64_t size_of(const char *name)
+{
+    char *path = inside(name);
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    qs_free(path);
+    return (uint64_t)st.st_size;
+}
+
+START_TEST(what_was_committed_is_there_the_next_time)
+{
+    open_cache();
+    ck_assert_int_eq(qs_cache_present(cache), 0);
+    ck_assert_int_eq(put(2), 0);
+    ck_assert_int_eq(put(0), 0);
+    ck_assert_int_eq(qs_cache_present(cache), 2);
+    open_cache();
+    ck_assert_int_eq(qs_cache_present(cache), 2);
+    ck_assert(qs_cache_has(cache, 0) && !qs_cache_has(cache, 1) && qs_cache_has(cache, 2) && !qs_cache_has(cache, 3));
+    ck_assert(good(0) && good(2));
+    ck_assert_int_eq(fill(), 0);
+    open_cache();
+    ck_assert_int_eq(qs_cache_present(cache), BLOBS);
+    for (int i = 0; i < BLOBS; i++) ck_assert(good(i));
+    ck_assert_uint_eq(size_of("journal.bin"), BLOBS * RECORD);
+}
+END_TEST
+
+START_TEST(the_file_has_its_whole_size_from_the_start)
+{
+    open_cache();
+    ck_assert_uint_eq(size_of("blobs.bin"), 8192 + 4096 + 16384 + 8192);
+}
+END_TEST
+
+START_TEST(a_write_without_a_commit_does_not_count)
+{
+    open_cache();
+    qs_aio_op op;
+    content_of(1, buffer);
+    qs_cache_write_op(cache, 1, buffer, &op);
+    ck_assert_int_eq(qs_aio_run(aio, &op, &e), 0);
+    open_cache();
+    ck_assert(!qs_cache_has(cache, 1));
+}
+END_TEST
+
+START_TEST(a_flipped_bit_anywhere_in_a_blob_is_found_and_the_blob_made_again)
+{
+    static const off_t places[] = {0, 8191, 8192 + 4096 + 8000, 8192 + 4096 + 16384 + 8191};
+    static const int blobs[] = {0, 0, 2, 3};
+    open_cache();
+    ck_assert_int_eq(fill(), 0);
+    for (int k = 0; k < 4; k++) {
+        flip("blobs.bin", places[k]);
+        open_cache();
+        for (int i = 0; i < BLOBS; i++) ck_assert_int_eq(good(i), i != blobs[k]);
+        ck_assert(!qs_cache_has(cache, blobs[k]));
+        ck_assert_int_eq(qs_cache_present(cache), BLOBS - 1);
+        open_cache();
+        ck_assert(!qs_cache_has(cache, blobs[k])); /* the journal knows as well */
+        ck_assert_int_eq(fill(), 0);
+        open_cache();
+        for (int i = 0; i < BLOBS; i++) ck_assert(good(i));
+    }
+}
+END_TEST
+
+START_TEST(a_journal_cut_at_any_byte_keeps_its_whole_records)
+{
+    char *path = inside("journal.bin");
+    open_cache();
+    ck_assert_int_eq(fill(), 0);
+    close_cache();
+    for (off_t cut = BLOBS * RECORD; cut >= 0; cut--) {
+        ck_assert_int_eq(truncate(path, cut), 0);
+        open_cache();
+        ck_assert_int_eq(qs_cache_present(cache), cut / RECORD);
+        for (int i = 0; i < cut / RECORD; i++) ck_assert(good(i));
+        if (cut % 8 == 5) { /* going on after a torn record */
+            ck_assert_int_eq(fill(), 0);
+            open_cache();
+            ck_assert_int_eq(qs_cache_present(cache), BLOBS);
+        }
+        close_cache();
+    }
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(a_damaged_record_is_passed_over_and_the_others_count)
+{
+    for (int at = 0; at < RECORD; at++) {
+        open_cache();
+        ck_assert_int_eq(fill(), 0);
+        close_cache();
+        flip("journal.bin", RECORD + at);
+        open_cache();
+        ck_assert_int_eq(qs_cache_present(cache), BLOBS - 1);
+        ck_assert(!qs_cache_has(cache, 1));
+        close_cache();
+        flip("journal.bin", RECORD + at);
+    }
+}
+END_TEST
+
+START_TEST(zeros_and_noise_in_the_journal_are_passed_over)
+{
+    open_cache();
+    ck_assert_int_eq(put(0), 0);
+    close_cache();
+    char *path = inside("journal.bin"), noise[10 * RECORD + 7] = {0};
+    for (size_t i = 5 * RECORD; i < sizeof noise; i++) noise[i] = (char)qs_random_u32(1, 2, i);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    ck_assert_int_eq(write(fd, noise, sizeof noise), sizeof noise);
+    close(fd);
+    open_cache();
+    ck_assert_int_eq(qs_cache_present(cache), 1);
+    ck_assert_int_eq(fill(), 0);
+    open_cache();
+    ck_assert_int_eq(qs_cache_present(cache), BLOBS);
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(records_of_another_cache_do_not_count)
+{
+    qs_cache_key other = key;
+    other.fingerprint = "ffff";
+    char *other_dir = test_path(dir, "other"), *from = test_path(dir, "other/journal.bin"), *to = inside("journal.bin");
+    open_cache();
+    ck_assert_int_eq(fill(), 0);
+    close_cache();
+    ck_assert_int_eq(qs_cache_open(other_dir, &other, &cache, &e), 0);
+    close_cache();
+    ck_assert_int_eq(rename(to, from), 0);
+    ck_assert_int_eq(qs_cache_open(other_dir, &other, &cache, &e), 0);
+    ck_assert_int_eq(qs_cache_present(cache), 0);
+    qs_free(other_dir);
+    qs_free(from);
+    qs_free(to);
+}
+END_TEST
+
+/* Every file of the directory in one string, to see that nothing was touched. */
+static char *snapshot(void)
+{
+    char *all = qs_strdup("");
+    static const char *const names[] = {"manifest.json", "blobs.bin", "journal.bin"};
+    for (int i = 0; i < 3; i++) {
+        char *path = inside(names[i]), *more;
+        struct stat st;
+        if (stat(path, &st)) more = qs_printf("%s%s -\n", all, names[i]);
+        else more = qs_printf("%s%s %lld %lld.%09ld\n", all, names[i], (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        qs_free(path);
+        qs_free(all);
+        all = more;
+    }
+    return all;
+}
+
+static void refused(const qs_cache_key *k, const char *why, const char *and_why)
+{
+    char *before = snapshot();
+    close_cache();
+    ck_assert_int_eq(qs_cache_open(cache_dir, k, &cache, &e), -QS_EFORMAT);
+    ck_assert_ptr_null(cache);
+    ck_assert_msg(strstr(e.text, cache_dir) && strstr(e.text, why) && strstr(e.text, and_why) && strstr(e.text, "--cache"), "%s", e.text);
+    char *after = snapshot();
+    ck_assert_str_eq(after, before);
+    qs_free(before);
+    qs_free(after);
+}
+
+START_TEST(a_cache_of_another_model_form_or_version_is_refused_untouched)
+{
+    open_cache();
+    ck_assert_int_eq(put(0), 0);
+    close_cache();
+    static const uint64_t longer[BLOBS] = {8192, 4096, 16384, 12288};
+    qs_cache_key weights = key, form = key, sizes = key, fewer = key, renamed = key;
+    weights.model = "huge";
+    weights.fingerprint = "ffff";
+    form.format = "nf4 block 128";
+    sizes.blob_bytes = longer;
+    fewer.blobs = BLOBS - 1;
+    refused(&weights, "tiny", "huge");
+    refused(&form, "nf4 block 64 layout 1", "nf4 block 128");
+    refused(&sizes, "sizes", "");
+    refused(&fewer, "sizes", "");
+    renamed.model = "the same weights elsewhere";
+    ck_assert_int_eq(qs_cache_open(cache_dir, &renamed, &cache, &e), 0);
+    ck_assert_int_eq(qs_cache_present(cache), 1);
+    close_cache();
+
+    char *path = inside("manifest.json");
+    static const char *const texts[] = {"{\"version\":2}", "{}", "[]", "{", "", "\xff"}, *const words[] = {"version 2", "version 0", "version 0", "damaged", "damaged", "damaged"};
+    for (int i = 0; i < 6; i++) {
+        test_file_write(path, texts[i], strlen(texts[i]));
+        refused(&key, words[i], "");
+    }
+    unlink(path);
+    refused(&key, "missing", "");
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(a_damaged_manifest_never_opens_another_cache)
+{
+    open_cache();
+    ck_assert_int_eq(put(0), 0);
+    close_cache();
+    char *path = inside("manifest.json");
+    size_t n;
+    char *text = test_file_read(path, &n), *damaged = qs_malloc(n);
+    for (uint64_t trial = 0; trial < 2000; trial++) {
+        memcpy(damaged, text, n);
+        damaged[qs_random_u32(2, trial, 0) % n] = (char)qs_random_u32(2, trial, 1);
+        test_file_overwrite(path, damaged, trial % 2 ? n : qs_random_u32(2, trial, 9) % n);
+        if (!qs_cache_open(cache_dir, &key, &cache, &e)) ck_assert_int_eq(qs_cache_present(cache), 1); /* white space, or the model's name */
+        close_cache();
+    }
+    qs_free(text);
+    qs_free(damaged);
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(two_processes_do_not_fill_one_cache_but_may_read_a_complete_one)
+{
+    qs_cache *second = NULL;
+    open_cache();
+    ck_assert_int_eq(put(0), 0);
+    ck_assert_int_eq(qs_cache_open(cache_dir, &key, &second, &e), -QS_EIO);
+    ck_assert_msg(strstr(e.text, "another process") && strstr(e.text, cache_dir), "%s", e.text);
+    ck_assert_ptr_null(second);
+    ck_assert_int_eq(fill(), 0); /* complete and synced: others may come */
+    ck_assert_msg(!qs_cache_open(cache_dir, &key, &second, &e), "%s", e.text);
+    ck_assert_int_eq(qs_cache_present(second), BLOBS);
+    qs_cache *third = NULL;
+    ck_assert_int_eq(qs_cache_open(cache_dir, &key, &third, &e), 0);
+    qs_cache_close(third);
+    qs_cache_close(second);
+    ck_assert(good(3));
+}
+END_TEST
+
+START_TEST(a_cache_larger_than_the_disk_is_refused_with_both_sizes)
+{
+    uint64_t huge[BLOBS] = {8192, 4096, (uint64_t)1 << 50, 8192};
+    qs_cache_key k = key;
+    k.blob_bytes = huge;
+    ck_assert_int_eq(qs_cache_open(cache_dir, &k, &cache, &e), -QS_EIO);
+    ck_assert_msg(strstr(e.text, "needs 1125899.") && strstr(e.text, "GB free"), "%s", e.text);
+    ck_assert_uint_eq(size_of("blobs.bin"), 0);
+}
+END_TEST
+
+/* Kills a run at every change that it makes to the disk, one after another. */
+START_TEST(a_run_killed_at_any_write_goes_on_where_it_was)
+{
+    int last = 0;
+    for (int n = 1; n < 1000; n++) {
+        ck_assert_int_eq(qs_dir_remove(cache_dir, &e), 0);
+        pid_t child = fork();
+        if (!child) {
+            qs_aio *own; /* threads do not live through a fork */
+            if (qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &own, &e)) _exit(1);
+            aio = own;
+            test_kill_at(n);
+            _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
+        }
+        int status = test_child_exit(child);
+        ck_assert(status == 0 || status == TEST_KILLED);
+        open_cache();
+        int present = qs_cache_present(cache);
+        ck_assert_int_ge(present, last);
+        last = present;
+        for (int i = 0; i < present; i++) ck_assert(qs_cache_has(cache, i) && good(i));
+        ck_assert_int_eq(fill(), 0);
+        open_cache();
+        for (int i = 0; i < BLOBS; i++) ck_assert(good(i));
+        close_cache();
+        if (status == 0) {
+            ck_assert_int_ge(n, 2 * BLOBS + 4);
+            return;
+        }
+    }
+    ck_abort_msg("the run never ended");
+}
+END_TEST
+
+/* The same, but each run goes on from what the killed one before it left. */
+START_TEST(a_run_killed_again_and_again_still_ends)
+{
+    for (int round = 0; round < 1000; round++) {
+        pid_t child = fork();
+        if (!child) {
+            qs_aio *own;
+            if (qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &own, &e)) _exit(1);
+            aio = own;
+            test_kill_at(3 + round % 5);
+            _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
+        }
+        int status = test_child_exit(child);
+        ck_assert(status == 0 || status == TEST_KILLED);
+        if (status) continue;
+        open_cache();
+        for (int i = 0; i < BLOBS; i++) ck_assert(good(i));
+        return;
+    }
+    ck_abort_msg("the runs never ended");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("cache");
+    TCase *t = tcase_create("cache");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, what_was_committed_is_there_the_next_time);
+    tcase_add_test(t, the_file_has_its_whole_size_from_the_start);
+    tcase_add_test(t, a_write_without_a_commit_does_not_count);
+    tcase_add_test(t, a_flipped_bit_anywhere_in_a_blob_is_found_and_the_blob_made_again);
+    tcase_add_test(t, a_journal_cut_at_any_byte_keeps_its_whole_records);
+    tcase_add_test(t, a_damaged_record_is_passed_over_and_the_others_count);
+    tcase_add_test(t, zeros_and_noise_in_the_journal_are_passed_over);
+    tcase_add_test(t, records_of_another_cache_do_not_count);
+    tcase_add_test(t, a_cache_of_another_model_form_or_version_is_refused_untouched);
+    tcase_add_test(t, a_damaged_manifest_never_opens_another_cache);
+    tcase_add_test(t, two_processes_do_not_fill_one_cache_but_may_read_a_complete_one);
+    tcase_add_test(t, a_cache_larger_than_the_disk_is_refused_with_both_sizes);
+    tcase_add_test(t, a_run_killed_at_any_write_goes_on_where_it_was);
+    tcase_add_test(t, a_run_killed_again_and_again_still_ends);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
