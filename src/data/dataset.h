@@ -12,7 +12,7 @@
  *     input_ids, labels                 tokenised elsewhere; labels equal the id or are -100
  *
  * The first row decides; later rows must have the same columns. Plain text is cut into documents at lines that hold only
- * <|endoftext|>, and where there is none the file is one document.
+ * <|endoftext|>, and where there is none the file is one document; one longer than 1 MiB ends at the next line, so that memory stays bounded.
  *
  * A row's strings belong to the dataset and live until the next call.
  */
@@ -58,5 +58,8 @@ void qs_dataset_close(qs_dataset *d);
 
 /* The next row: returns 1 and fills *row, 0 at the end, or a negative error naming file, row and line. */
 int qs_dataset_next(qs_dataset *d, qs_row *row, qs_err *e);
+
+/* Bytes of the file read so far, and its size. */
+void qs_dataset_progress(const qs_dataset *d, uint64_t *done, uint64_t *of);
 
 #endif
