@@ -59,7 +59,9 @@ typedef struct qs_text_piece {
 
 enum {
     QS_ENCODE_SPECIAL = 1, /* qs_tokenizer_encode: parse_special */
-    QS_ENCODE_CONTINUE = 2 /* the text goes on after other ordinary text: no leading space is invented for it */
+    QS_ENCODE_CONTINUE = 2, /* the text goes on after other ordinary text: no leading space is invented for it */
+    QS_DECODE_SKIP_SPECIAL = 1, /* qs_tokenizer_decode: control tokens are left out */
+    QS_DECODE_CONTINUE = 2      /* the ids go on after others: a leading space is kept */
 };
 
 /* Opens the tokenizer of a model directory. Freed with qs_tokenizer_close. Errors: QS_EMISSING (no tokenizer files), QS_EFORMAT
@@ -77,9 +79,9 @@ int qs_tokenizer_encode(qs_tokenizer *t, const char *text, size_t bytes, unsigne
 int qs_tokenizer_encode_pieces(qs_tokenizer *t, const qs_text_piece *pieces, size_t count, unsigned flags, qs_ids *out,
                                qs_err *e);
 
-/* The text of count ids as the files' decoder makes it, NUL-terminated, freed with qs_free; *bytes (may be NULL) without the NUL. With
- * skip_special, control tokens are left out. Bytes that do not form UTF-8 become U+FFFD; ids outside the vocabulary are skipped. */
-char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t count, bool skip_special, size_t *bytes);
+/* The text of count ids as the files' decoder makes it, NUL-terminated, freed with qs_free; *bytes (may be NULL) without the NUL.
+ * Bytes that do not form UTF-8 become U+FFFD; ids outside the vocabulary are skipped. flags: QS_DECODE_*. */
+char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t count, unsigned flags, size_t *bytes);
 
 /* The id of a token by its exact content (added tokens first), or -1. */
 int32_t qs_tokenizer_find(const qs_tokenizer *t, const char *content);

@@ -1,0 +1,194 @@
+#include "src/data/text_steps.h"
+
+#include <string.h>
+#include <utf8proc.h>
+
+#include "src/base/memory.h"
+
+void qs_buffer_put(qs_buffer *b, const char *text, size_t bytes)
+{
+    if (b->bytes + bytes > b->capacity || !b->capacity) {
+        b->capacity = 2 * (b->bytes + bytes) + 256;
+        b->data = qs_realloc(b->data, b->capacity);
+    }
+    if (bytes) memcpy(b->data + b->bytes, text, bytes);
+    b->bytes += bytes;
+}
+
+void qs_buffer_free(qs_buffer *b)
+{
+    qs_free(b->data);
+    *b = (qs_buffer){0};
+}
+
+void qs_spans_put(qs_spans *s, size_t start, size_t end)
+{
+    if (s->count == s->capacity) {
+        s->capacity = 2 * s->capacity + 64;
+        s->data = qs_realloc(s->data, s->capacity * sizeof *s->data);
+    }
+    s->data[s->count++] = (qs_span){start, end};
+}
+
+void qs_steps_free(qs_steps *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        qs_regex_free(s->step[i].regex);
+        qs_free(s->step[i].text);
+    }
+    qs_buffer_free(&s->spare);
+    qs_free(s->spare_spans.data);
+    *s = (qs_steps){0};
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------------ */
+
+static int replace(const qs_step *step, const qs_buffer *in, qs_buffer *out, qs_err *e)
+{
+    size_t from = 0, start, end;
+    for (size_t search = 0; search <= in->bytes;) {
+        int got = qs_regex_find(step->regex, in->data, in->bytes, search, &start, &end, e);
+        if (got < 0) return got;
+        if (!got) break;
+        qs_buffer_put(out, in->data + from, start - from);
+        if (end > start) qs_buffer_put(out, step->text, strlen(step->text));
+        from = end;
+        search = end > start ? end : end + 1;
+        while (search < in->bytes && ((unsigned char)in->data[search] & 0xc0) == 0x80) search++;
+        if (end == start && search <= in->bytes) {
+            qs_buffer_put(out, in->data + from, search - from);
+            from = search;
+        }
+    }
+    qs_buffer_put(out, in->data + from, in->bytes - from);
+    return 0;
+}
+
+static int normal_form(const qs_step *step, const qs_buffer *in, qs_buffer *out, qs_err *e)
+{
+    const utf8proc_uint8_t *text = (const utf8proc_uint8_t *)in->data;
+    utf8proc_option_t options = (utf8proc_option_t)step->unicode;
+    utf8proc_ssize_t bytes = (utf8proc_ssize_t)in->bytes, n = utf8proc_decompose(text, bytes, NULL, 0, options);
+    utf8proc_int32_t *codes = n < 0 ? NULL : qs_malloc(((size_t)n + 1) * sizeof *codes);
+    if (n >= 0) n = utf8proc_decompose(text, bytes, codes, n, options);
+    if (n >= 0) n = utf8proc_reencode(codes, n, options); /* in place, UTF-8 */
+    if (n >= 0) qs_buffer_put(out, (const char *)codes, (size_t)n);
+    qs_free(codes);
+    if (n < 0) QS_FAIL(e, QS_EFORMAT, "Unicode normalisation failed: %s", utf8proc_errmsg(n));
+    return 0;
+}
+
+static bool has_prefix(const qs_step *step, qs_place place)
+{
+    return place == QS_PLACE_INPUT || (place == QS_PLACE_SEGMENT && !step->first_only);
+}
+
+int qs_normalize(qs_steps *s, const char *text, size_t bytes, qs_place place, qs_buffer *out, qs_err *e)
+{
+    qs_buffer now = {0}, next = {0};
+    qs_buffer_put(&now, text, bytes);
+    int rc = 0;
+    for (int i = 0; i < s->count && !rc; i++) {
+        const qs_step *step = &s->step[i];
+        next.bytes = 0;
+        qs_buffer_put(&next, "", 0);
+        if (step->kind == QS_STEP_PREPEND) {
+            if (now.bytes && has_prefix(step, place)) qs_buffer_put(&next, step->text, strlen(step->text));
+            qs_buffer_put(&next, now.data, now.bytes);
+        } else if (step->kind == QS_STEP_REPLACE) {
+            rc = replace(step, &now, &next, e);
+        } else {
+            rc = normal_form(step, &now, &next, e);
+        }
+        qs_buffer swap = now;
+        now = next;
+        next = swap;
+    }
+    if (!rc) qs_buffer_put(out, now.data, now.bytes);
+    qs_buffer_free(&now);
+    qs_buffer_free(&next);
+    return rc;
+}
+
+/* Adds a stretch that matches or not to the pieces of [first, ...), as `cut` says for its kind. */
+static void add_piece(qs_cut cut, size_t start, size_t end, bool match, bool *last_match, size_t first, qs_spans *out)
+{
+    if (start == end) return;
+    bool any = out->count > first;
+    qs_span *last = any ? &out->data[out->count - 1] : NULL;
+    bool join = any && ((cut == QS_CUT_PREVIOUS && match && !*last_match) || (cut == QS_CUT_CONTIGUOUS && match == *last_match) ||
+                        (cut == QS_CUT_NEXT && !match && *last_match));
+    if (cut == QS_CUT_REMOVED && match) join = false;
+    else if (join) last->end = end;
+    else qs_spans_put(out, start, end);
+    *last_match = match;
+}
+
+static int split(const qs_step *step, const char *text, qs_span piece, qs_spans *out, qs_err *e)
+{
+    size_t at = piece.start, search = at, first = out->count, start, end;
+    bool last_match = false;
+    const char *base = text + piece.start; /* the expression must not look around the piece */
+    size_t bytes = piece.end - piece.start;
+    while (search < piece.end) {
+        int got = qs_regex_find(step->regex, base, bytes, search - piece.start, &start, &end, e);
+        if (got < 0) return got;
+        if (!got) break;
+        start += piece.start;
+        end += piece.start;
+        if (end == start) {
+            search = end + 1;
+            while (search < piece.end && ((unsigned char)text[search] & 0xc0) == 0x80) search++;
+            continue;
+        }
+        add_piece(step->cut, at, start, step->invert, &last_match, first, out);
+        add_piece(step->cut, start, end, !step->invert, &last_match, first, out);
+        at = search = end;
+    }
+    add_piece(step->cut, at, piece.end, step->invert, &last_match, first, out);
+    return 0;
+}
+
+static void prefix(const qs_step *step, const qs_buffer *in, const qs_spans *pieces, qs_place place, qs_buffer *out,
+                   qs_spans *out_pieces)
+{
+    size_t n = strlen(step->text);
+    for (size_t i = 0; i < pieces->count; i++) {
+        qs_span p = pieces->data[i];
+        bool has = p.end - p.start >= n && memcmp(in->data + p.start, step->text, n) == 0;
+        bool wanted = i ? !step->first_only : has_prefix(step, place);
+        size_t start = out->bytes;
+        if (wanted && !has) qs_buffer_put(out, step->text, n);
+        qs_buffer_put(out, in->data + p.start, p.end - p.start);
+        qs_spans_put(out_pieces, start, out->bytes);
+    }
+}
+
+int qs_pretokenize(qs_steps *s, qs_buffer *text, qs_place place, qs_spans *words, qs_err *e)
+{
+    words->count = 0;
+    if (!text->bytes) return 0;
+    qs_spans_put(words, 0, text->bytes);
+    for (int i = 0; i < s->count; i++) {
+        const qs_step *step = &s->step[i];
+        s->spare_spans.count = 0;
+        if (step->kind == QS_STEP_SPLIT) {
+            for (size_t k = 0; k < words->count; k++) QS_TRY(split(step, text->data, words->data[k], &s->spare_spans, e));
+        } else {
+            s->spare.bytes = 0;
+            if (step->kind == QS_STEP_PREFIX) {
+                prefix(step, text, words, place, &s->spare, &s->spare_spans);
+            } else { /* Metaspace's replacement: before any cut, so there is one piece */
+                QS_TRY(replace(step, text, &s->spare, e));
+                qs_spans_put(&s->spare_spans, 0, s->spare.bytes);
+            }
+            qs_buffer swap = *text;
+            *text = s->spare;
+            s->spare = swap;
+        }
+        qs_spans swap = *words;
+        *words = s->spare_spans;
+        s->spare_spans = swap;
+    }
+    return 0;
+}
