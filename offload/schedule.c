@@ -31,10 +31,18 @@ static void begin(qs_schedule *s, int32_t layers, int32_t tiles, int32_t micro_b
     s->next_use = qs_calloc((size_t)most, sizeof *s->next_use);
 }
 
+/* Two rounds from the end: the second knows what follows the end. */
 static void finish(qs_schedule *s)
 {
-    for (int32_t v = 0; v < s->count; v++)
-        if (s->visits[v].blob >= 0) s->next_use[v] = 1 + qs_schedule_distance(s, (v + 1) % s->count, s->visits[v].blob);
+    int32_t blobs = s->layers + s->tiles, *seen = qs_malloc((size_t)blobs * sizeof *seen);
+    for (int32_t b = 0; b < blobs; b++) seen[b] = -1;
+    for (int32_t at = 2 * s->count - 1; at >= 0; at--) {
+        int32_t v = at % s->count, b = s->visits[v].blob;
+        if (b < 0) continue;
+        if (seen[b] >= 0) s->next_use[v] = seen[b] - at;
+        seen[b] = at;
+    }
+    qs_free(seen);
 }
 
 void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, qs_order order, qs_schedule *out)
