@@ -44,7 +44,7 @@ typedef struct qs_plan_input {
     int blobs;
     const uint64_t *blob_bytes;      /* each a multiple of 4096 */
     const qs_plan_item *wish;        /* NULL, or one more item that is taken when there is room for it (before homes) */
-    int ring_slots;                  /* 0: QS_PLAN_RING_SLOTS */
+    int ring_slots;                  /* 0: QS_PLAN_RING_SLOTS; else at least QS_PLAN_MIN_SLOTS, and the most there are: fewer when room is short */
     int most_homes;                  /* upper bound of blobs with a home, for tests and measurements; -1: no bound */
 } qs_plan_input;
 
@@ -59,15 +59,17 @@ typedef struct qs_plan {
     uint8_t *home;                         /* [blobs] qs_home */
     int homes_device, homes_host;
     uint64_t streamed_bytes;               /* of blobs without a home: read from disk twice per step */
-    int ring_slots, device_slots;          /* 0 when nothing streams */
-    uint64_t slot_bytes;                   /* the largest blob that passes through the ring */
+    int ring_slots, device_slots;          /* unified: 0 when everything is resident. Discrete: device homes are loaded through the ring */
+    uint64_t slot_bytes;                   /* the largest blob; 0 without a ring */
 } qs_plan;
 
-/* Fills *out (freed with qs_plan_free), or QS_EBUDGET: one sentence with the pool, what it needs by tag, what the flag gives, and the smallest flag that works. */
+/* Fills *out (freed with qs_plan_free), or QS_EBUDGET: one sentence with the flag, what it gives, what is needed by tag, and the smallest flag
+ * that works. More budget never means fewer homes beside an equal ring. */
 int qs_plan_make(const qs_plan_input *in, qs_plan *out, qs_err *e);
 void qs_plan_free(qs_plan *p);
 
-/* The smallest budgets with which qs_plan_make succeeds (nothing resident, the smallest ring). */
+/* The smallest budgets with which qs_plan_make succeeds: *vram_bytes whatever the RAM, *ram_bytes with this --vram (or *vram_bytes if that is more). Usually the smallest ring
+ * and nothing resident; a model smaller than that ring, resident. */
 void qs_plan_minimum(const qs_plan_input *in, uint64_t *vram_bytes, uint64_t *ram_bytes);
 
 /* "1.50 GiB" into text[16]. */

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "src/base/log.h"
+
 int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
 {
     *out = (qs_tier){.device = d, .plan = plan};
@@ -20,9 +22,11 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
     }
     qs_region_touch(&out->pinned);
     qs_region_touch(&out->host);
-    qs_err refused = {0};
-    if (out->pinned.bytes && d->api->host_register(d, out->pinned.base, out->pinned.bytes, &refused)) {
-        /* Copies are slower from ordinary memory; the backend has said why. */
+    if (d->info.unified && out->device_base) memset(out->device_base, 0, out->device_bytes); /* touched, like the other pools */
+    if (out->pinned.bytes) {
+        qs_err refused = {0};
+        out->registered = !d->api->host_register(d, out->pinned.base, out->pinned.bytes, &refused);
+        if (!out->registered) qs_warn("copies to the device will be slower: %s", refused.text);
     }
     char *base[QS_POOL_COUNT] = {out->device_base, out->pinned.base, out->host.base, out->managed_base};
     for (int i = 0; i < plan->item_count; i++) {
@@ -37,7 +41,7 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
 
 void qs_tier_close(qs_tier *t)
 {
-    if (t->device && t->pinned.bytes) t->device->api->host_unregister(t->device, t->pinned.base);
+    if (t->registered) t->device->api->host_unregister(t->device, t->pinned.base);
     if (t->managed_base) t->device->api->managed_free(t->device, t->managed_base);
     if (t->device_base) t->device->api->free(t->device, t->device_base);
     qs_region_free(&t->pinned);

@@ -17,6 +17,7 @@ typedef struct qs_tier {
     qs_region pinned, host;
     void *device_base, *managed_base;
     uint64_t device_bytes;
+    bool registered;                /* the pinned block is page-locked for the device */
     char *at[QS_PLAN_MAX_ITEMS];    /* where item i begins */
     bool taken[QS_PLAN_MAX_ITEMS];
 } qs_tier;
