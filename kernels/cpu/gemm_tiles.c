@@ -1,0 +1,95 @@
+/* gemm_tiles.c - matrix products of any stride, type and shape, tile by tile (kernels/cpu/tile.h).
+ *
+ * The result is cut into tiles that stay in a core's second-level cache; a thread makes a whole tile: it packs a slice of the depth of
+ * both operands, multiplies, goes on to the next slice, and stores the tile once. So every element is summed in order of
+ * depth in fp32 and rounded once, whatever the number of threads.
+ */
+#include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/tile.h"
+#include "kernels/cpu/vec.h"
+
+/* Largest tile, and units of depth in a slice: 128 KiB of a, 256 KiB of b and 128 KiB of result per thread. */
+enum { ROWS = 128, COLS = 256, DEPTH = 256 };
+
+typedef struct buffers { uint32_t a[ROWS * DEPTH], b[DEPTH * COLS]; float c[ROWS * COLS]; } buffers;
+
+size_t qs_gemm_tiles_bytes(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
+
+/* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: kept line by line for the left operand. */
+static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
+{
+    if (g->transpose_a) {
+        qs_mat part = qs_mat_part(g->a, at, depth, first, lines);
+        qs_tile_across(u, part.data, part.type, part.stride, lines, depth, out, ROWS);
+    } else {
+        qs_mat part = qs_mat_part(g->a, first, lines, at, depth);
+        qs_tile_keep(u, part.data, part.type, part.stride, lines, depth, out, DEPTH);
+    }
+}
+
+static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
+{
+    if (g->transpose_b) {
+        qs_mat part = qs_mat_part(g->b, first, lines, at, depth);
+        qs_tile_turn(u, part.data, part.type, part.stride, lines, depth, out, COLS);
+    } else {
+        qs_mat part = qs_mat_part(g->b, at, depth, first, lines);
+        qs_tile_across(u, part.data, part.type, part.stride, lines, depth, out, COLS);
+    }
+}
+
+static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        qs_mat c = qs_mat_part(g->c, row + i, 1, col, cols);
+        for (int64_t j = 0; j < cols; j += V16) {
+            v16 value = v16_load_f32(tile + i * COLS + j) * g->alpha;
+            if (g->beta != 0) value += v16_load(c.data, c.type, j, cols - j);
+            if (g->bias) value += v16_load(g->bias, g->bias_type, col + j, cols - j);
+            v16_store(c.data, c.type, j, cols - j, value);
+        }
+    }
+}
+
+static void make_tile(const qs_gemm *g, buffers *s, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    qs_unit u = qs_unit_of(g->a.type);
+    int64_t k = g->transpose_a ? g->a.rows : g->a.cols, slice = DEPTH * qs_unit_elements(u);
+    int64_t padded = (cols + V16 - 1) / V16 * V16;
+    for (int64_t at = 0; at < k; at += slice) {
+        int64_t depth = k - at < slice ? k - at : slice;
+        pack_a(u, g, row, rows, at, depth, s->a);
+        pack_b(u, g, col, cols, at, depth, s->b);
+        qs_tile_product(u, at > 0, rows, padded, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
+                        s->b, COLS, s->c, COLS);
+    }
+    store_tile(g, s->c, row, rows, col, cols);
+}
+
+static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+/* Smaller tiles where there would be too few of them to keep the threads busy. */
+static void tile_size(const qs_gemm *g, int threads, int64_t *rows, int64_t *cols)
+{
+    while (parts(g->c.rows, *rows) * parts(g->c.cols, *cols) < 4 * threads) {
+        if (*cols > 64 && g->c.cols > g->c.rows) *cols /= 2;
+        else if (*rows > 32) *rows /= 2;
+        else if (*cols > 64) *cols /= 2;
+        else return;
+    }
+}
+
+void qs_gemm_tiles(qs_cpu *d, const qs_gemm *g)
+{
+    int threads = d->base.info.threads;
+    buffers *all = qs_cpu_workspace(&d->base, qs_gemm_tiles_bytes(d));
+    int64_t rows = ROWS, cols = COLS;
+    tile_size(g, threads, &rows, &cols);
+    int64_t down = parts(g->c.rows, rows), across = parts(g->c.cols, cols);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t t = 0; t < down * across; t++) {
+        int64_t row = t / across * rows, col = t % across * cols;
+        int64_t tall = g->c.rows - row < rows ? g->c.rows - row : rows, wide = g->c.cols - col < cols ? g->c.cols - col : cols;
+        make_tile(g, all + omp_get_thread_num(), row, tall, col, wide);
+    }
+}

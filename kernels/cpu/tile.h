@@ -1,0 +1,39 @@
+/* tile.h - small dense products of packed tiles: what attention and the products that oneDNN is no good at are built from.
+ *
+ * Operands are packed into 32-bit units along the summed dimension (the depth): one fp32 number, or, on processors that
+ * multiply pairs of bf16 numbers and add them to fp32 (AVX512_BF16), two neighbouring bf16 numbers. Moving and turning
+ * units is the same work for both; only the innermost multiply-add differs.
+ */
+#ifndef QS_KERNELS_CPU_TILE_H
+#define QS_KERNELS_CPU_TILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "src/base/dtype.h"
+
+typedef enum qs_unit { QS_UNIT_F32, QS_UNIT_BF16_PAIR } qs_unit;
+
+/* The unit for products of this compute type: pairs for bf16 where the processor has them, fp32 otherwise. */
+qs_unit qs_unit_of(qs_dtype type);
+
+/* Elements that one unit holds along the depth, and units that `depth` elements take. */
+static inline int64_t qs_unit_elements(qs_unit u) { return u == QS_UNIT_BF16_PAIR ? 2 : 1; }
+static inline int64_t qs_unit_count(qs_unit u, int64_t depth) { return (depth + qs_unit_elements(u) - 1) / qs_unit_elements(u); }
+
+/* c[rows, cols] = or (add) += sum over `depth` units of a * b. Unit p of row i of a is a[i * row_step + p * depth_step]; b is [depth, cols]
+ * with stride b_stride; c is fp32. cols is a multiple of 16; any rows. Sums in order of depth. */
+void qs_tile_product(qs_unit u, bool add, int64_t rows, int64_t cols, int64_t depth, const uint32_t *a, int64_t row_step,
+                     int64_t depth_step, const uint32_t *b, int64_t b_stride, float *c, int64_t c_stride);
+
+/* Packs x [lines, depth], the depth running along memory, `stride` elements from line to line:
+ *   keep: out[line * out_stride + unit];   turn: out[unit * out_stride + line].
+ * Elements past `depth` are 0. Lines are written up to a multiple of 16 when turned, units up to a multiple of 16 when kept; those past the
+ * end are 0. */
+void qs_tile_keep(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+void qs_tile_turn(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+
+/* Packs x [depth, lines], the depth running across rows: out[unit * out_stride + line], lines up to a multiple of 16. */
+void qs_tile_across(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+
+#endif
