@@ -48,7 +48,7 @@ CASES = (
                         pretraining_tp=1, torch_dtype="bfloat16"),
          options=_options(warmup_steps=3, max_grad_norm=0.3, weight_decay=0.01, learning_rate=5e-3)),
     Case("mistral", seed=12, dtype="f16", rules=("cuda", "cpu"),
-         config=_config("Mistral", vocab_size=96, head_dim=24, sliding_window=8, max_position_embeddings=128,
+         config=_config("Mistral", vocab_size=96, head_dim=32, sliding_window=8, max_position_embeddings=128,
                         rope_theta=1000000.0, tie_word_embeddings=False, torch_dtype="float16"),
          options=_options(lora_r=64, lora_alpha=16, use_rslora=True, target_modules=["q_proj", "v_proj"],
                           double_quant=False, optim="adamw_8bit", lr_scheduler_type="cosine",

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from golden_io import DTYPES, generator, write_json, write_tensors
-from golden_quant import BLOCK, quantize_nested, use_nearest_codes
+from golden_quant import BLOCK, checked_decode, quantize_nested, use_nearest_codes
 
 COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -66,6 +66,7 @@ def _quantize_linear(linear, kind, nested, dtype):
     else:
         packed, state = F.quantize_4bit(weight, blocksize=BLOCK, quant_type=kind)
     state.dtype = dtype
+    checked_decode(packed, state)
     q.weight = bnb.nn.Params4bit(packed, requires_grad=False, quant_state=state, quant_type=kind,
                                  blocksize=BLOCK, compress_statistics=nested, bnb_quantized=True, module=q)
     q.quant_state = state

@@ -206,24 +206,42 @@ def double_quant_vectors(out):
                {"blocksize": BLOCK, "nested_blocksize": NESTED_BLOCK, "sets": index})
 
 
+def checked_decode(packed, state):
+    """bitsandbytes' decoding of a whole matrix, checked against a table look-up over the flattened elements.
+
+    Its fast CPU path takes one absmax for 64 elements of a row, which is wrong when the row length is a multiple of
+    32 but not of 64 and blocks cross rows (version 0.50): no vector may come from such a shape."""
+    decoded = F.dequantize_4bit(packed, state)
+    n = decoded.numel()
+    flat = packed.reshape(-1)
+    codes = torch.stack((flat >> 4, flat & 15), 1).reshape(-1)[:n].long()
+    absmax = state.absmax
+    if state.nested:
+        absmax = F.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    scale = absmax.float().repeat_interleave(state.blocksize)[:n]
+    expected = (state.code[codes] * scale).to(decoded.dtype).reshape(decoded.shape)
+    assert torch.equal(decoded, expected), f"bitsandbytes decodes a matrix of {tuple(decoded.shape)} wrongly"
+    return decoded
+
+
 def serialized_linear(out):
     """Linear4bit layers as bitsandbytes writes them into a checkpoint, with their decoded weights."""
     tensors, decoded = {}, {}
     for name, kind, nested, dtype in (("nested_nf4", "nf4", True, torch.bfloat16),
                                       ("plain_nf4", "nf4", False, torch.float16),
                                       ("nested_fp4", "fp4", True, torch.float32)):
-        layer = torch.nn.Linear(96, 172, bias=True)
+        layer = torch.nn.Linear(172, 96, bias=True)
         with torch.no_grad():
-            layer.weight.copy_(torch.randn(172, 96, generator=generator(400 + len(name))) * 0.05)
-            layer.bias.copy_(torch.randn(172, generator=generator(401 + len(name))))
+            layer.weight.copy_(torch.randn(96, 172, generator=generator(400 + len(name))) * 0.05)
+            layer.bias.copy_(torch.randn(96, generator=generator(401 + len(name))))
         layer = layer.to(dtype)
-        q = bnb.nn.Linear4bit(96, 172, bias=True, quant_type=kind, compress_statistics=nested)
+        q = bnb.nn.Linear4bit(172, 96, bias=True, quant_type=kind, compress_statistics=nested)
         q.bias.data = layer.bias.data
         q.weight.data = layer.weight.data
         q.weight = q.weight.to("cpu")  # the move quantises
         assert q.weight.bnb_quantized
         tensors |= {f"{name}.{k}": v for k, v in q.state_dict().items()}
-        decoded[f"{name}.decoded"] = F.dequantize_4bit(q.weight.data, q.weight.quant_state)
+        decoded[f"{name}.decoded"] = checked_decode(q.weight.data, q.weight.quant_state)
     write_tensors(out / "bnb_linear.safetensors", tensors)
     write_tensors(out / "bnb_linear_decoded.safetensors", decoded)
 
