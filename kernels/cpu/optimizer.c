@@ -47,7 +47,7 @@ static void adamw_torch(const qs_adamw *h, float *p, const float *g, float *m, f
     }
 }
 
-/* The rule of bitsandbytes' CPU path (backends/default/ops.py): eps is scaled by the bias correction, decay comes first. */
+/* The rule of bitsandbytes' CUDA kernel (kOptimizer32bit2State): eps is scaled by the bias correction, decay comes after the step. */
 static void adamw_bnb(const qs_adamw *h, float *p, const float *g, float *m, float *v, int64_t n)
 {
     double c1 = 1 - pow(h->beta1, (double)h->step), c2 = sqrt(1 - pow(h->beta2, (double)h->step));
@@ -58,10 +58,10 @@ static void adamw_bnb(const qs_adamw *h, float *p, const float *g, float *m, flo
     for (int64_t i = 0; i < n; i++) {
         float gi = g[i] * scale;
         float mi = m[i] * beta1 + one_minus_beta1 * gi;
-        float vi = v[i] * beta2 + one_minus_beta2 * gi * gi;
+        float vi = v[i] * beta2 + one_minus_beta2 * (gi * gi);
         m[i] = mi;
         v[i] = vi;
-        p[i] = p[i] * decay + step * (mi / (sqrtf(vi) + eps));
+        p[i] = (p[i] + step * (mi / (sqrtf(vi) + eps))) * decay;
     }
 }
 

@@ -121,11 +121,14 @@ static void adamw_reference(op_run *r)
     qs_adamw h = adamw_of(r);
     double c1 = 1 - pow(h.beta1, (double)h.step), c2 = 1 - pow(h.beta2, (double)h.step);
     for (int64_t i = 0; i < r->c->size[0]; i++) {
-        double g = op_at(r, G, 0, i) * h.gradient_scale, p = op_at(r, P, 0, i) * (1 - h.learning_rate * h.weight_decay);
+        bool decay_first = (qs_adamw_rule)r->c->size[2] == QS_ADAMW_TORCH;
+        double g = op_at(r, G, 0, i) * h.gradient_scale, decay = 1 - h.learning_rate * h.weight_decay;
+        double p = op_at(r, P, 0, i) * (decay_first ? decay : 1);
         double m = h.beta1 * op_at(r, M, 0, i) + (1 - h.beta1) * g, v = h.beta2 * op_at(r, V8_OR_V, 0, i) + (1 - h.beta2) * g * g;
         *op_want(r, M, 0, i) = m;
         *op_want(r, V8_OR_V, 0, i) = v;
-        *op_want(r, P, 0, i) = p - h.learning_rate * (m / c1) / (sqrt(v / c2) + h.eps);
+        p -= h.learning_rate * (m / c1) / (sqrt(v / c2) + h.eps);
+        *op_want(r, P, 0, i) = p * (decay_first ? 1 : decay);
     }
 }
 static const op_kind adamw = {adamw_setup, adamw_launch, adamw_reference};
