@@ -160,12 +160,14 @@ static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
 static void lay_out(const qs_architecture *a, qs_lora *out)
 {
     int64_t at = 0;
+    for (int k = 0; k < QS_LINEAR_COUNT; k++) { /* sizes of inactive ones too: they take columns of their group's output */
+        out->slot[k].out = qs_linear_out(a, k);
+        out->slot[k].in = qs_linear_in(a, k);
+    }
     for (int g = 0; g < QS_GROUP_COUNT; g++) {
         for (int k = 0; k < QS_LINEAR_COUNT; k++) {
             qs_lora_slot *s = &out->slot[k];
             if (!s->active || (int)qs_linear_group(k) != g) continue;
-            s->out = qs_linear_out(a, k);
-            s->in = qs_linear_in(a, k);
             s->row_in_group = out->group_targets[g]++ * out->r;
             s->a_at = at;
             at += (int64_t)out->r * s->in;

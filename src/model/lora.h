@@ -24,7 +24,7 @@ typedef struct qs_lora_config {
 /* One linear's adapter inside a pack; offsets in floats. */
 typedef struct qs_lora_slot {
     bool active;
-    int32_t out, in;
+    int32_t out, in;             /* of the linear, active or not */
     int32_t row_in_group;        /* first row of its A in the group's stacked A */
     int64_t a_at, b_at;          /* [r, in], [out, r] */
 } qs_lora_slot;
