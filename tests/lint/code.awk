@@ -37,14 +37,13 @@ FNR == 1 {
         if (index($0, "/* " name " - ") != 1) complain("a header begins with \"/* " name " - what it is\"")
         guard = FILENAME
         sub(/^src\//, "", guard)
-        sub(/^tests\/support\//, "tests/", guard)
         gsub(/[^A-Za-z0-9]/, "_", guard)
         guard = "QS_" toupper(guard)
         has_guard = 0
     }
 }
 
-FILENAME ~ /\.h$/ && /^#ifndef QS_/ && !has_guard {
+product && FILENAME ~ /\.h$/ && /^#ifndef QS_/ && !has_guard {
     has_guard = 1
     if ($2 != guard) complain("the guard is " $2 ", its path makes it " guard)
 }
