@@ -17,7 +17,7 @@ FLAVOUR := $(if $(ASAN),asan,$(if $(TSAN),tsan,release))$(if $(findstring clang,
 B       := build/$(FLAVOUR)
 
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
-           -Wno-unused-parameter $(if $(WERROR),-Werror)
+           -Wno-unused-parameter $(if $(findstring clang,$(CC)),,-Wno-format-truncation) $(if $(WERROR),-Werror)
 comma   := ,
 SAN     := $(if $(ASAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,$(if $(TSAN),-fsanitize=thread))
 OPT     := $(if $(ASAN)$(TSAN),-O1 -g -fno-omit-frame-pointer,-O2 -g)

@@ -132,7 +132,7 @@ static int read_pair(reader *r)
     QS_TRY(next(r));
     if (r->event.type == YAML_SEQUENCE_START_EVENT && row && qs_option_is_list(row)) return read_list(r, set, row);
     if (r->event.type != YAML_SCALAR_EVENT) {
-        char expected[500], what[400] = "true or false";
+        char expected[600], what[400] = "true or false";
         if (row) qs_option_expectation(row, what, sizeof what);
         snprintf(expected, sizeof expected, "%s for %s", what, key);
         return fail(r, expected, event_name(r));
