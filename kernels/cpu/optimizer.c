@@ -80,7 +80,8 @@ static int code_of(float x, const float above[255])
     return code;
 }
 
-/* The first moment keeps its sign: a code whose value has the other sign moves one entry over. */
+/* The first moment keeps its sign: a code whose value has the other sign moves one entry over. In a block of zeros x is NaN,
+ * its code 0, and that of +0 wraps to 255; absmax is 0, so all of them mean 0. */
 static uint8_t signed_code_of(float x, float moment)
 {
     int code = code_of(x, qs_dynamic_signed_above);
@@ -111,8 +112,8 @@ static void adamw8_block(const adamw8_rule *r, float *p, const float *g, uint8_t
     *m_absmax = m_top;
     *v_absmax = v_top;
     for (int i = 0; i < n; i++) {
-        m8[i] = m_top > 0 ? signed_code_of(m[i] / m_top, m[i]) : 127;
-        v8[i] = v_top > 0 ? (uint8_t)code_of(v[i] / v_top, qs_dynamic_unsigned_above) : 0;
+        m8[i] = signed_code_of(m[i] / m_top, m[i]);
+        v8[i] = (uint8_t)code_of(v[i] / v_top, qs_dynamic_unsigned_above);
     }
 }
 

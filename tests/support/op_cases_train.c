@@ -207,11 +207,11 @@ static void adamw8_reference(op_run *r)
         *op_want(r, M_ABSMAX, 0, block) = m_top;
         *op_want(r, V_ABSMAX, 0, block) = v_top;
         for (int64_t k = 0; k < n; k++) {
-            int code = m_top > 0 ? nearest_code(qs_dynamic_signed, m[k] / m_top) : 127;
+            int code = nearest_code(qs_dynamic_signed, m[k] / m_top); /* 0/0: 0 */
             if (signbit(qs_dynamic_signed[code]) && m[k] > 0) code++;
-            if (!signbit(qs_dynamic_signed[code]) && signbit(m[k])) code--;
-            *op_want(r, M, 0, at + k) = code;
-            *op_want(r, V8_OR_V, 0, at + k) = v_top > 0 ? nearest_code(qs_dynamic_unsigned, v[k] / v_top) : 0;
+            else if (signbit(qs_dynamic_signed[code]) != signbit(m[k])) code--;
+            *op_want(r, M, 0, at + k) = code & 255;
+            *op_want(r, V8_OR_V, 0, at + k) = nearest_code(qs_dynamic_unsigned, v[k] / v_top);
         }
     }
 }
