@@ -7,45 +7,69 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/file.h"
+#include "io/tfevents.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/base/number.h"
 
-enum { ROW_MAX_BYTES = 2048 };
+enum { ROW_MAX_BYTES = 2048, ROW_MAX_SCALARS = 16 };
 
 struct qs_metrics {
     int fd;
     char *path;
-    int64_t end_bytes; /* of the last whole row */
+    int64_t end_bytes;   /* of the last whole row */
+    qs_tfevents *events; /* NULL: no TensorBoard */
 };
 
 /* ---- one row under construction, on the stack: a training step allocates nothing ---------------------------------------- */
 
 typedef struct row {
+    int64_t step;
     char text[ROW_MAX_BYTES];
     int used;
+    qs_tfevents_scalar scalars[ROW_MAX_SCALARS];
+    int scalar_count;
 } row;
 
-static void put_number(row *r, const char *key, double v)
+/* `tag` is the number's name in TensorBoard, where names with a common part before the slash stand together; NULL: not shown. */
+static void add_scalar(row *r, const char *tag, double v)
+{
+    if (!tag) return;
+    QS_ASSERT(r->scalar_count < ROW_MAX_SCALARS);
+    r->scalars[r->scalar_count++] = (qs_tfevents_scalar){tag, (float)v};
+}
+
+static void put_number(row *r, const char *key, double v, const char *tag)
 {
     char number[QS_NUMBER_TEXT];
+    add_scalar(r, tag, v);
     r->used += snprintf(r->text + r->used, sizeof r->text - (size_t)r->used, ",\"%s\":%s", key,
                         isfinite(v) ? qs_number_text(v, number) : "null");
 }
 
-static void put_count(row *r, const char *key, uint64_t v)
+static void put_count(row *r, const char *key, uint64_t v, const char *tag)
 {
+    add_scalar(r, tag, (double)v);
     r->used += snprintf(r->text + r->used, sizeof r->text - (size_t)r->used, ",\"%s\":%" PRIu64, key, v);
 }
 
 static row row_of(int64_t step)
 {
-    row r;
+    row r = {.step = step};
     r.used = snprintf(r.text, sizeof r.text, "{\"step\":%" PRId64, step);
     return r;
+}
+
+/* The clock on the wall, which TensorBoard can draw over. */
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* Ends the row and appends it. What a full disk left of it is taken back, so the file always ends with a whole row. */
@@ -65,37 +89,37 @@ static int append(qs_metrics *m, row *r, qs_err *e)
         done += (int)n;
     }
     m->end_bytes += r->used;
-    return 0;
+    return m->events ? qs_tfevents_write(m->events, now_seconds(), r->step, r->scalars, r->scalar_count, e) : 0;
 }
 
 int qs_metrics_step(qs_metrics *m, const qs_step_metrics *s, qs_err *e)
 {
     row r = row_of(s->step);
-    put_number(&r, "loss", s->loss);
-    put_number(&r, "learning_rate", s->learning_rate);
-    put_number(&r, "grad_norm", s->grad_norm);
-    put_count(&r, "tokens", (uint64_t)s->tokens);
-    put_number(&r, "tokens_per_second", s->tokens_per_second);
-    put_number(&r, "step_seconds", s->step_seconds);
-    put_number(&r, "wait_disk_seconds", s->wait_disk_seconds);
-    put_number(&r, "wait_link_seconds", s->wait_link_seconds);
-    put_number(&r, "compute_seconds", s->compute_seconds);
-    put_count(&r, "disk_read_bytes", s->disk_read_bytes);
-    put_count(&r, "disk_write_bytes", s->disk_write_bytes);
-    put_count(&r, "link_bytes", s->link_bytes);
-    put_count(&r, "device_peak_bytes", s->device_peak_bytes);
-    put_count(&r, "host_peak_bytes", s->host_peak_bytes);
-    put_number(&r, "predicted_step_seconds", s->predicted_step_seconds);
+    put_number(&r, "loss", s->loss, "train/loss");
+    put_number(&r, "learning_rate", s->learning_rate, "train/learning_rate");
+    put_number(&r, "grad_norm", s->grad_norm, "train/grad_norm");
+    put_count(&r, "tokens", (uint64_t)s->tokens, NULL);
+    put_number(&r, "tokens_per_second", s->tokens_per_second, "speed/tokens_per_second");
+    put_number(&r, "step_seconds", s->step_seconds, "speed/step_seconds");
+    put_number(&r, "wait_disk_seconds", s->wait_disk_seconds, "speed/wait_disk_seconds");
+    put_number(&r, "wait_link_seconds", s->wait_link_seconds, "speed/wait_link_seconds");
+    put_number(&r, "compute_seconds", s->compute_seconds, "speed/compute_seconds");
+    put_count(&r, "disk_read_bytes", s->disk_read_bytes, "bytes/disk_read");
+    put_count(&r, "disk_write_bytes", s->disk_write_bytes, "bytes/disk_write");
+    put_count(&r, "link_bytes", s->link_bytes, "bytes/link");
+    put_count(&r, "device_peak_bytes", s->device_peak_bytes, "bytes/device_peak");
+    put_count(&r, "host_peak_bytes", s->host_peak_bytes, "bytes/host_peak");
+    put_number(&r, "predicted_step_seconds", s->predicted_step_seconds, NULL);
     return append(m, &r, e);
 }
 
 int qs_metrics_eval(qs_metrics *m, const qs_eval_metrics *v, qs_err *e)
 {
     row r = row_of(v->step);
-    put_number(&r, "eval_loss", v->eval_loss);
-    put_number(&r, "eval_perplexity", exp(v->eval_loss));
-    put_count(&r, "eval_tokens", (uint64_t)v->eval_tokens);
-    put_number(&r, "eval_seconds", v->eval_seconds);
+    put_number(&r, "eval_loss", v->eval_loss, "eval/loss");
+    put_number(&r, "eval_perplexity", exp(v->eval_loss), "eval/perplexity");
+    put_count(&r, "eval_tokens", (uint64_t)v->eval_tokens, NULL);
+    put_number(&r, "eval_seconds", v->eval_seconds, NULL);
     return append(m, &r, e);
 }
 
@@ -148,6 +172,7 @@ int qs_metrics_open(const char *out_dir, int64_t last_step, bool tensorboard, qs
     int rc = 0;
     if (m->fd < 0) rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot open for writing: %s", m->path, strerror(errno));
     if (!rc) rc = cut_after(m, last_step, e);
+    if (!rc && tensorboard) rc = qs_tfevents_open(out_dir, last_step, now_seconds(), &m->events, e);
     if (rc) {
         qs_metrics_close(m);
         return rc;
@@ -159,6 +184,7 @@ int qs_metrics_open(const char *out_dir, int64_t last_step, bool tensorboard, qs
 void qs_metrics_close(qs_metrics *m)
 {
     if (!m) return;
+    qs_tfevents_close(m->events);
     if (m->fd >= 0) close(m->fd);
     qs_free(m->path);
     qs_free(m);
@@ -167,5 +193,5 @@ void qs_metrics_close(qs_metrics *m)
 int qs_metrics_sync(qs_metrics *m, qs_err *e)
 {
     if (fdatasync(m->fd)) QS_FAIL(e, QS_EIO, "%s: cannot sync: %s", m->path, strerror(errno));
-    return 0;
+    return m->events ? qs_tfevents_sync(m->events, e) : 0;
 }

@@ -1,5 +1,6 @@
 /* Behaviour of src/train/metrics: rows, resume, torn files, full disks. */
 #include <check.h>
+#include <glob.h>
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
@@ -42,6 +43,16 @@ static void write_steps(qs_metrics *m, int64_t first, int64_t last)
         ck_assert_int_eq(qs_metrics_step(m, &row, &e), 0);
         if (s % 4 == 0) ck_assert_int_eq(qs_metrics_eval(m, &(qs_eval_metrics){.step = s, .eval_loss = 0.5}, &e), 0);
     }
+}
+
+/* A whole run of nine steps. */
+static void write_steps_of(bool tensorboard)
+{
+    qs_metrics *m = NULL;
+    ck_assert_int_eq(qs_metrics_open(dir, 0, tensorboard, &m, &e), 0);
+    write_steps(m, 1, 9);
+    ck_assert_int_eq(qs_metrics_sync(m, &e), 0);
+    qs_metrics_close(m);
 }
 
 static char *content(void)
@@ -160,9 +171,50 @@ START_TEST(a_full_disk_leaves_whole_rows_only)
 }
 END_TEST
 
+/* Counts `tag` in all event files of the directory. */
+static int tags_in_events(const char *tag, int *files)
+{
+    glob_t found;
+    char *pattern = test_path(dir, "events.out.tfevents.*");
+    int n = 0;
+    *files = 0;
+    if (!glob(pattern, 0, NULL, &found)) {
+        for (size_t i = 0; i < found.gl_pathc; i++, ++*files) {
+            char *text;
+            size_t bytes;
+            ck_assert_int_eq(qs_file_read(found.gl_pathv[i], 1 << 20, &text, &bytes, &e), 0);
+            for (char *p = text; (p = memmem(p, bytes - (size_t)(p - text), tag, strlen(tag))); p++) n++;
+            qs_free(text);
+        }
+        globfree(&found);
+    }
+    qs_free(pattern);
+    return n;
+}
+
+START_TEST(tensorboard_gets_the_same_rows_and_one_file_per_process)
+{
+    int files;
+    write_steps_of(false);
+    ck_assert_int_eq(tags_in_events("train/loss", &files), 0);
+    ck_assert_int_eq(files, 0);
+    write_steps_of(true);
+    ck_assert_int_eq(tags_in_events("train/loss", &files), 9);
+    ck_assert_int_eq(files, 1);
+    ck_assert_int_eq(tags_in_events("eval/perplexity", &files), 2);
+    qs_metrics *m = NULL; /* resumed: a file of its own, which tells TensorBoard where it goes on */
+    ck_assert_int_eq(qs_metrics_open(dir, 5, true, &m, &e), 0);
+    write_steps(m, 6, 9);
+    qs_metrics_close(m);
+    ck_assert_int_eq(tags_in_events("train/loss", &files), 13);
+    ck_assert_int_eq(files, 2);
+}
+END_TEST
+
 START_TEST(a_step_allocates_nothing)
 {
-    qs_metrics *m = opened(0);
+    qs_metrics *m = NULL;
+    ck_assert_int_eq(qs_metrics_open(dir, 0, true, &m, &e), 0);
     write_steps(m, 1, 1);
     uint64_t calls = qs_mem_read().calls;
     write_steps(m, 2, 9);
@@ -182,6 +234,7 @@ int main(void)
     tcase_add_test(t, a_file_of_something_else_is_refused_and_left_alone);
     tcase_add_test(t, a_directory_that_is_not_there_is_named);
     tcase_add_test(t, a_full_disk_leaves_whole_rows_only);
+    tcase_add_test(t, tensorboard_gets_the_same_rows_and_one_file_per_process);
     tcase_add_test(t, a_step_allocates_nothing);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
