@@ -79,7 +79,7 @@ static void follow_32bit(qs_adamw_rule rule, const char *key)
 
 START_TEST(adamw_follows_pytorch) { follow_32bit(QS_ADAMW_TORCH, "adamw_torch_300"); }
 END_TEST
-START_TEST(adamw_follows_bitsandbytes) { follow_32bit(QS_ADAMW_BNB, "adamw_32bit_cpu_300"); }
+START_TEST(adamw_follows_bitsandbytes) { follow_32bit(QS_ADAMW_BNB, "adamw_32bit_cuda_300"); }
 END_TEST
 
 START_TEST(adamw_8bit_follows_bitsandbytes_to_the_code)
