@@ -114,7 +114,7 @@ int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, c
         QS_FAIL(e, QS_EINVAL, "batch sizes must be at least 1, found %lld rows and %lld micro-batches", (long long)o->rows,
                 (long long)o->micro_batches);
     int64_t n = train->sample_count;
-    if (n > INT32_MAX) QS_FAIL(e, QS_EUNSUP, "%s: has more than 2^31 samples", train->data);
+    if (n > INT32_MAX) QS_FAIL(e, QS_EUNSUP, "%s: has more than 2^31 samples", train->files[0]);
     if (!(o->val_set_size >= 0)) QS_FAIL(e, QS_EINVAL, "val_set_size must be 0 or more, found %g", o->val_set_size);
     if (eval && o->val_set_size > 0)
         QS_FAIL(e, QS_EINVAL, "eval_data and val_set_size both given; expected at most one: val_set_size takes validation samples "
@@ -122,11 +122,11 @@ int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, c
     /* A fraction is rounded up, as scikit-learn's train_test_split does for its test part. */
     double asked = o->val_set_size < 1 ? ceil(o->val_set_size * (double)n) : floor(o->val_set_size);
     if (asked >= (double)n)
-        QS_FAIL(e, QS_EINVAL, "%s: has %lld samples, and val_set_size %g leaves none to train on", train->data, (long long)n,
+        QS_FAIL(e, QS_EINVAL, "%s: has %lld samples, and val_set_size %g leaves none to train on", train->files[0], (long long)n,
                 o->val_set_size);
     if (o->packing && train->longest > o->max_seq_length)
         QS_FAIL(e, QS_EINVAL, "%s: its longest sample has %lld tokens; packing needs max_seq_length of at least that, found %lld",
-                train->data, (long long)train->longest, (long long)o->max_seq_length);
+                train->files[0], (long long)train->longest, (long long)o->max_seq_length);
 
     qs_batcher *b = qs_calloc(1, sizeof *b);
     b->o = *o;
@@ -262,6 +262,7 @@ void qs_batcher_fill(const qs_batcher *b, int64_t step, int32_t index, qs_micro_
         int64_t n = members_of(b, row_at(b, step / b->info.steps_per_epoch, p), &members, &self);
         for (int64_t i = 0; i < n; i++) add_document(&b->train, members[i], &b->info, m);
     }
+    qs_token_cache_rest(b->train.cache);
 }
 
 void qs_batcher_fill_eval(const qs_batcher *b, int64_t index, qs_micro_batch *m)
@@ -270,11 +271,13 @@ void qs_batcher_fill_eval(const qs_batcher *b, int64_t index, qs_micro_batch *m)
     begin(m, true);
     for (int64_t i = index * b->o.eval_rows; i < (index + 1) * b->o.eval_rows && i < b->eval.count; i++)
         add_document(&b->eval, i, &b->info, m);
+    qs_token_cache_rest(b->eval.cache);
 }
 
 void qs_batcher_name_sample(const qs_batcher *b, const qs_micro_batch *m, int64_t document, char *text, size_t text_bytes)
 {
     const qs_token_cache *c = m->eval ? b->eval.cache : b->train.cache;
     QS_ASSERT(document >= 0 && document < m->documents);
-    snprintf(text, text_bytes, "%s, row %lld", c->data, (long long)c->samples[m->samples[document]].row);
+    const qs_sample *s = &c->samples[m->samples[document]];
+    snprintf(text, text_bytes, "%s, row %u", c->files[s->file], s->row);
 }

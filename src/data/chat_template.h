@@ -7,8 +7,7 @@
  * Templates are built in, by name; a model's own is recognised in its tokenizer_config.json (or chat_template.jinja) by
  * the marks it uses. There is no Jinja interpreter: a template that is not recognised is an error that lists the names.
  *
- * Where tokens are cut. Segments up to the point where the model takes over are tokenised as one text, and what the model
- * says as another: the ids a trained model sees are those it meets when it is asked. Special tokens cut by themselves.
+ * Where tokens are cut: see rendering.h.
  */
 #ifndef QS_DATA_CHAT_TEMPLATE_H
 #define QS_DATA_CHAT_TEMPLATE_H
@@ -17,6 +16,7 @@
 #include <stddef.h>
 
 #include "src/base/error.h"
+#include "src/data/rendering.h"
 #include "src/data/tokenizer.h"
 
 typedef enum qs_role { QS_ROLE_SYSTEM, QS_ROLE_USER, QS_ROLE_ASSISTANT, QS_ROLE_TOOL } qs_role;
@@ -30,27 +30,6 @@ typedef struct qs_message {
     size_t bytes;
     bool untrained; /* an assistant message that is context only ("train": false, "weight": 0) */
 } qs_message;
-
-/* What one sample is made of, in order. A segment with id >= 0 is that token; otherwise it is `bytes` bytes at `offset` of
- * the rendering's text. */
-typedef struct qs_segment {
-    size_t offset, bytes;
-    int32_t id;
-    bool special; /* special tokens in the text are tokens: the template's own words */
-    bool trained;
-} qs_segment;
-
-typedef struct qs_rendering {
-    char *text;
-    size_t bytes, text_capacity;
-    qs_segment *segments;
-    size_t count, segment_capacity;
-} qs_rendering; /* {0} is an empty one; reused from sample to sample */
-
-void qs_rendering_clear(qs_rendering *r);
-void qs_rendering_free(qs_rendering *r);
-void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, bool special, bool trained);
-void qs_rendering_id(qs_rendering *r, int32_t id, bool trained);
 
 typedef struct qs_chat_template qs_chat_template;
 
@@ -67,19 +46,17 @@ const char *qs_chat_template_name(const qs_chat_template *t);
 
 /* Appends the rendering of messages[count], BOS included where the tokenizer or the template wants one. With `prompt_only`
  * it ends where the assistant is to speak (the generation prompt), and nothing is trained. train_on_inputs trains everything but BOS.
- * Errors (QS_EFORMAT): roles in an order that the template cannot write. */
+ * Errors (QS_EFORMAT): roles in an order that the template cannot write; QS_EMISSING: the tokenizer has no EOS. */
 int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_message *messages, size_t count, bool prompt_only,
                    bool train_on_inputs, qs_rendering *r, qs_err *e);
+/* The token that ends an answer in this template: its own mark, or EOS; -1 when the tokenizer has neither. */
+int32_t qs_chat_stop_id(const qs_chat_template *c, const qs_tokenizer *t);
 
-/* Tokenises a rendering: ids, and for each id whether it is trained (trained[i] grows in step with ids; bytes 0 or 1). */
-typedef struct qs_labelled {
-    qs_ids ids;
-    uint8_t *trained; /* [ids.count] */
-    size_t trained_capacity;
-} qs_labelled; /* {0} is an empty one */
-
-void qs_labelled_free(qs_labelled *l);
-void qs_labelled_push(qs_labelled *l, int32_t id, bool trained);
-int qs_rendering_encode(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out, qs_err *e);
+/* Instruction rows by an Alpaca template: the prompt with or without an input, then the answer. False from qs_chat_is_alpaca: render
+ * them as a user's and an assistant's message instead. */
+bool qs_chat_is_alpaca(const qs_chat_template *c);
+int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const char *instruction, size_t instruction_bytes,
+                     const char *input, size_t input_bytes, const char *output, size_t output_bytes, bool train_on_inputs,
+                     qs_rendering *r, qs_err *e);
 
 #endif

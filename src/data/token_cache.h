@@ -1,8 +1,8 @@
-/* token_cache.h - a data file as token ids with their loss mask, on disk, mapped read-only.
+/* token_cache.h - data files as token ids with their loss mask, on disk, mapped read-only.
  *
- * Made once from a data file, the tokenizer and the options below, then reused as long as none of them changes: the key is a
+ * Made once from the data files, the tokenizer and the options below, then reused as long as none of them changes: the key is a
  * hash of their contents. Never held in RAM: written as it is made, read through a mapping. The audit that was printed when
- * it was made is kept in it and printed each time. Sample order is file order. Replaced atomically; checksummed.
+ * it was made is kept in it and printed each time. Samples are in the order of the files and their rows. Replaced atomically; checksummed.
  *
  * File layout (little endian): header | ids of sample 0, 1, ... (uint32 each, bit 31: trained) | one qs_sample per sample | audit text.
  *
@@ -27,12 +27,13 @@ typedef enum qs_overlong {
 } qs_overlong;
 
 typedef struct qs_data_options {
-    const char *data;          /* the data file */
-    const char *model_dir;     /* tokenizer files and chat template; not read for rows of input_ids unless present */
+    const char *const *data;   /* [data_count] data files, all of one kind of row */
+    int data_count;
+    const char *model_dir;     /* tokenizer files and chat template; rows of input_ids do without */
     const char *cache_dir;     /* created when missing */
     const char *chat_template; /* a name; NULL or "auto": alpaca for instruction rows, the model's own for conversations */
     int64_t max_seq_length;    /* tokens of one sample, >= 2 */
-    int64_t vocab_size;        /* of the model: every id must be below it */
+    int64_t vocab_size;        /* of the model: every id must be below it; 0: not checked */
     qs_overlong overlong;
     bool train_on_inputs;      /* loss on everything instead of on answers */
 } qs_data_options;
@@ -42,7 +43,8 @@ typedef struct qs_sample {
     uint64_t first;   /* of the file's tokens */
     int32_t tokens;   /* >= 2 */
     int32_t targets;  /* trained tokens, >= 1 */
-    int64_t row;      /* 1-based row of the data file */
+    uint32_t row;     /* 1-based, of its data file */
+    uint32_t file;    /* which data file */
 } qs_sample;
 
 enum { QS_TOKEN_ID_MASK = 0x7fffffff };
@@ -55,17 +57,21 @@ typedef struct qs_token_cache {
     int64_t longest;          /* tokens of the longest sample */
     const char *audit;        /* text of several lines */
     uint64_t key[2];          /* of data, tokenizer and options: equal keys, equal samples */
-    const char *data;         /* name of the data file, for messages */
+    const char *const *files; /* names of the data files, for messages */
+    int file_count;
+    char *path;               /* of the cache file */
     void *map;
     size_t map_bytes;
-    char *path, *data_path;
 } qs_token_cache;
 
 /* Opens the cache of these options, making it first when there is none that fits. Prints the audit on `report` (may be NULL).
- * `progress` (may be NULL) is called now and then while it is made, with the bytes of the data file done; non-zero stops with QS_EINTERRUPT.
+ * `progress` (may be NULL) is called now and then while it is made, with the bytes of the data files done; non-zero stops with QS_EINTERRUPT.
  * Errors name file and row: bad rows, samples longer than allowed, a second BOS, nothing to train on, ids outside the vocabulary. */
 int qs_token_cache_open(const qs_data_options *o, FILE *report, int (*progress)(void *, uint64_t done, uint64_t of), void *user,
                         qs_token_cache **out, qs_err *e);
 void qs_token_cache_close(qs_token_cache *c);
+
+/* Lets go of the pages read so far, so that a large cache does not grow into the resident set (they stay in the page cache). */
+void qs_token_cache_rest(const qs_token_cache *c);
 
 #endif

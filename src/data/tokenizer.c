@@ -30,46 +30,41 @@ void qs_ids_free(qs_ids *ids)
 
 /* ---- opening -------------------------------------------------------------------------------------------------------------- */
 
-int qs_tokenizer_read(qs_tokenizer *t, const char *path, char **text, size_t *bytes, qs_err *e)
+int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
 {
     *text = NULL;
     if (!qs_file_exists(path)) return 0;
     QS_TRY(qs_file_read(path, QS_TOKENIZER_FILE_MAX, text, bytes, e));
-    uint64_t length = *bytes;
-    XXH3_128bits_update(t->hash, &length, sizeof length);
-    XXH3_128bits_update(t->hash, *text, *bytes);
     return 1;
 }
 
-int qs_tokenizer_read_json(qs_tokenizer *t, const char *path, json_t **out, qs_err *e)
+/* The same, parsed: *out is a new reference to an object, NULL when there is no such file. Numbers are reals: model_max_length is
+ * often 10^30, written as an integer. */
+static int read_json(const char *dir, const char *name, json_t **out, qs_err *e)
 {
-    char *text;
+    char *path = qs_path_join(dir, name), *text;
     size_t bytes;
-    *out = NULL;
-    int got = qs_tokenizer_read(t, path, &text, &bytes, e);
-    if (got <= 0) return got;
     json_error_t why;
-    /* Numbers as reals: model_max_length is often 10^30, written as an integer. */
-    *out = json_loadb(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
-    qs_free(text);
-    if (json_is_object(*out)) return 0;
-    json_decref(*out);
     *out = NULL;
-    QS_FAIL(e, QS_EFORMAT, "%s:%d: is not a JSON object: %s", path, why.line, why.text);
+    int rc = qs_tokenizer_read(path, &text, &bytes, e);
+    if (rc == 1) {
+        *out = json_loadb(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+        rc = 0;
+        if (!json_is_object(*out)) {
+            json_decref(*out);
+            *out = NULL;
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s:%d: is not a JSON object: %s", path, why.line, why.text);
+        }
+    }
+    qs_free(text);
+    qs_free(path);
+    return rc;
 }
 
 int32_t qs_tokenizer_special_id(const qs_tokenizer *t, json_t *value)
 {
     if (json_is_object(value)) value = json_object_get(value, "content");
     return json_is_string(value) ? qs_tokenizer_find(t, json_string_value(value)) : -1;
-}
-
-static int read_in(qs_tokenizer *t, const char *dir, const char *name, json_t **out, qs_err *e)
-{
-    char *path = qs_path_join(dir, name);
-    int rc = qs_tokenizer_read_json(t, path, out, e);
-    qs_free(path);
-    return rc;
 }
 
 /* Tokens that tokenizer_config.json knows and the main file does not. */
@@ -149,17 +144,17 @@ static int finish(qs_tokenizer *t, const char *dir, json_t *config, qs_err *e)
     qs_added_tokens_index(&t->added);
 
     json_t *map, *generation, *model;
-    QS_TRY(read_in(t, dir, "special_tokens_map.json", &map, e));
+    QS_TRY(read_json(dir, "special_tokens_map.json", &map, e));
     take_names(t, map);
     json_decref(map);
     take_names(t, config);
     json_t *bos = json_object_get(config, "add_bos_token"), *eos = json_object_get(config, "add_eos_token");
     if (json_is_boolean(bos)) t->info.add_bos = json_is_true(bos) && t->info.bos >= 0;
     if (json_is_boolean(eos)) t->info.add_eos = json_is_true(eos) && t->info.eos >= 0;
-    QS_TRY(read_in(t, dir, "generation_config.json", &generation, e));
+    QS_TRY(read_json(dir, "generation_config.json", &generation, e));
     take_ids(t, generation);
     json_decref(generation);
-    QS_TRY(read_in(t, dir, "config.json", &model, e));
+    QS_TRY(read_json(dir, "config.json", &model, e));
     take_ids(t, model);
     json_decref(model);
 
@@ -171,14 +166,14 @@ static int finish(qs_tokenizer *t, const char *dir, json_t *config, qs_err *e)
 static int load(qs_tokenizer *t, const char *dir, qs_err *e)
 {
     json_t *config;
-    QS_TRY(read_in(t, dir, "tokenizer_config.json", &config, e));
+    QS_TRY(read_json(dir, "tokenizer_config.json", &config, e));
     const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
     char *json_path = qs_path_join(dir, "tokenizer.json"), *model_path = qs_path_join(dir, "tokenizer.model"), *text = NULL;
     size_t bytes;
-    int rc = qs_tokenizer_read(t, json_path, &text, &bytes, e);
+    int rc = qs_tokenizer_read(json_path, &text, &bytes, e);
     if (rc == 1) {
         rc = qs_tokenizer_load_json(t, json_path, text, bytes, e);
-    } else if (rc == 0 && (rc = qs_tokenizer_read(t, model_path, &text, &bytes, e)) == 1) {
+    } else if (rc == 0 && (rc = qs_tokenizer_read(model_path, &text, &bytes, e)) == 1) {
         bool legacy = !json_is_false(json_object_get(config, "legacy"));
         rc = qs_tokenizer_load_sentencepiece(t, model_path, text, bytes, legacy, e);
     } else if (rc == 0) {
@@ -199,16 +194,11 @@ int qs_tokenizer_open(const char *model_dir, qs_tokenizer **out, qs_err *e)
     qs_tokenizer *t = qs_calloc(1, sizeof *t);
     t->info = (qs_token_info){.bos = -1, .eos = -1, .pad = -1, .unk = -1};
     t->bpe.unk = -1;
-    t->hash = XXH3_createState();
-    XXH3_128bits_reset(t->hash);
     int rc = load(t, model_dir, e);
     if (rc) {
         qs_tokenizer_close(t);
         return rc;
     }
-    XXH128_hash_t h = XXH3_128bits_digest(t->hash);
-    t->fingerprint[0] = h.low64;
-    t->fingerprint[1] = h.high64;
     qs_mem_trim();
     *out = t;
     return 0;
@@ -223,7 +213,6 @@ void qs_tokenizer_close(qs_tokenizer *t)
     qs_steps_free(&t->pretokenizer);
     qs_free(t->bos_text);
     qs_free(t->eos_text);
-    XXH3_freeState(t->hash);
     qs_buffer_free(&t->joined);
     qs_buffer_free(&t->normal);
     qs_buffer_free(&t->word_text);
@@ -237,17 +226,13 @@ const qs_token_info *qs_tokenizer_info(const qs_tokenizer *t) { return &t->info;
 const char *qs_tokenizer_bos_text(const qs_tokenizer *t) { return t->bos_text; }
 const char *qs_tokenizer_eos_text(const qs_tokenizer *t) { return t->eos_text; }
 
-void qs_tokenizer_fingerprint(const qs_tokenizer *t, uint64_t out[2])
-{
-    out[0] = t->fingerprint[0];
-    out[1] = t->fingerprint[1];
-}
-
 int32_t qs_tokenizer_find(const qs_tokenizer *t, const char *content)
 {
     const qs_added_token *a = qs_added_tokens_by_content(&t->added, content);
     return a ? a->id : qs_tokenizer_find_vocab(t, content, strlen(content));
 }
+
+bool qs_tokenizer_is_added(const qs_tokenizer *t, int32_t id) { return qs_added_tokens_by_id(&t->added, id) != NULL; }
 
 /* ---- encoding ------------------------------------------------------------------------------------------------------------- */
 
@@ -337,7 +322,7 @@ int qs_tokenizer_encode_pieces(qs_tokenizer *t, const qs_text_piece *pieces, siz
     if (!t->joined.bytes) return 0;
     size_t at = 0;
     qs_added_match m;
-    qs_place place = flags & QS_ENCODE_CONTINUE ? QS_PLACE_JOINED : QS_PLACE_INPUT;
+    qs_place place = flags & QS_ENCODE_CONTINUE ? QS_PLACE_JOINED : flags & QS_ENCODE_SEGMENT ? QS_PLACE_SEGMENT : QS_PLACE_INPUT;
     while (qs_added_tokens_find(&t->added, false, t->joined.data, t->joined.bytes, at, t->ranges, ranges, &m)) {
         QS_TRY(encode_segment(t, at, m.start, ranges, at ? QS_PLACE_SEGMENT : place, out, e));
         qs_ids_push(out, m.id);

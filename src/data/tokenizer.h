@@ -60,6 +60,7 @@ typedef struct qs_text_piece {
 enum {
     QS_ENCODE_SPECIAL = 1, /* qs_tokenizer_encode: parse_special */
     QS_ENCODE_CONTINUE = 2, /* the text goes on after other ordinary text: no leading space is invented for it */
+    QS_ENCODE_SEGMENT = 4,  /* the text comes right after an added token: it is not the first of the input */
     QS_DECODE_SKIP_SPECIAL = 1, /* qs_tokenizer_decode: control tokens are left out */
     QS_DECODE_CONTINUE = 2      /* the ids go on after others: a leading space is kept */
 };
@@ -75,7 +76,7 @@ const qs_token_info *qs_tokenizer_info(const qs_tokenizer *t);
 /* Appends the ids of the text. Never adds BOS or EOS: callers do, from qs_token_info. Errors: QS_EFORMAT when a character is
  * in no token and the model has no unknown token; QS_EINVAL when a regular expression exceeds its limits. */
 int qs_tokenizer_encode(qs_tokenizer *t, const char *text, size_t bytes, unsigned flags, qs_ids *out, qs_err *e);
-/* The same for a text in pieces; of the flags only QS_ENCODE_CONTINUE matters. */
+/* The same for a text in pieces; of the flags QS_ENCODE_CONTINUE and _SEGMENT matter. */
 int qs_tokenizer_encode_pieces(qs_tokenizer *t, const qs_text_piece *pieces, size_t count, unsigned flags, qs_ids *out,
                                qs_err *e);
 
@@ -86,11 +87,11 @@ char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t coun
 /* The id of a token by its exact content (added tokens first), or -1. */
 int32_t qs_tokenizer_find(const qs_tokenizer *t, const char *content);
 
+/* Whether an id is an added token: control tokens, and words found before the text is taken apart. */
+bool qs_tokenizer_is_added(const qs_tokenizer *t, int32_t id);
+
 /* The content of a special token by role, "" where there is none: for templates. Borrowed. */
 const char *qs_tokenizer_bos_text(const qs_tokenizer *t);
 const char *qs_tokenizer_eos_text(const qs_tokenizer *t);
-
-/* A hash of everything that decides ids: the bytes of all files that were read. */
-void qs_tokenizer_fingerprint(const qs_tokenizer *t, uint64_t out[2]);
 
 #endif

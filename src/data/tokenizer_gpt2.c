@@ -91,8 +91,8 @@ int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char 
     char *vocab = NULL, *merges = NULL;
     size_t vocab_bytes, merges_bytes;
     t->byte_level = t->bpe.byte_level = true;
-    int rc = qs_tokenizer_read(t, vocab_path, &vocab, &vocab_bytes, e);
-    if (rc == 1) rc = qs_tokenizer_read(t, merges_path, &merges, &merges_bytes, e);
+    int rc = qs_tokenizer_read(vocab_path, &vocab, &vocab_bytes, e);
+    if (rc == 1) rc = qs_tokenizer_read(merges_path, &merges, &merges_bytes, e);
     if (rc == 0)
         rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
                         "%s: no tokenizer found; expected tokenizer.json, tokenizer.model, or vocab.json with merges.txt", dir);

@@ -3,7 +3,6 @@
 #define QS_DATA_TOKENIZER_PARTS_H
 
 #include <jansson.h>
-#include <xxhash.h>
 
 #include "src/data/added_tokens.h"
 #include "src/data/bpe.h"
@@ -20,8 +19,6 @@ struct qs_tokenizer {
     bool byte_level; /* tokens are bytes; otherwise they are text with U+2581 for spaces */
     int strip_left;  /* decoding: spaces taken off the front of the text */
     char *bos_text, *eos_text;
-    XXH3_state_t *hash; /* of all files read */
-    uint64_t fingerprint[2];
     /* scratch of encode */
     qs_buffer joined, normal, word_text;
     qs_spans words;
@@ -31,10 +28,8 @@ struct qs_tokenizer {
 
 enum { QS_TOKENIZER_FILE_MAX = 256 << 20, QS_ADDED_TOKENS_MAX = 1 << 16 };
 
-/* Reads a file of the model directory and adds it to the fingerprint. Returns 1 and the text (qs_free), 0 when there is none. */
-int qs_tokenizer_read(qs_tokenizer *t, const char *path, char **text, size_t *bytes, qs_err *e);
-/* The same, parsed, all numbers as reals: *out is a new reference to an object, NULL when there is no such file. */
-int qs_tokenizer_read_json(qs_tokenizer *t, const char *path, json_t **out, qs_err *e);
+/* Reads a file whole. Returns 1 and the text (qs_free), 0 when there is none. */
+int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e);
 
 /* Each fills bpe, steps, added tokens; `text` is the content of `path`. */
 int qs_tokenizer_load_json(qs_tokenizer *t, const char *path, const char *text, size_t bytes, qs_err *e);

@@ -48,11 +48,11 @@ static int make_lora(qs_engine *g, qs_err *e)
     return qs_lora_create(&c, &g->architecture, &g->lora, e);
 }
 
-static int open_tokens(qs_engine *g, const char *data, FILE *report, qs_token_cache **out, qs_err *e)
+static int open_tokens(qs_engine *g, const qs_strings *data, FILE *report, qs_token_cache **out, qs_err *e)
 {
     const qs_options *o = g->options;
     char *dir = qs_path_join(o->cache.items[0], "tokens");
-    qs_data_options d = {.data = data, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template,
+    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template,
                          .max_seq_length = o->max_seq_length, .vocab_size = g->architecture.vocab, .overlong = o->overlong,
                          .train_on_inputs = o->train_on_inputs};
     int rc = qs_token_cache_open(&d, report, NULL, NULL, out, e);
@@ -64,10 +64,8 @@ static int open_tokens(qs_engine *g, const char *data, FILE *report, qs_token_ca
 static int open_data(qs_engine *g, FILE *report, qs_err *e)
 {
     const qs_options *o = g->options;
-    if (o->data.count > 1 || o->eval_data.count > 1)
-        QS_FAIL(e, QS_EUNSUP, "%d data files are given and one is supported; join them into one JSON Lines file", o->data.count);
-    QS_TRY(open_tokens(g, o->data.items[0], report, &g->train_tokens, e));
-    if (o->eval_data.count) QS_TRY(open_tokens(g, o->eval_data.items[0], report, &g->eval_tokens, e));
+    QS_TRY(open_tokens(g, &o->data, report, &g->train_tokens, e));
+    if (o->eval_data.count) QS_TRY(open_tokens(g, &o->eval_data, report, &g->eval_tokens, e));
     qs_batch_options b = {.seed = (uint64_t)o->seed, .in_order = !o->shuffle, .packing = o->packing, .max_seq_length = o->max_seq_length,
                           .rows = o->per_device_train_batch_size, .micro_batches = o->gradient_accumulation_steps,
                           .val_set_size = o->val_set_size};

@@ -8,16 +8,18 @@
 #include "src/data/batch.h"
 #include "src/data/packing.h"
 
+static const char *const names[] = {"made.jsonl"};
+
 /* A cache in memory: sample i has lengths[i] tokens with ids 1000 i + k; every token from `prompt` on is trained. */
 static qs_token_cache make_cache(const int32_t *lengths, int64_t n, int32_t prompt)
 {
-    qs_token_cache c = {.data = "made.jsonl", .sample_count = n};
+    qs_token_cache c = {.files = names, .file_count = 1, .sample_count = n};
     for (int64_t i = 0; i < n; i++) c.token_count += lengths[i];
     uint32_t *tokens = malloc((size_t)c.token_count * sizeof *tokens);
     qs_sample *samples = malloc((size_t)n * sizeof *samples);
     uint64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
-        samples[i] = (qs_sample){.first = at, .tokens = lengths[i], .targets = lengths[i] - prompt, .row = i + 1};
+        samples[i] = (qs_sample){.first = at, .tokens = lengths[i], .targets = lengths[i] - prompt, .row = (uint32_t)i + 1};
         if (lengths[i] > c.longest) c.longest = lengths[i];
         c.target_count += samples[i].targets;
         for (int32_t k = 0; k < lengths[i]; k++)

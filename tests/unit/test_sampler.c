@@ -7,14 +7,15 @@
 
 enum { N = 60, LENGTH = 4 };
 
+static const char *const names[] = {"made.jsonl"};
 static uint32_t tokens[N * LENGTH];
 static qs_sample samples[N];
 static const qs_token_cache cache = {.tokens = tokens, .samples = samples, .sample_count = N, .token_count = N * LENGTH,
-                                     .longest = LENGTH, .data = "made"};
+                                     .longest = LENGTH, .files = names, .file_count = 1};
 
 static void fill_cache(void)
 {
-    for (int i = 0; i < N; i++) samples[i] = (qs_sample){(uint64_t)i * LENGTH, LENGTH, LENGTH - 1, i + 1};
+    for (int i = 0; i < N; i++) samples[i] = (qs_sample){(uint64_t)i * LENGTH, LENGTH, LENGTH - 1, (uint32_t)i + 1, 0};
     for (int i = 0; i < N * LENGTH; i++) tokens[i] = (uint32_t)i | (i % LENGTH ? QS_TOKEN_TRAINED : 0);
 }
 

@@ -328,19 +328,6 @@ START_TEST(what_stands_around_a_text_is_reported_not_added)
 }
 END_TEST
 
-START_TEST(equal_files_have_equal_fingerprints)
-{
-    uint64_t a[2], b[2], c[2];
-    for (int i = 0; i < 3; i++) {
-        qs_tokenizer *t = open_made("null", "null", "null", "", i < 2 ? "" : UNK);
-        qs_tokenizer_fingerprint(t, i == 0 ? a : i == 1 ? b : c);
-        qs_tokenizer_close(t);
-    }
-    ck_assert_mem_eq(a, b, sizeof a);
-    ck_assert_mem_ne(a, c, sizeof a);
-}
-END_TEST
-
 static void refused(int code, const char *part)
 {
     qs_tokenizer *t;
@@ -506,7 +493,6 @@ int main(void)
     tcase_add_test(t, normalizers_and_pretokenizers_are_applied);
     tcase_add_test(t, added_tokens_strip_and_stand_alone_as_told);
     tcase_add_test(t, what_stands_around_a_text_is_reported_not_added);
-    tcase_add_test(t, equal_files_have_equal_fingerprints);
     tcase_add_test(t, what_is_not_supported_is_named);
     tcase_add_test(t, missing_and_wrong_files_are_refused_in_a_sentence);
     tcase_add_test(t, a_damaged_tokenizer_json_never_crashes);
