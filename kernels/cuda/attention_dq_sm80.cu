@@ -1,0 +1,96 @@
+/* attention_dq_sm80.cu - flash attention backward on tensor cores, the gradient of the queries: see attention.cuh.
+ *
+ * A block owns 64 queries of a head, a warp 16 of them; the tiles of keys and values that they see go by. */
+#include "kernels/cuda/attention_sm80.cuh"
+
+enum { QUERIES = 64, KEYS = 32, THREADS = 128 };
+
+/* Keys and values stream by in two stages, one arriving while the other is used; in one where shared memory ends. */
+template <class T, int HD> struct shared_layout {
+    enum { STAGES = HD > 128 ? 1 : 2, Q = 0, D_O = Q + QUERIES * HD, K = D_O + QUERIES * HD, V = K + STAGES * KEYS * HD,
+           ELEMENTS = V + STAGES * KEYS * HD };
+    static const size_t bytes = ELEMENTS * sizeof(T);
+};
+
+/* p (scores) and dp become ds = p * (dp - delta), zero where the query must not see the key. */
+template <int TILES>
+static __device__ __forceinline__ void score_gradient(float (*s)[4], const float (*dp)[4], bool mask, int key, const int first[2], int query,
+                                                      const float lse[2], const float delta[2], float scale)
+{
+    int member = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            int half = e / 2, j = key + 8 * n + 2 * member + e % 2;
+            bool hidden = mask && (j < first[half] || j > query + 8 * half);
+            s[n][e] = hidden ? 0.0f : exp2f(s[n][e] * scale - lse[half]) * (dp[n][e] - delta[half]);
+        }
+}
+
+template <class T, int HD> static __global__ void __launch_bounds__(THREADS) backward_dq(qs_attention_views<T> a)
+{
+#if QS_HAS_SM80
+    typedef shared_layout<T, HD> layout;
+    const int STAGES = layout::STAGES;
+    QS_DYNAMIC_SHARED(shared);
+    T *base = (T *)shared;
+    qs_tile<T, HD> q = {base + layout::Q}, d_o = {base + layout::D_O};
+    int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
+    int query0 = (int)(gridDim.x - 1 - blockIdx.x) * QUERIES;
+    int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16, row = query0 + warp_row + lane / 4;
+    int last = min(query0 + QUERIES, a.tokens) - 1, last_first = a.first_key(last);
+    const T *keys = a.k.data + kv_head * HD, *values = a.v.data + kv_head * HD;
+    int first[2];
+    float lse[2], delta[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int i = min(row + 8 * half, last);
+        first[half] = a.first_key(i);
+        lse[half] = a.lse[(int64_t)head * a.tokens + i] * QS_LOG2E;
+        delta[half] = a.delta[(int64_t)head * a.tokens + i];
+    }
+
+    float dq[HD / 8][4] = {};
+    int key = a.first_key(query0) / KEYS * KEYS, stage = 0;
+    qs_tile_load<QUERIES, THREADS>(q, a.q.data + head * HD, a.q.stride, query0, a.tokens);
+    qs_tile_load<QUERIES, THREADS>(d_o, a.d_o.data + head * HD, a.d_o.stride, query0, a.tokens);
+    auto load = [&](int from, int to_stage) {
+        if (from <= last) {
+            qs_tile<T, HD> k = {base + layout::K + to_stage * KEYS * HD}, v = {base + layout::V + to_stage * KEYS * HD};
+            qs_tile_load<KEYS, THREADS>(k, keys, a.k.stride, from, a.tokens);
+            qs_tile_load<KEYS, THREADS>(v, values, a.v.stride, from, a.tokens);
+        }
+        qs_copy_commit();
+    };
+    load(key, 0);
+    for (; key <= last; key += KEYS, stage = (stage + 1) % STAGES) {
+        qs_copy_wait<0>();
+        __syncthreads(); /* this stage is here; nobody reads the other one any more */
+        if (STAGES == 2) load(key + KEYS, stage ^ 1);
+        qs_tile<T, HD> k = {base + layout::K + stage * KEYS * HD}, v = {base + layout::V + stage * KEYS * HD};
+        float s[KEYS / 8][4] = {}, dp[KEYS / 8][4] = {};
+        qs_product<T, HD, KEYS>(s, q, warp_row, k);
+        qs_product<T, HD, KEYS>(dp, d_o, warp_row, v);
+        bool mask = key + KEYS - 1 > query0 || key < last_first;
+        score_gradient<KEYS / 8>(s, dp, mask, key, first, row, lse, delta, a.scale * QS_LOG2E);
+        qs_product_rows<T, HD, KEYS, HD>(dq, s, k, 0);
+        if (STAGES == 1) {
+            __syncthreads();
+            load(key + KEYS, 0);
+        }
+    }
+    qs_store_rows<T, HD>(dq, a.dq, head * HD, row, a.tokens, a.scale, a.scale);
+#endif
+}
+
+template <class T, int HD> static void launch(qs_device *d, const qs_attention *a, const qs_mat *gradients, float *delta)
+{
+    dim3 grid(qs_cuda_blocks(a->q.rows, QUERIES), (unsigned)a->heads);
+    QS_LAUNCH_LARGE(d, (backward_dq<T, HD>), grid, THREADS, (shared_layout<T, HD>::bytes), qs_attention_views_of<T>(a, gradients, delta));
+}
+
+void qs_attention_dq_sm80(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta)
+{
+    QS_BY_HEAD(a->q.type, a->head_dim, launch, d, a, gradients, delta);
+}

@@ -1,0 +1,75 @@
+/* elementwise.cu - sums, conversion, scaling, the search for non-finite numbers. */
+#include "kernels/cuda/common.cuh"
+
+enum { THREADS = 256 };
+
+template <class T, int N>
+static __global__ void __launch_bounds__(THREADS) add_rows(qs_view<T> dst, qs_view<T> a, qs_view<T> b, int64_t cols, unsigned row_blocks)
+{
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x) * N;
+    if (j >= cols) return;
+    qs_pack<T, N> x = *(const qs_pack<T, N> *)(a.row(row) + j), y = *(const qs_pack<T, N> *)(b.row(row) + j);
+    for (int i = 0; i < N; i++) qs_put(&x.v[i], qs_get(x.v[i]) + qs_get(y.v[i]));
+    *(qs_pack<T, N> *)(dst.row(row) + j) = x;
+}
+
+template <class T, int N> static void add_by(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
+{
+    unsigned row_blocks = qs_cuda_blocks(dst.cols, THREADS * N);
+    QS_LAUNCH(d, (add_rows<T, N>), (unsigned)dst.rows * row_blocks, THREADS, 0, qs_view_of<T>(dst), qs_view_of<T>(a), qs_view_of<T>(b), dst.cols,
+              row_blocks);
+}
+
+extern "C" void qs_cuda_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
+{
+    QS_BY_TYPE(dst.type, {
+        const int N = 16 / sizeof(T);
+        if (qs_cuda_packs(&dst, N) && qs_cuda_packs(&a, N) && qs_cuda_packs(&b, N))
+            add_by<T, N>(d, dst, a, b);
+        else
+            add_by<T, 1>(d, dst, a, b);
+    });
+}
+
+template <class To, class From> static __global__ void __launch_bounds__(THREADS) convert(To *dst, const From *src, int64_t n)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) qs_put(dst + i, qs_get(src[i]));
+}
+
+template <class To> static void convert_to(qs_device *d, To *dst, const void *src, qs_dtype src_type, int64_t n)
+{
+    QS_BY_TYPE(src_type, QS_LAUNCH(d, (convert<To, T>), qs_cuda_blocks(n, THREADS), THREADS, 0, dst, (const T *)src, n));
+}
+
+extern "C" void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n)
+{
+    QS_BY_TYPE(dst_type, convert_to(d, (T *)dst, src, src_type, n));
+}
+
+static __global__ void __launch_bounds__(THREADS) scale(float *x, int64_t n, float factor)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) x[i] *= factor;
+}
+
+extern "C" void qs_cuda_scale(qs_device *d, float *x, int64_t n, float factor)
+{
+    QS_LAUNCH(d, scale, qs_cuda_blocks(n, THREADS), THREADS, 0, x, n, factor);
+}
+
+/* Threads that find something set the same bit: the outcome does not depend on who comes first. */
+template <class T>
+static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, int64_t cols, unsigned row_blocks, int32_t *flag)
+{
+    int64_t row = blockIdx.x / row_blocks, j = (int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x;
+    if (j >= cols) return;
+    uint32_t bits = __float_as_uint(qs_get(x.row(row)[j]));
+    if ((bits & 0x7f800000u) == 0x7f800000u) atomicOr(flag, 1);
+}
+
+extern "C" void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
+{
+    unsigned row_blocks = qs_cuda_blocks(x.cols, THREADS);
+    QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, THREADS, 0, qs_view_of<T>(x), x.cols, row_blocks, flag));
+}
