@@ -74,6 +74,8 @@ $(B)/generated/presets.c: src/options/embed.sh $(wildcard configs/*.yaml)
 $(B)/generated/%.o: $(B)/generated/%.c
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+include tests/cudasim/cudasim.mk
+
 $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a
 	@mkdir -p $(@D)
 	@echo "  TEST  $@"
