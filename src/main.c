@@ -2,13 +2,18 @@
  *
  * Exit status: 0 done, 1 it failed, 2 the command line or a config file is wrong, 130 interrupted.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/base/error.h"
+#include "src/base/interrupt.h"
 #include "src/commands/commands.h"
 
 static const qs_command *const commands[] = {
+    &qs_command_train,
+    &qs_command_plan,
     &qs_command_inspect,
     &qs_command_plot,
     &qs_command_options,
@@ -42,8 +47,19 @@ static int run(const qs_command *command, int argc, char **argv)
     return rc == -QS_EUSAGE ? 2 : rc == -QS_EINTERRUPT ? 130 : 1;
 }
 
+static void on_interrupt(int number)
+{
+    static const char text[] = "\nstopping after this step; once more to stop at once\n";
+    (void)number;
+    if (qs_interrupt_request() > 1) _exit(130);
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
+}
+
 int main(int argc, char **argv)
 {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     if (argc < 2) return print_help(stderr), 2;
     if (is_help(argv[1]) || !strcmp(argv[1], "help")) return print_help(stdout), 0;
     const qs_command *command = find(argv[1]);

@@ -18,6 +18,8 @@ typedef struct qs_command {
     int (*run)(int argc, char **argv, qs_err *e);
 } qs_command;
 
+extern const qs_command qs_command_train;
+extern const qs_command qs_command_plan;
 extern const qs_command qs_command_inspect;
 extern const qs_command qs_command_options;
 extern const qs_command qs_command_plot;
