@@ -33,6 +33,7 @@ int qs_device_open(const char *name, qs_device **out, qs_err *e)
         return cuda && cuda->count() > 0 ? cuda->open(0, 0, out, e) : qs_device_cpu.open(0, 0, out, e);
     }
     if (!strcmp(name, "cpu")) return qs_device_cpu.open(0, 0, out, e);
+    if (!strcmp(name, "cpu:discrete")) return qs_device_cpu.open(0, QS_CPU_DISCRETE, out, e);
     if (!strcmp(name, "cuda")) return open_cuda(name, 0, out, e);
     if (!strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9') {
         char *end;

@@ -102,7 +102,7 @@ enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be un
 extern const qs_device_api qs_device_cpu;
 const qs_device_api *qs_device_cuda(void);
 
-/* Opens by name: "auto" (a GPU when there is one, else the CPU), "cpu", "cuda", "cuda:N". QS_EINVAL for another word,
+/* Opens by name: "auto" (a GPU when there is one, else the CPU), "cpu", "cuda", "cuda:N"; "cpu:discrete" for tests and measurements of the copies. QS_EINVAL for another word,
  * QS_EUNSUP when CUDA is asked for and there is none (says whether the build or the machine lacks it). */
 int qs_device_open(const char *name, qs_device **out, qs_err *e);
 void qs_device_close(qs_device *d); /* NULL is fine */

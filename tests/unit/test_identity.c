@@ -1,0 +1,267 @@
+/* Streaming and stopping change no bit: the same job with every placement, engine, order and interruption gives the same losses and the same
+ * adapter, compared byte by byte. Dropout, accumulation, both precisions and 8-bit states are in. */
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/train_run.h"
+
+enum { MAX_ROWS = 64 };
+
+/* The job: a golden model with options of our own, `steps` long. */
+static void job(test_words *w, const char *dir, const char *out, int steps)
+{
+    static const char *const fixed[] = {"--data=tests/golden/llama/data.jsonl", "--lora_r=4", "--lora_dropout=0.1", "--learning_rate=0.003",
+                                        "--per_device_train_batch_size=2", "--gradient_accumulation_steps=3", "--max_seq_length=64",
+                                        "--no-packing", "--warmup_steps=2", "--quiet", "--report_to=none", "--mlp_tile_rows=48",
+                                        "--head_tile_rows=32", "--seed=7"};
+    test_words_add(w, "--model=tests/golden/llama/model");
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(w, "%s", fixed[i]);
+    test_words_add(w, "--max_steps=%d", steps);
+    test_words_add(w, "--out=%s/%s", dir, out);
+}
+
+static void budgets(test_words *w, const char *dir, const char *cache)
+{
+    test_words_add(w, "--vram=64M");
+    test_words_add(w, "--ram=96M");
+    test_words_add(w, "--cache=%s/%s", dir, cache);
+}
+
+static void train(const test_words *w)
+{
+    qs_err e = {0};
+    ck_assert_msg(!test_train(w, &e), "%s", e.text);
+}
+
+static void same(const char *dir, const char *a, const char *b)
+{
+    static const char *const names[] = {"adapter_model.safetensors"};
+    char x[512], y[512];
+    test_row p[MAX_ROWS], q[MAX_ROWS];
+    snprintf(x, sizeof x, "%s/%s", dir, a);
+    snprintf(y, sizeof y, "%s/%s", dir, b);
+    int n = test_read_metrics(x, p, MAX_ROWS), m = test_read_metrics(y, q, MAX_ROWS);
+    ck_assert_int_eq(n, m);
+    for (int i = 0; i < n; i++)
+        ck_assert_msg(p[i].step == q[i].step && !memcmp(&p[i].loss, &q[i].loss, sizeof(double)) &&
+                          !memcmp(&p[i].grad_norm, &q[i].grad_norm, sizeof(double)),
+                      "%s and %s part at step %d: loss %.17g and %.17g", a, b, (int)p[i].step, p[i].loss, q[i].loss);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(x, sizeof x, "%s/%s/%s", dir, a, names[i]);
+        snprintf(y, sizeof y, "%s/%s/%s", dir, b, names[i]);
+        ck_assert_msg(test_same_file(x, y), "%s and %s left different adapters", a, b);
+    }
+}
+
+/* One run with these further words, its own output directory `name` and the cache directory `cache`. */
+static void variant(const char *dir, const char *name, const char *cache, int steps, const char *const *more)
+{
+    test_words w = {0};
+    job(&w, dir, name, steps);
+    budgets(&w, dir, cache);
+    for (; *more; more++) test_words_add(&w, "%s", *more);
+    train(&w);
+    test_words_free(&w);
+}
+#define WITH(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static const char *const precision[] = {"--compute_dtype=fp32", "--compute_dtype=bf16"};
+static const char *const optimizer[] = {"--optim=paged_adamw_32bit", "--optim=adamw_8bit"};
+
+START_TEST(placement_changes_no_bit)
+{
+    const char *p = precision[_i], *o = optimizer[_i];
+    char *dir = test_dir_create();
+    variant(dir, "resident", "a", 6, WITH(p, o));
+    variant(dir, "streamed", "b", 6, WITH(p, o, "--resident_layers=0"));
+    same(dir, "resident", "streamed");
+    variant(dir, "streamed-again", "b", 6, WITH(p, o, "--resident_layers=0")); /* the cache is warm now */
+    same(dir, "resident", "streamed-again");
+    variant(dir, "some", "b", 6, WITH(p, o, "--resident_layers=1", "--stream_slots=2"));
+    same(dir, "resident", "some");
+    variant(dir, "uring", "c", 6, WITH(p, o, "--resident_layers=0", "--io_engine=uring"));
+    variant(dir, "pread", "d", 6, WITH(p, o, "--resident_layers=0", "--io_engine=pread"));
+    same(dir, "resident", "uring");
+    same(dir, "resident", "pread");
+    variant(dir, "small", "b", 6, WITH(p, o, "--vram=4M", "--ram=40M", "--stream_slots=2"));
+    same(dir, "resident", "small");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(a_discrete_device_changes_no_bit)
+{
+    const char *p = precision[_i], *o = optimizer[_i];
+    char *dir = test_dir_create();
+    variant(dir, "resident", "a", 6, WITH(p, o));
+    variant(dir, "copied", "a", 6, WITH(p, o, "--device=cpu:discrete"));
+    same(dir, "resident", "copied");
+    variant(dir, "streamed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
+    same(dir, "resident", "streamed");
+    variant(dir, "reordered", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));
+    same(dir, "resident", "reordered");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(layer_major_and_micro_batch_major_are_the_same_sums)
+{
+    const char *p = precision[_i], *o = optimizer[_i];
+    char *dir = test_dir_create();
+    variant(dir, "layers", "a", 6, WITH(p, o));
+    variant(dir, "batches", "a", 6, WITH(p, o, "--order=micro-batch-major"));
+    same(dir, "layers", "batches");
+    variant(dir, "batches-streamed", "a", 6, WITH(p, o, "--order=micro-batch-major", "--resident_layers=0"));
+    same(dir, "layers", "batches-streamed");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(another_seed_gives_other_bits) /* the comparison can fail */
+{
+    char *dir = test_dir_create(), x[512], y[512];
+    variant(dir, "one", "a", 2, WITH("--compute_dtype=fp32"));
+    variant(dir, "two", "a", 2, WITH("--compute_dtype=fp32", "--seed=8"));
+    snprintf(x, sizeof x, "%s/one/adapter_model.safetensors", dir);
+    snprintf(y, sizeof y, "%s/two/adapter_model.safetensors", dir);
+    ck_assert(!test_same_file(x, y));
+    test_dir_remove(dir);
+}
+END_TEST
+
+/* ---- stopping ------------------------------------------------------------------------------------------------------------- */
+
+static int try_train(const char *dir, const char *name, const char *cache, int steps, const char *const *more, qs_err *e)
+{
+    test_words w = {0};
+    job(&w, dir, name, steps);
+    budgets(&w, dir, cache);
+    for (; *more; more++) test_words_add(&w, "%s", *more);
+    int rc = test_train(&w, e);
+    test_words_free(&w);
+    return rc;
+}
+
+START_TEST(ten_and_ten_steps_are_twenty)
+{
+    const char *p = precision[_i], *o = optimizer[_i];
+    char *dir = test_dir_create();
+    qs_err e = {0};
+    variant(dir, "straight", "a", 20, WITH(p, o));
+    ck_assert_int_eq(try_train(dir, "halves", "a", 20, WITH(p, o, "--stop_at_step=10"), &e), -QS_EINTERRUPT);
+    /* Goes on elsewhere: other budgets, streamed, another engine. The sizes of the sums come from the checkpoint. */
+    variant(dir, "halves", "b", 20, WITH(p, o, "--resume", "--vram=32M", "--ram=80M", "--resident_layers=0", "--io_engine=pread"));
+    same(dir, "straight", "halves");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(sizes_of_a_checkpoint_outlive_the_options)
+{
+    char *dir = test_dir_create();
+    qs_err e = {0};
+    static const char *const free_sizes[] = {"--mlp_tile_rows=0", "--head_tile_rows=0"};
+    variant(dir, "straight", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1]));
+    ck_assert_int_eq(try_train(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--stop_at_step=4"), &e), -QS_EINTERRUPT);
+    variant(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--resume", "--vram=16M"));
+    same(dir, "straight", "halves");
+    test_dir_remove(dir);
+}
+END_TEST
+
+/* A child trains until a timer kills it; then another goes on, until one reaches the end. */
+START_TEST(killed_at_any_instant_it_ends_in_the_same_bits)
+{
+    char *dir = test_dir_create(), options[512];
+    snprintf(options, sizeof options, "%s/killed/options.yaml", dir);
+    int kills = 0, status = -1;
+    for (int life = 0; life < 400; life++) {
+        pid_t child = fork();
+        if (!child) {
+            int64_t usec = 5000 + 20000 * (int64_t)life; /* longer lives, so that a slow machine gets to the end too */
+            struct itimerval timer = {.it_value = {usec / 1000000, usec % 1000000}};
+            setitimer(ITIMER_REAL, &timer, NULL); /* SIGALRM's default ends the process as abruptly as SIGKILL */
+            signal(SIGALRM, SIG_DFL);
+            qs_err e = {0};
+            bool resume = qs_file_exists(options);
+            int rc = try_train(dir, "killed", "b", 8, WITH("--compute_dtype=fp32", "--save_steps=1", "--resident_layers=0", resume ? "--resume" : "--quiet"), &e);
+            if (rc) fprintf(stderr, "%s\n", e.text);
+            _exit(rc ? 1 : 0);
+        }
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        if (WIFSIGNALED(status)) {
+            ck_assert_int_eq(WTERMSIG(status), SIGALRM);
+            kills++;
+            continue;
+        }
+        break;
+    }
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the last life ended with status %d after %d kills", status, kills);
+    ck_assert_int_gt(kills, 0);
+    printf("killed %d times\n", kills);
+    variant(dir, "straight", "a", 8, WITH("--compute_dtype=fp32")); /* last: OpenMP's threads do not survive a fork */
+    same(dir, "straight", "killed");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(an_existing_run_is_not_overwritten)
+{
+    char *dir = test_dir_create();
+    qs_err e = {0};
+    variant(dir, "run", "a", 1, WITH("--compute_dtype=fp32"));
+    ck_assert_int_eq(try_train(dir, "run", "a", 1, WITH("--compute_dtype=fp32"), &e), -QS_EINVAL);
+    ck_assert_msg(strstr(e.text, "--resume"), "%s", e.text);
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(a_step_allocates_nothing)
+{
+    /* calls counts every allocation; two more steps must cost only what metrics and progress rows cost, which is none of ours */
+    char *dir = test_dir_create();
+    variant(dir, "warm", "a", 3, WITH("--compute_dtype=fp32", "--save_steps=0"));
+    uint64_t before = qs_mem_read().calls;
+    variant(dir, "short", "a", 3, WITH("--compute_dtype=fp32", "--save_steps=0"));
+    uint64_t three = qs_mem_read().calls - before;
+    before = qs_mem_read().calls;
+    variant(dir, "long", "a", 9, WITH("--compute_dtype=fp32", "--save_steps=0"));
+    uint64_t nine = qs_mem_read().calls - before;
+    ck_assert_uint_eq(three, nine);
+    test_dir_remove(dir);
+}
+END_TEST
+
+int main(void)
+{
+    qs_log_set_level(QS_LOG_ERROR);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    Suite *s = suite_create("identity");
+    TCase *t = tcase_create("identity");
+    tcase_set_timeout(t, 240);
+    tcase_add_loop_test(t, placement_changes_no_bit, 0, 2);
+    tcase_add_loop_test(t, a_discrete_device_changes_no_bit, 0, 2);
+    tcase_add_loop_test(t, layer_major_and_micro_batch_major_are_the_same_sums, 0, 2);
+    tcase_add_test(t, another_seed_gives_other_bits);
+    tcase_add_loop_test(t, ten_and_ten_steps_are_twenty, 0, 2);
+    tcase_add_test(t, sizes_of_a_checkpoint_outlive_the_options);
+    tcase_add_test(t, killed_at_any_instant_it_ends_in_the_same_bits);
+    tcase_add_test(t, an_existing_run_is_not_overwritten);
+    tcase_add_test(t, a_step_allocates_nothing);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
