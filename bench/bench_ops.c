@@ -1,11 +1,12 @@
 /* bench_ops.c - what the operations cost on this machine, at the shapes of one Llama-3.2-1B layer and 1,024 tokens.
  *
- *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu]
+ *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section]
  *
  * Everything is compared with what the machine can do, measured in the same run: matrix products with oneDNN's best rate
  * over weights in its own layout, memory-bound operations with a parallel copy, attention with a chain of fused
  * multiply-adds. Times are the best of several runs. With the word `cpu` they are processor time divided by the number of
  * threads: for machines that are busy with something else (set OMP_WAIT_POLICY=passive, so that waiting costs none).
+ * Sections: products, lora, 4-bit, attention, elements, training; all of them without the word.
  */
 #include <dnnl.h>
 #include <math.h>
@@ -24,6 +25,7 @@ enum { HIDDEN = 2048, HEADS = 32, KV_HEADS = 8, HEAD_DIM = 64, FFN = 8192, RANK 
 static qs_device *device;
 static int64_t tokens = 1024;
 static bool processor_time;
+static const char *only; /* section */
 static double best_gflops, copy_gbs, fma_gflops;
 
 /* ---- measuring ------------------------------------------------------------------------------------------------------ */
@@ -167,8 +169,9 @@ static void measure_machine(void)
     device->api->free(device, p[0]);
     device->api->free(device, p[1]);
     fma_gflops = 2.0 * CHAINS * LINKS * 16 * omp_get_max_threads() / fastest(all_chains, NULL) * 1e-9;
+    if (only && strcmp(only, "products") && strcmp(only, "lora")) best_gflops = NAN;
     static const int64_t shapes[][2] = {{QKV, HIDDEN}, {2 * FFN, HIDDEN}, {HIDDEN, FFN}, {4096, 4096}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (size_t i = 0; !isnan(best_gflops) && i < sizeof shapes / sizeof *shapes; i++)
         best_gflops = fmax(best_gflops, prepacked_gflops(i == 3 ? 4096 : tokens, shapes[i][0], shapes[i][1]));
     printf("%s, %lld tokens\n", device->info.name, (long long)tokens);
     printf("  copy %.1f GB/s (read + write), fp32 multiply-add %.0f GFLOP/s, oneDNN bf16 at best %.0f GFLOP/s\n\n", copy_gbs, fma_gflops,
@@ -431,40 +434,51 @@ static void loss_and_optimizer(void)
     memory_bound("adamw 8-bit, 11.3 M", run_adamw8, &j, (double)j.n * 16);
 }
 
+/* Prints a section's name if it is wanted. */
+static bool begins(const char *section)
+{
+    if (only && strcmp(only, section)) return false;
+    printf("%s\n", section);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     qs_err e = {0};
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "cpu")) processor_time = true;
-        else tokens = atoll(argv[i]);
+        else if (argv[i][0] >= '0' && argv[i][0] <= '9') tokens = atoll(argv[i]);
+        else only = argv[i];
     }
     if (tokens < 1 || qs_device_open("cpu", &device, &e)) {
         fprintf(stderr, "bench_ops: %s\n", e.code ? e.text : "tokens must be positive");
         return 1;
     }
     measure_machine();
-    double products = 0, products_back = 0, adapters = 0, adapters_back = 0, attend, attend_back, rest, rest_back = 0, unused[2];
-    printf("matrix products (share of oneDNN's best rate)\n");
-    products += linear("qkv", QKV, HIDDEN, &products_back);
-    products += linear("o", HIDDEN, HIDDEN, &products_back);
-    products += linear("gate_up", 2 * FFN, HIDDEN, &products_back);
-    products += linear("down", HIDDEN, FFN, &products_back);
-    printf("LoRA, r = %d\n", RANK);
-    adapters += lora("q", HIDDEN, QKV, HIDDEN, &adapters_back);
-    for (int k = 0; k < 2; k++) adapters += lora(k ? "v" : "k", KV_HEADS * HEAD_DIM, QKV, HIDDEN, &adapters_back);
-    adapters += lora("o", HIDDEN, HIDDEN, HIDDEN, &adapters_back);
-    for (int k = 0; k < 2; k++) adapters += lora(k ? "up" : "gate", FFN, 2 * FFN, HIDDEN, &adapters_back);
-    adapters += lora("down", HIDDEN, HIDDEN, FFN, &adapters_back);
-    printf("4-bit, 33.6 M elements\n");
-    double decode = four_bit();
-    printf("attention, causal\n");
-    attention("32 heads of 64, 8 kv heads, bf16", QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
-    attention("16 heads of 128, bf16", QS_BF16, 16, 16, 128, &unused[0], &unused[1]);
-    attention("32 heads of 64, 8 kv heads, f32", QS_F32, HEADS, KV_HEADS, HEAD_DIM, &unused[0], &unused[1]);
-    printf("element-wise, bf16\n");
-    rest = element_wise(&rest_back);
-    printf("loss and optimizer\n");
-    loss_and_optimizer();
+    double products = 0, products_back = 0, adapters = 0, adapters_back = 0, attend = 0, attend_back = 0, rest = 0, rest_back = 0, decode = 0;
+    if (begins("products")) {
+        products += linear("qkv", QKV, HIDDEN, &products_back);
+        products += linear("o", HIDDEN, HIDDEN, &products_back);
+        products += linear("gate_up", 2 * FFN, HIDDEN, &products_back);
+        products += linear("down", HIDDEN, FFN, &products_back);
+    }
+    if (begins("lora")) {
+        adapters += lora("q", HIDDEN, QKV, HIDDEN, &adapters_back);
+        for (int k = 0; k < 2; k++) adapters += lora(k ? "v" : "k", KV_HEADS * HEAD_DIM, QKV, HIDDEN, &adapters_back);
+        adapters += lora("o", HIDDEN, HIDDEN, HIDDEN, &adapters_back);
+        for (int k = 0; k < 2; k++) adapters += lora(k ? "up" : "gate", FFN, 2 * FFN, HIDDEN, &adapters_back);
+        adapters += lora("down", HIDDEN, HIDDEN, FFN, &adapters_back);
+    }
+    if (begins("4-bit")) decode = four_bit();
+    if (begins("attention")) {
+        double unused[2];
+        attention("32 heads of 64, 8 kv heads, bf16", QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
+        attention("16 heads of 128, bf16", QS_BF16, 16, 16, 128, &unused[0], &unused[1]);
+        attention("32 heads of 64, 8 kv heads, f32", QS_F32, HEADS, KV_HEADS, HEAD_DIM, &unused[0], &unused[1]);
+    }
+    if (begins("elements")) rest = element_wise(&rest_back);
+    if (begins("training")) loss_and_optimizer();
+    if (only) return 0;
     printf("\none layer, %lld tokens:   forward  backward (without the recomputed forward pass)\n", (long long)tokens);
     printf("  matrix products        %8.2f  %8.2f ms\n", products * 1e3, products_back * 1e3);
     printf("  LoRA                   %8.2f  %8.2f ms\n", adapters * 1e3, adapters_back * 1e3);
