@@ -98,7 +98,7 @@ static int write_manifest(const char *dir, const json_t *wanted, qs_err *e)
 {
     char *path = qs_path_join(dir, "manifest.json"), *text = json_dumps(wanted, JSON_INDENT(1));
     int rc = qs_file_replace(path, text, strlen(text), e);
-    free(text);
+    free(text); /* lint: allow free, jansson allocated it */
     qs_free(path);
     return rc;
 }
