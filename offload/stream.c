@@ -13,9 +13,8 @@ typedef struct place {
     int32_t blob;         /* -1: none */
     place_state state;
     bool is_home;
-    bool expected;        /* the maker has been told */
     bool writing;         /* being written to the cache: must not change */
-    int32_t pins;
+    int32_t pins;         /* unified */
     qs_aio_op op;
     qs_event *copied;     /* discrete: after the last copy out of this place */
 } place;
@@ -40,6 +39,8 @@ struct qs_stream {
     int32_t slot_count;
     int32_t *place_of, *slot_of;   /* [blobs] index or -1 */
     int32_t *home_place, *home_slot;
+    bool *loaded;                  /* [blobs] read or made since its last visit */
+    int32_t expected;              /* the blob that the maker has been told of, or -1 */
     int failed;           /* code of a failure seen where no error could be returned */
     qs_err failure;
     qs_stream_stats stats;
@@ -61,6 +62,8 @@ int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
     s->home_place = s->slot_of + n;
     s->home_slot = s->home_place + n;
     memset(s->place_of, 0xff, (size_t)n * sizeof(int32_t) * 4);
+    s->loaded = qs_calloc((size_t)n, sizeof *s->loaded);
+    s->expected = -1;
 
     char *device_homes = qs_tier_take(config->tier, "resident weights", QS_POOL_DEVICE);
     char *host_homes = qs_tier_take(config->tier, "resident weights (RAM)", unified(s) ? QS_POOL_HOST : QS_POOL_PINNED);
@@ -109,50 +112,70 @@ static void settle(qs_stream *s, place *p, bool wait)
     p->writing = false;
 }
 
+/* Commits what has been written meanwhile, so that a killed run finds it. */
+static void settle_written(qs_stream *s)
+{
+    for (int32_t i = 0; i < s->place_count; i++) settle(s, &s->places[i], false);
+}
+
 /* ---- host places ----------------------------------------------------------------------------------------------------- */
 
 static bool being_copied(const qs_stream *s, const place *p)
 {
-    return !unified(s) && p->copied && !api(s)->event_done(s->c.device, p->copied);
+    return !unified(s) && !api(s)->event_done(s->c.device, p->copied);
 }
 
 static int32_t distance(const qs_stream *s, int32_t blob) { return qs_schedule_distance(s->schedule, s->at, blob); }
 
-/* A ring place for a blob that is needed `need` visits from now: an empty one, or the one whose blob is needed last and later than that. A place that is still being copied
- * from is only waited for when `must`. Returns -1 when there is none. */
-static int32_t grab_place(qs_stream *s, int32_t need, bool must)
+/* A place whose blob is on the device as well is spare: it is only missed if the slot is given up before the visit. */
+static bool spare(const qs_stream *s, const place *p) { return !unified(s) && s->slot_of[p->blob] >= 0; }
+
+/* How soon the blob of a ring place is needed there; never, when it is at home on the device. */
+static int32_t place_distance(const qs_stream *s, const place *p)
 {
-    int32_t best = -1, busy = -1, best_distance = need;
+    return spare(s, p) && s->home_slot[p->blob] >= 0 ? s->schedule->count : distance(s, p->blob);
+}
+
+/* A ring place for a blob that is needed `need` visits from now: an empty one, or of those that are spare or needed later the one needed last. -1 when there
+ * is none, or only such as the disk or the device is busy with. */
+static int32_t grab_place(qs_stream *s, int32_t need)
+{
+    int32_t best = -1, best_distance = -1;
     for (int32_t i = 0; i < s->place_count; i++) {
         place *p = &s->places[i];
-        if (p->is_home || p->pins || p->state == PLACE_READING) continue;
-        settle(s, p, false);
-        if (p->writing) continue;
+        if (p->is_home || p->pins || p->state == PLACE_READING || p->writing) continue;
         if (p->blob < 0) return i;
-        int32_t d = distance(s, p->blob);
-        if (d < best_distance || (d == best_distance && best >= 0)) continue;
-        if (being_copied(s, p)) {
-            busy = i;
-            continue;
-        }
+        int32_t d = place_distance(s, p);
+        if (d <= best_distance || (d <= need && !spare(s, p)) || being_copied(s, p)) continue;
         best = i;
         best_distance = d;
     }
-    if (best < 0 && must && busy < 0) { /* only a place being written to the cache can be in the way now */
-        for (int32_t i = 0; i < s->place_count && best < 0; i++) {
-            if (s->places[i].is_home || s->places[i].pins || !s->places[i].writing) continue;
-            uint64_t start = qs_now_ns();
-            settle(s, &s->places[i], true);
-            s->stats.disk_wait_ns += qs_now_ns() - start;
-            best = i;
-        }
+    return best;
+}
+
+/* The ring place that is needed last, once the disk and the device are done with it. */
+static int32_t wait_for_place(qs_stream *s)
+{
+    int32_t best = -1, best_distance = -1;
+    for (int32_t i = 0; i < s->place_count; i++) {
+        const place *p = &s->places[i];
+        if (p->is_home || p->pins) continue;
+        int32_t d = place_distance(s, p);
+        if (d <= best_distance) continue;
+        best = i;
+        best_distance = d;
     }
-    if (best < 0 && must && busy >= 0) {
-        uint64_t start = qs_now_ns();
-        api(s)->event_sync(s->c.device, s->places[busy].copied);
-        s->stats.link_wait_ns += qs_now_ns() - start;
-        best = busy;
-    }
+    QS_ASSERT(best >= 0);
+    place *p = &s->places[best];
+    uint64_t start = qs_now_ns();
+    qs_err ignored = {0}; /* of data that nobody wants any more */
+    if (p->state == PLACE_READING) qs_aio_finish(s->c.aio, &p->op, &ignored);
+    settle(s, p, true);
+    uint64_t settled = qs_now_ns();
+    s->stats.disk_wait_ns += settled - start;
+    if (!being_copied(s, p)) return best;
+    api(s)->event_sync(s->c.device, p->copied);
+    s->stats.link_wait_ns += qs_now_ns() - settled;
     return best;
 }
 
@@ -165,23 +188,24 @@ static void start_read(qs_stream *s, place *p)
     s->stats.reads++;
 }
 
-/* Finds a place for blob b and begins to fill it. False when none is free. */
+/* Finds a place for blob b and begins to fill it. False when none is free; with `must`, waits for one. */
 static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
 {
-    int32_t i = s->home_place[b] >= 0 ? s->home_place[b] : grab_place(s, need, must);
+    int32_t i = s->home_place[b] >= 0 ? s->home_place[b] : grab_place(s, need);
+    if (i < 0 && must) i = wait_for_place(s);
     if (i < 0) return false;
     place *p = &s->places[i];
     if (p->blob >= 0) s->place_of[p->blob] = -1;
     if (s->c.poison && p->blob >= 0) memset(p->memory, 0xff, s->c.blob_bytes[p->blob]);
     p->blob = b;
-    p->expected = false;
     s->place_of[b] = i;
+    s->loaded[b] = true;
     if (s->c.cache && qs_cache_has(s->c.cache, b)) start_read(s, p);
     else p->state = PLACE_TO_MAKE;
     return true;
 }
 
-/* Brings place p to PLACE_READY: waits for its read, checks it, or has the blob made. */
+/* Brings place p to PLACE_READY: waits for its read, checks it, or has the blob made. After a failure the next call fails again. */
 static int complete(qs_stream *s, place *p, qs_err *e)
 {
     if (p->state == PLACE_READING) {
@@ -196,6 +220,7 @@ static int complete(qs_stream *s, place *p, qs_err *e)
     }
     if (p->state == PLACE_TO_MAKE) {
         uint64_t start = qs_now_ns();
+        s->expected = -1;
         QS_TRY(s->c.maker.make(s->c.maker.context, p->blob, p->memory, e));
         s->stats.make_ns += qs_now_ns() - start;
         p->state = PLACE_READY;
@@ -247,29 +272,38 @@ static bool begin_copy(qs_stream *s, place *p, int32_t need)
 
 /* ---- the walk --------------------------------------------------------------------------------------------------------- */
 
-/* Starts what the visits from the current one on need, in their order, as far as places and slots reach. */
+/* Takes a blob on towards the device: copies it when its place is full. False when that must wait: what is needed later waits with it, so that no slot goes to
+ * a later blob and is taken back. */
+static bool advance(qs_stream *s, place *p, int32_t need)
+{
+    qs_err told_at_acquire = {0};
+    if (p->state == PLACE_READING && (!qs_aio_done(s->c.aio, &p->op) || complete(s, p, &told_at_acquire))) return false;
+    return p->state == PLACE_READY && begin_copy(s, p, need);
+}
+
+/* Whether blob b will be made; whether it has a place yet does not matter. */
+static bool to_make(const qs_stream *s, int32_t b)
+{
+    if (s->place_of[b] >= 0) return s->places[s->place_of[b]].state == PLACE_TO_MAKE;
+    return !s->c.cache || !qs_cache_has(s->c.cache, b);
+}
+
+/* Starts what the visits from the current one on need, in their order, as far as places and slots reach; the maker hears of the first blob that it will make. */
 static void pump(qs_stream *s)
 {
     const qs_schedule *list = s->schedule;
     bool places_left = true, slots_left = !unified(s), expecting = false;
+    settle_written(s);
     for (int32_t i = 0; i < list->count && (places_left || slots_left); i++) {
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || (!unified(s) && s->slot_of[b] >= 0)) continue;
-        if (s->place_of[b] < 0) {
-            if (!places_left) continue;
-            places_left = begin_fill(s, b, i, false);
-            if (!places_left) continue;
+        if (s->place_of[b] < 0) places_left = places_left && begin_fill(s, b, i, false);
+        if (!expecting && to_make(s, b)) {
+            if (s->expected != b) s->c.maker.expect(s->c.maker.context, b);
+            s->expected = b;
+            expecting = true;
         }
-        place *p = &s->places[s->place_of[b]];
-        if (p->state == PLACE_TO_MAKE && !expecting) {
-            if (!p->expected) s->c.maker.expect(s->c.maker.context, b);
-            p->expected = expecting = true;
-        }
-        if (slots_left && p->state == PLACE_READING && qs_aio_done(s->c.aio, &p->op)) {
-            qs_err ignored = {0};
-            if (complete(s, p, &ignored)) p->state = PLACE_READING; /* told again, to the caller, at acquire */
-        }
-        if (slots_left && p->state == PLACE_READY) slots_left = begin_copy(s, p, i);
+        slots_left = slots_left && s->place_of[b] >= 0 && advance(s, &s->places[s->place_of[b]], i);
     }
 }
 
@@ -279,38 +313,42 @@ void qs_stream_begin(qs_stream *s, const qs_schedule *schedule)
     s->at = 0;
 }
 
+/* Has blob b where the kernels can read it. */
+static int bring(qs_stream *s, int32_t b, qs_err *e)
+{
+    if (!unified(s) && s->slot_of[b] >= 0) return 0;
+    if (s->place_of[b] < 0) QS_ASSERT(begin_fill(s, b, 0, true));
+    place *p = &s->places[s->place_of[b]];
+    QS_TRY(complete(s, p, e));
+    if (!unified(s)) QS_ASSERT(begin_copy(s, p, 0));
+    return 0;
+}
+
 int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e)
 {
     int32_t b = s->schedule->visits[v].blob;
     s->at = v;
     *out = NULL;
     pump(s);
-    if (b < 0) return 0;
-    if (unified(s) || s->slot_of[b] < 0) {
-        if (s->place_of[b] < 0) QS_ASSERT(begin_fill(s, b, 0, true));
-        place *p = &s->places[s->place_of[b]];
-        if (p->state == PLACE_READY) s->stats.hits++;
-        QS_TRY(complete(s, p, e));
-        if (unified(s)) {
-            p->pins++;
-            *out = p->memory;
-        } else {
-            QS_ASSERT(begin_copy(s, p, 0));
-        }
-    } else {
-        s->stats.hits++;
+    if (b >= 0) QS_TRY(bring(s, b, e));
+    if (s->failed) {
+        if (e) *e = s->failure;
+        return s->failed;
     }
-    if (!unified(s)) {
+    if (b < 0) return 0;
+    if (unified(s)) {
+        place *p = &s->places[s->place_of[b]];
+        p->pins++;
+        *out = p->memory;
+    } else {
         slot *d = &s->slots[s->slot_of[b]];
         if (!s->c.drop_ready_wait) api(s)->event_wait(s->c.device, d->ready, QS_QUEUE_COMPUTE);
         d->pins++;
         *out = d->memory;
     }
+    if (!s->loaded[b]) s->stats.hits++;
+    s->loaded[b] = false;
     pump(s); /* the place of this visit is settled: look further ahead */
-    if (s->failed) {
-        if (e) *e = s->failure;
-        return s->failed;
-    }
     return 0;
 }
 
@@ -329,13 +367,19 @@ void qs_stream_release(qs_stream *s, int32_t v)
     }
 }
 
-void qs_stream_poll(qs_stream *s)
+/* Lets the I/O engine reap and submit. */
+static void keep_disk_busy(qs_stream *s)
 {
     for (int32_t i = 0; i < s->place_count; i++) {
         place *p = &s->places[i];
-        if (p->state == PLACE_READING || p->writing) qs_aio_done(s->c.aio, &p->op);
+        if ((p->state == PLACE_READING || p->writing) && !qs_aio_done(s->c.aio, &p->op)) return;
     }
-    if (!unified(s)) pump(s);
+}
+
+void qs_stream_poll(qs_stream *s)
+{
+    keep_disk_busy(s);
+    pump(s);
 }
 
 int qs_stream_settle(qs_stream *s, qs_err *e)
@@ -368,6 +412,7 @@ void qs_stream_close(qs_stream *s)
     qs_free(s->places);
     qs_free(s->slots);
     qs_free(s->place_of);
+    qs_free(s->loaded);
     qs_free(s);
 }
 
