@@ -143,7 +143,7 @@ static int find_end(FILE *f, const char *path, int64_t last_step, int64_t *end, 
         if (!whole && feof(f)) return 0;
         if (!is_row) QS_FAIL(e, QS_EFORMAT, "%s:%" PRId64 ": expected a metrics row with a \"step\"; move the file away to go on", path, number);
         at += (int64_t)n;
-        if (value <= last_step) {
+        if (last_step > 0 && value <= last_step) { /* a run that begins anew validates at step 0 again */
             *end = at;
             *found_step = value;
         }

@@ -39,7 +39,7 @@ typedef struct qs_eval_metrics {
 
 typedef struct qs_metrics qs_metrics;
 
-/* Opens OUT/metrics.jsonl for appending; rows with a step beyond `last_step` are cut off (0: all, a new run). `tensorboard`
+/* Opens OUT/metrics.jsonl for appending; rows with a step beyond `last_step` are cut off (0: all rows; nothing has been done yet). `tensorboard`
  * also writes OUT/events.out.tfevents.*. QS_EIO names the file; a file that is not ours is QS_EFORMAT and stays untouched. */
 int qs_metrics_open(const char *out_dir, int64_t last_step, bool tensorboard, qs_metrics **out, qs_err *e);
 void qs_metrics_close(qs_metrics *m); /* NULL is fine */

@@ -85,13 +85,16 @@ END_TEST
 
 START_TEST(a_resumed_file_is_that_of_a_run_never_stopped)
 {
+    const qs_eval_metrics before = {.eval_loss = 3};
     qs_metrics *m = opened(0);
+    ck_assert_int_eq(qs_metrics_eval(m, &before, &e), 0);
     write_steps(m, 1, 10);
     qs_metrics_close(m);
     char *straight = content();
 
     for (int64_t checkpoint = 0; checkpoint <= 9; checkpoint++) { /* killed at 10, back to a checkpoint */
         m = opened(checkpoint);
+        if (checkpoint == 0) ck_assert_int_eq(qs_metrics_eval(m, &before, &e), 0);
         write_steps(m, checkpoint + 1, 10);
         qs_metrics_close(m);
         char *resumed = content();
