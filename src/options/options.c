@@ -56,11 +56,12 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
     return qs_option_read_args(sets, count, argc, argv, NULL, e);
 }
 
-/* Of two options that say the same thing, the one set nearer to the command line counts; set in one place, `first` does. */
+/* Of two options that say the same thing, the one set nearer to the command line counts; set in one place, `first` does. Only
+ * flags are warned about: a file may hold every option, as options.yaml does. */
 static bool second_counts(const qs_options *o, const char *first, const char *second)
 {
     qs_option_source a = qs_options_source_of(o, first), b = qs_options_source_of(o, second);
-    if (a == b && a != QS_FROM_DEFAULT && a != QS_FROM_PRESET) qs_warn("both %s and %s are given; %s counts", first, second, first);
+    if (a == b && a == QS_FROM_COMMAND_LINE) qs_warn("both --%s and --%s are given; %s counts", first, second, first);
     return b > a;
 }
 
