@@ -20,6 +20,7 @@ typedef struct qs_command {
 
 extern const qs_command qs_command_train;
 extern const qs_command qs_command_plan;
+extern const qs_command qs_command_generate;
 extern const qs_command qs_command_inspect;
 extern const qs_command qs_command_options;
 extern const qs_command qs_command_plot;

@@ -1,0 +1,203 @@
+/* generate.c - `qlora-stream generate`: text from a model, with or without an adapter, on the training engine itself.
+ *
+ * Every token is one forward sweep over everything so far: no key-value cache, so this is for looking at what a fine-tune has done and for models of
+ * any size inside the same budgets, not for serving. Greedy unless --temperature is given; sampling is a function of the seed and the position.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "src/base/interrupt.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/base/random.h"
+#include "src/commands/commands.h"
+#include "src/data/chat_template.h"
+#include "src/train/engine.h"
+
+typedef struct generate_options {
+    qs_strings prompt, instruction;
+    char *adapter;
+    int64_t max_new_tokens;
+    double temperature;
+    uint8_t source[8];
+} generate_options;
+
+#define ROW(field, kind, ...) {.name = #field, .type = QS_OPT_##kind, .offset = offsetof(generate_options, field), .group = "Generation", __VA_ARGS__}
+static const qs_option rows[] = {
+    ROW(prompt, PATHS, .help = "text to go on from; may be given several times"),
+    ROW(instruction, PATHS, .help = "the same, put to the model as a question in its chat template (--chat_template)"),
+    ROW(adapter, PATH, .aliases = "lora", .help = "PEFT adapter directory: OUT of a run, or one of its checkpoints"),
+    ROW(max_new_tokens, INT, .fallback = "64", .min = 1, .max = 1 << 20, .help = "tokens to add at most; ends earlier at the end-of-text token"),
+    ROW(temperature, FLOAT, .fallback = "0", .min = 0, .max = 100, .help = "0: always the likeliest token; 1: as the model's probabilities say"),
+};
+static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(generate_options, source)};
+
+static void help(FILE *f)
+{
+    generate_options g = {0};
+    qs_option_set set = {&table, &g};
+    fprintf(f, "usage: qlora-stream generate --model DIR [--adapter DIR] --prompt TEXT | --instruction TEXT [options]\n\n"
+               "Writes text on standard output. Memory, device and quantisation options are those of train.\n\n");
+    qs_option_defaults(&set, 1);
+    qs_option_print_help(f, &set, 1);
+    qs_option_clear(&set, 1);
+}
+
+/* ---- prompts ------------------------------------------------------------------------------------------------------------------ */
+
+static int encode_prompt(qs_tokenizer *t, const char *text, qs_ids *out, qs_err *e)
+{
+    const qs_token_info *info = qs_tokenizer_info(t);
+    if (info->add_bos && info->bos >= 0) qs_ids_push(out, info->bos);
+    return qs_tokenizer_encode(t, text, strlen(text), 0, out, e);
+}
+
+static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *text, qs_ids *out, qs_err *e)
+{
+    const qs_chat_template *chat;
+    if (!o->chat_template || !strcmp(o->chat_template, "auto")) {
+        qs_err none = {0};
+        if (qs_chat_template_of_model(o->model, &chat, &none)) QS_TRY(qs_chat_template_by_name("alpaca", &chat, e));
+    } else {
+        QS_TRY(qs_chat_template_by_name(o->chat_template, &chat, e));
+    }
+    qs_message m = {QS_ROLE_USER, text, strlen(text), false};
+    qs_rendering r = {0};
+    qs_labelled l = {0};
+    int rc = qs_chat_render(chat, t, &m, 1, true, false, &r, e);
+    if (!rc) rc = qs_rendering_encode(&r, t, &l, e);
+    for (size_t i = 0; !rc && i < l.ids.count; i++) qs_ids_push(out, l.ids.data[i]);
+    qs_labelled_free(&l);
+    qs_rendering_free(&r);
+    return rc;
+}
+
+/* ---- tokens ------------------------------------------------------------------------------------------------------------------- */
+
+static int32_t choose(const float *logits, int32_t vocab, double temperature, uint64_t seed, uint64_t position)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best]) best = i;
+    if (temperature <= 0) return best;
+    double sum = 0, at = 0, u = qs_uniform_f32(qs_random_u32(seed, 0x67656eu, position));
+    for (int32_t i = 0; i < vocab; i++) sum += exp((logits[i] - logits[best]) / temperature);
+    for (int32_t i = 0; i < vocab; i++)
+        if ((at += exp((logits[i] - logits[best]) / temperature)) >= u * sum) return i;
+    return best;
+}
+
+static bool ends(const qs_architecture *a, const qs_token_info *t, int32_t id)
+{
+    for (int32_t i = 0; i < a->eos_count; i++)
+        if (a->eos[i] == id) return true;
+    return id == t->eos;
+}
+
+static void fill_batch(qs_micro_batch *b, const qs_ids *ids)
+{
+    b->tokens = (int64_t)ids->count;
+    b->documents = 1;
+    b->targets = 0;
+    for (size_t i = 0; i < ids->count; i++) {
+        b->ids[i] = ids->data[i];
+        b->target[i] = -1;
+        b->positions[i] = (int32_t)i;
+        b->document_start[i] = 0;
+    }
+    b->offsets[0] = 0;
+    b->offsets[1] = (int32_t)ids->count;
+}
+
+static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w, qs_ids *ids, float *logits, qs_err *e)
+{
+    size_t prompt = ids->count;
+    while (ids->count - prompt < (size_t)w->max_new_tokens && !qs_interrupt_requested()) {
+        fill_batch(qs_sweep_batch(g->sweep, 0), ids);
+        QS_TRY(qs_sweep_logits(g->sweep, (int32_t)ids->count - 1, 1, logits, e));
+        int32_t id = choose(logits, g->architecture.vocab, w->temperature, (uint64_t)g->options->seed, ids->count);
+        if (ends(&g->architecture, qs_tokenizer_info(t), id)) break;
+        qs_ids_push(ids, id);
+    }
+    char *text = qs_tokenizer_decode(t, ids->data + prompt, ids->count - prompt, true, NULL);
+    const char *shown = text;
+    while (*shown == ' ' || *shown == '\n') shown++;
+    printf("%s\n", shown);
+    fflush(stdout);
+    qs_free(text);
+    return 0;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------------------------- */
+
+/* Options of training that have no meaning here get values that make the smallest plan. */
+static int settle(qs_options *o, const generate_options *w, qs_peft_config *adapter, qs_err *e)
+{
+    o->per_device_train_batch_size = 1;
+    o->gradient_accumulation_steps = 1;
+    qs_strings_clear(&o->data);
+    qs_strings_clear(&o->eval_data);
+    o->lora_dropout = 0;
+    if (!w->adapter) {
+        o->lora_r = 1;
+        return 0;
+    }
+    QS_TRY(qs_peft_read_config(w->adapter, adapter, e));
+    qs_free(o->init_adapter);
+    o->init_adapter = qs_strdup(w->adapter);
+    o->lora_r = adapter->lora.r;
+    o->lora_alpha = adapter->lora.alpha;
+    o->use_rslora = adapter->lora.rslora;
+    qs_strings_clear(&o->target_modules);
+    for (int i = 0; i < adapter->lora.target_count; i++)
+        qs_strings_add(&o->target_modules, adapter->lora.targets[i], strlen(adapter->lora.targets[i]));
+    return 0;
+}
+
+static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, qs_err *e)
+{
+    int count = w->prompt.count + w->instruction.count, rc = 0;
+    qs_ids *ids = qs_calloc((size_t)count, sizeof *ids);
+    size_t longest = 0;
+    for (int i = 0; i < count && !rc; i++) {
+        if (i < w->prompt.count) rc = encode_prompt(t, w->prompt.items[i], &ids[i], e);
+        else rc = encode_instruction(o, t, w->instruction.items[i - w->prompt.count], &ids[i], e);
+        if (!rc && !ids[i].count) rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "a prompt without tokens has nothing to go on from");
+        if (ids[i].count > longest) longest = ids[i].count;
+    }
+    qs_engine g = {0};
+    o->max_seq_length = (int64_t)longest + w->max_new_tokens;
+    if (!rc) rc = qs_engine_prepare(o, NULL, NULL, &g, e);
+    if (!rc) rc = qs_engine_start(&g, e);
+    float *logits = rc ? NULL : qs_malloc((size_t)g.architecture.vocab * sizeof *logits);
+    for (int i = 0; i < count && !rc && !qs_interrupt_requested(); i++) rc = go_on(&g, t, w, &ids[i], logits, e);
+    qs_free(logits);
+    qs_engine_close(&g);
+    for (int i = 0; i < count; i++) qs_ids_free(&ids[i]);
+    qs_free(ids);
+    return rc;
+}
+
+static int run(int argc, char **argv, qs_err *e)
+{
+    qs_options o = {0};
+    generate_options w = {0};
+    qs_option_set more = {&table, &w};
+    qs_peft_config adapter = {0};
+    qs_tokenizer *tokenizer = NULL;
+    int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
+    if (!rc) rc = qs_options_check_plan(&o, e);
+    if (!rc && !w.prompt.count && !w.instruction.count)
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "nothing to go on from: give --prompt TEXT or --instruction TEXT");
+    if (!rc) rc = settle(&o, &w, &adapter, e);
+    if (!rc) rc = qs_tokenizer_open(o.model, &tokenizer, e);
+    if (!rc) rc = generate(&o, &w, tokenizer, e);
+    qs_tokenizer_close(tokenizer);
+    qs_peft_config_free(&adapter);
+    qs_option_clear(&more, 1);
+    qs_options_free(&o);
+    return rc;
+}
+
+const qs_command qs_command_generate = {"generate", "write text with a model and an adapter", help, run};
