@@ -25,8 +25,8 @@ typedef struct generate_options {
 
 #define ROW(field, kind, ...) {.name = #field, .type = QS_OPT_##kind, .offset = offsetof(generate_options, field), .group = "Generation", __VA_ARGS__}
 static const qs_option rows[] = {
-    ROW(prompt, PATHS, .help = "text to go on from; may be given several times"),
-    ROW(instruction, PATHS, .help = "the same, put to the model as a question in its chat template (--chat_template)"),
+    ROW(prompt, TEXTS, .help = "text to go on from; may be given several times"),
+    ROW(instruction, TEXTS, .help = "the same, put to the model as a question in its chat template (--chat_template)"),
     ROW(adapter, PATH, .aliases = "lora", .help = "PEFT adapter directory: OUT of a run, or one of its checkpoints"),
     ROW(max_new_tokens, INT, .fallback = "64", .min = 1, .max = 1 << 20, .help = "tokens to add at most; ends earlier at the end-of-text token"),
     ROW(temperature, FLOAT, .fallback = "0", .min = 0, .max = 100, .help = "0: always the likeliest token; 1: as the model's probabilities say"),

@@ -218,6 +218,7 @@ void qs_option_expectation(const qs_option *row, char *out, size_t capacity)
     case QS_OPT_FLAGPATH: snprintf(out, capacity, "true, false or a path"); break;
     case QS_OPT_LIST: snprintf(out, capacity, "a list"); break;
     case QS_OPT_PATHS: snprintf(out, capacity, "a list of paths"); break;
+    case QS_OPT_TEXTS: snprintf(out, capacity, "a text"); break;
     case QS_OPT_INT: describe_range(row, "a whole number", out, capacity); break;
     case QS_OPT_FLOAT: describe_range(row, "a number", out, capacity); break;
     case QS_OPT_BYTES: snprintf(out, capacity, "auto, or a size of at least 1M such as 10G or 512M"); break;
@@ -263,6 +264,7 @@ static int read_value(const qs_option *row, void *value, const char *text, const
         return 0;
     case QS_OPT_LIST:
     case QS_OPT_PATHS: add_items(value, text); return 0;
+    case QS_OPT_TEXTS: qs_strings_add(value, text, strlen(text)); return 0;
     case QS_OPT_BOOL:
         if (!qs_option_bool_of(text, value)) return reject(row, text, where, e);
         return 0;

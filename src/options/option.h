@@ -38,6 +38,7 @@ typedef enum qs_option_type {
     QS_OPT_FLAGPATH, /* char *: `--key` alone gives "latest", `--key=PATH` or `--key PATH` the path; false gives NULL */
     QS_OPT_LIST,     /* qs_strings: repeated, comma separated, or a YAML list; commas in brackets do not separate */
     QS_OPT_PATHS,    /* the same, of paths; in YAML also a list of mappings with `path` */
+    QS_OPT_TEXTS,    /* qs_strings: repeated, each taken whole, commas and all */
     QS_OPT_INT,      /* int64_t */
     QS_OPT_FLOAT,    /* double */
     QS_OPT_BYTES,    /* uint64_t: 10G or 10GiB = 10 * 2^30, 10GB = 10^10; K, M, G, T; `auto` = 0 */

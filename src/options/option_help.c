@@ -12,7 +12,7 @@ static void value_word(const qs_option *row, char *out, size_t capacity)
 {
     static const char *const words[] = {
         [QS_OPT_STRING] = " TEXT", [QS_OPT_PATH] = " PATH", [QS_OPT_FLAGPATH] = " [PATH]", [QS_OPT_LIST] = " LIST",
-        [QS_OPT_PATHS] = " PATHS",
+        [QS_OPT_PATHS] = " PATHS", [QS_OPT_TEXTS] = " TEXT",
         [QS_OPT_INT] = " N",       [QS_OPT_FLOAT] = " X",   [QS_OPT_BYTES] = " SIZE",      [QS_OPT_BOOL] = "",
         [QS_OPT_ENUM] = " NAME"};
     snprintf(out, capacity, "%s", words[row->type]);

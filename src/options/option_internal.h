@@ -4,7 +4,7 @@
 
 #include "src/options/option.h"
 
-static inline bool qs_option_is_list(const qs_option *row) { return row->type == QS_OPT_LIST || row->type == QS_OPT_PATHS; }
+static inline bool qs_option_is_list(const qs_option *row) { return row->type == QS_OPT_LIST || row->type == QS_OPT_PATHS || row->type == QS_OPT_TEXTS; }
 
 /* Whether key is the row's name or one of its aliases. */
 bool qs_option_is_called(const qs_option *row, const char *key);

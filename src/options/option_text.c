@@ -89,7 +89,8 @@ static void add_value(builder *b, const qs_option *row, const void *values)
         return;
     }
     case QS_OPT_LIST:
-    case QS_OPT_PATHS: {
+    case QS_OPT_PATHS:
+    case QS_OPT_TEXTS: {
         const qs_strings *list = value;
         add_text(b, "[");
         for (int i = 0; i < list->count; i++) {
