@@ -102,8 +102,8 @@ static void softmax_backward_rows(const qs_attention_shape *s, const buffers *b,
             }
         } else {
             v16h p0 = v16_to_bf16(p[0]), p1 = v16_to_bf16(p[1]), ds0 = v16_to_bf16(ds[0]), ds1 = v16_to_bf16(ds[1]);
-            v16u pp = __builtin_convertvector(p0, v16u) | __builtin_convertvector(p1, v16u) << 16;
-            v16u dd = __builtin_convertvector(ds0, v16u) | __builtin_convertvector(ds1, v16u) << 16;
+            v16u pp = v16_widen(p0) | v16_widen(p1) << 16;
+            v16u dd = v16_widen(ds0) | v16_widen(ds1) << 16;
             memcpy(b->p_across + r / 2 * KEYS + j, &pp, sizeof pp);
             memcpy(b->ds_across + r / 2 * KEYS + j, &dd, sizeof dd);
             memcpy((uint16_t *)b->ds_kept + r * KEYS + j, &ds0, sizeof ds0);

@@ -1,4 +1,6 @@
 /* elementwise.c - sums, conversion, scaling, dropout, the search for non-finite numbers. */
+#include <math.h>
+
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
 #include "src/base/random.h"
@@ -32,65 +34,71 @@ void qs_cpu_scale(qs_device *d, float *x, int64_t n, float factor)
 
 /* ---- dropout --------------------------------------------------------------------------------------------------------- */
 
+/* The 64-bit products a * m, lane by lane: the lower halves are returned. */
+VEC v16u multiply_wide(v16u a, uint32_t m, v16u *high)
+{
+#if defined(__AVX512F__)
+    __m512i factor = _mm512_set1_epi64(m), even = _mm512_mul_epu32((__m512i)a, factor);
+    __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), factor);
+    *high = (v16u)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    return (v16u)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#else
+    for (int l = 0; l < V16; l++) (*high)[l] = (uint32_t)((uint64_t)a[l] * m >> 32);
+    return a * m;
+#endif
+}
+
+/* Half the lanes of x and of y (from `at` on) in turns, one by one or in pairs. */
+#define TURNS(x, y, at) \
+    __builtin_shufflevector(x, y, at, at + 16, at + 1, at + 17, at + 2, at + 18, at + 3, at + 19, at + 4, at + 20, at + 5, at + 21, at + 6, at + 22, at + 7, at + 23)
+#define PAIRS(x, y, at) \
+    __builtin_shufflevector(x, y, at, at + 1, at + 16, at + 17, at + 2, at + 3, at + 18, at + 19, at + 4, at + 5, at + 20, at + 21, at + 6, at + 7, at + 22, at + 23)
+
 /* The random words of elements [64 k, 64 k + 64): 16 Philox blocks side by side, the same numbers as qs_random_u32. */
 static void random_words(const qs_dropout *o, uint64_t k, uint32_t words[64])
 {
-    uint32_t c0[V16], c1[V16], c2[V16], c3[V16], k0 = (uint32_t)o->seed, k1 = (uint32_t)(o->seed >> 32);
-    for (uint32_t l = 0; l < V16; l++) {
-        uint64_t block = V16 * k + l;
-        c0[l] = (uint32_t)block;
-        c1[l] = (uint32_t)(block >> 32);
-        c2[l] = (uint32_t)o->stream;
-        c3[l] = (uint32_t)(o->stream >> 32);
-    }
+    uint32_t k0 = (uint32_t)o->seed, k1 = (uint32_t)(o->seed >> 32);
+    v16u zero = {0}, lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    v16u c0 = lane + (uint32_t)(V16 * k), c1 = zero + (uint32_t)(V16 * k >> 32);
+    v16u c2 = zero + (uint32_t)o->stream, c3 = zero + (uint32_t)(o->stream >> 32);
     for (int round = 0; round < 10; round++) {
-        for (int l = 0; l < V16; l++) {
-            uint64_t p0 = (uint64_t)c0[l] * 0xD2511F53u, p2 = (uint64_t)c2[l] * 0xCD9E8D57u;
-            c0[l] = (uint32_t)(p2 >> 32) ^ c1[l] ^ k0;
-            c2[l] = (uint32_t)(p0 >> 32) ^ c3[l] ^ k1;
-            c1[l] = (uint32_t)p2;
-            c3[l] = (uint32_t)p0;
-        }
+        v16u high0 = zero, high2 = zero, low0 = multiply_wide(c0, 0xD2511F53u, &high0), low2 = multiply_wide(c2, 0xCD9E8D57u, &high2);
+        c0 = high2 ^ c1 ^ k0;
+        c1 = low2;
+        c2 = high0 ^ c3 ^ k1;
+        c3 = low0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    for (int l = 0; l < V16; l++) {
-        words[4 * l] = c0[l];
-        words[4 * l + 1] = c1[l];
-        words[4 * l + 2] = c2[l];
-        words[4 * l + 3] = c3[l];
+    v16u c01[2] = {TURNS(c0, c1, 0), TURNS(c0, c1, 8)}, c23[2] = {TURNS(c2, c3, 0), TURNS(c2, c3, 8)};
+    for (int h = 0; h < 2; h++) {
+        v16u out[2] = {PAIRS(c01[h], c23[h], 0), PAIRS(c01[h], c23[h], 8)};
+        memcpy(words + 32 * h, out, sizeof out);
     }
 }
 
-/* keep[j] = factor where element first + j survives, else 0. */
-static void dropout_factors(const qs_dropout *o, uint64_t first, int64_t n, float factor, float *keep)
-{
-    uint32_t words[64];
-    uint64_t have = UINT64_MAX; /* which 64 elements are in words */
-    for (int64_t j = 0; j < n; j++) {
-        uint64_t e = first + (uint64_t)j;
-        if (e / 64 != have) random_words(o, have = e / 64, words);
-        keep[j] = qs_uniform_f32(words[e % 64]) >= o->p ? factor : 0;
-    }
-}
+enum { DROPOUT_CHUNK = 512 };
 
 void qs_cpu_dropout(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool add)
 {
-    enum { CHUNK = 512 };
     int64_t cols = x.cols;
     float factor = 1.0f / (1.0f - o->p);
+    v16i threshold = (v16i){0} + (int32_t)ceilf(o->p * 0x1p24f); /* word >> 8 reaches it: uniform >= p, both exact */
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < x.rows; i++) {
         const char *in = qs_mat_row(x, i);
         char *out = qs_mat_row(y, i);
         uint64_t first = (uint64_t)(o->first_row + i) * (uint64_t)cols;
-        for (int64_t at = 0; at < cols; at += CHUNK) {
-            float keep[CHUNK];
-            int64_t end = at + CHUNK < cols ? at + CHUNK : cols;
-            dropout_factors(o, first + (uint64_t)at, end - at, factor, keep);
+        for (int64_t at = 0; at < cols; at += DROPOUT_CHUNK) {
+            uint32_t words[DROPOUT_CHUNK + 128];
+            int64_t end = at + DROPOUT_CHUNK < cols ? at + DROPOUT_CHUNK : cols;
+            uint64_t element = first + (uint64_t)at, group = element / 64;
+            for (int64_t have = 0; have < (int64_t)(element % 64) + end - at; have += 64) random_words(o, group++, words + have);
+            const uint32_t *word = words + element % 64;
             for (int64_t j = at; j < end; j += V16) {
-                v16 mask = v16_load(keep, QS_F32, j - at, end - j), kept = v16_load(in, x.type, j, end - j) * mask;
-                kept = v16_select(mask > 0, kept, v16_all(0)); /* a dropped infinity is 0, not NaN */
+                v16u bits;
+                memcpy(&bits, word + (j - at), sizeof bits); /* of elements past the end: not used */
+                v16 kept = v16_select((v16i)(bits >> 8) >= threshold, v16_load(in, x.type, j, end - j) * factor, v16_all(0));
                 v16_store(out, y.type, j, end - j, add ? v16_load(out, y.type, j, end - j) + kept : kept);
             }
         }

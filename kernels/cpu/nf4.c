@@ -5,99 +5,93 @@
  * 15 midpoints that sit in one register: four look-ups. Both run at the speed of memory.
  */
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vec.h"
-#include "kernels/quant.h"
+#include "kernels/cpu/dynamic_map.h"
 
 /* Blocks that one thread takes at a time: 16,384 elements. */
 enum { PART_BLOCKS = QS_CPU_PART / QS_QUANT_BLOCK };
 
-/* table[index], index in 0..15. */
-VEC v16 lookup16(v16 table, v16i index)
-{
-#if defined(__AVX512F__)
-    return (v16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
-#else
-    v16 r;
-    for (int l = 0; l < V16; l++) r[l] = table[index[l] & 15];
-    return r;
-#endif
-}
-
 /* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
-/* How many of the 15 ascending midpoints lie below x. A NaN has rank 0. */
-VEC v16i rank_of(v16 x, v16 midpoints)
+typedef uint64_t v8u __attribute__((vector_size(64)));
+typedef uint8_t v8b __attribute__((vector_size(8)));
+
+typedef struct encoder { v16u midpoints, order; } encoder;
+
+/* The code of 16 numbers: how many of the 15 ascending midpoints lie below x, by bisection. A NaN has rank 0. */
+VEC v16i encode(const encoder *enc, v16 x)
 {
     v16i rank = {0};
     for (int step = 8; step; step /= 2) {
-        v16 pivot = lookup16(midpoints, rank + (step - 1));
+        v16 pivot = (v16)v16_lookup(enc->midpoints, rank + (step - 1));
         rank += (v16i)(x > pivot) & step;
     }
-    return rank;
+    return (v16i)v16_lookup(enc->order, rank);
 }
 
-typedef struct encoder {
-    v16 midpoints;
-    uint8_t order[16];
-} encoder;
+/* 16 codes as 8 bytes: in a 64-bit lane the first of two codes is the lower half, and goes to the high nibble. */
+VEC void store_codes(uint8_t *out, v16i code)
+{
+    v8u pair = (v8u)code;
+    v8b bytes = __builtin_convertvector(pair << 4 | pair >> 32, v8b);
+    memcpy(out, &bytes, sizeof bytes);
+}
 
 /* The largest magnitude of a block. Magnitudes compare as integers, where a NaN is larger than any number: it stays visible. */
-static float block_absmax(const v16 *x, int vectors)
+VEC float block_absmax(const v16 *x, int vectors)
 {
-    v16i top = {0};
-    for (int k = 0; k < vectors; k++) {
-        v16i bits = (v16i)x[k] & 0x7fffffff, larger = bits > top;
-        top = (larger & bits) | (~larger & top);
-    }
-    int32_t best = 0;
+    v16u top = {0};
+    for (int k = 0; k < vectors; k++) top = v16u_max(top, (v16u)v16_abs(x[k]));
+#if defined(__AVX512F__)
+    return qs_f32_of_bits(_mm512_reduce_max_epu32((__m512i)top));
+#else
+    uint32_t best = 0;
     for (int l = 0; l < V16; l++) best = top[l] > best ? top[l] : best;
-    return qs_f32_of_bits((uint32_t)best);
+    return qs_f32_of_bits(best);
+#endif
 }
 
-static void encode_block(const encoder *enc, const v16 *scaled, int n, uint8_t *codes)
-{
-    uint8_t code[QS_QUANT_BLOCK + 1];
-    int vectors = (n + V16 - 1) / V16;
-    for (int k = 0; k < vectors; k++) {
-        v16i rank = rank_of(scaled[k], enc->midpoints);
-        for (int l = 0; l < V16; l++) code[V16 * k + l] = enc->order[rank[l]];
-    }
-    if (n & 1) code[n] = enc->order[7]; /* the padding element is 0, and both types have 0 at rank 7 */
-    for (int k = 0; k < (n + 1) / 2; k++) codes[k] = (uint8_t)(code[2 * k] << 4 | code[2 * k + 1]);
-}
-
-static void quantise_block(const encoder *enc, const void *w, qs_dtype w_type, int64_t at, int n, uint8_t *codes, float *absmax)
+/* A whole block. */
+VEC void quantise_full(const encoder *enc, const void *w, qs_dtype w_type, int64_t at, uint8_t *codes, float *absmax)
 {
     v16 x[QS_QUANT_BLOCK / V16];
-    int vectors = (n + V16 - 1) / V16;
-    for (int k = 0; k < vectors; k++) x[k] = v16_load(w, w_type, at + k * V16, n - k * V16);
-    float top = block_absmax(x, vectors), divisor = top < 1e-38f ? 1e-38f : top;
-    if (n == QS_QUANT_BLOCK) {
-        float inverse = 1.0f / divisor;
-        for (int k = 0; k < vectors; k++) x[k] *= inverse;
-        *absmax = top;
-    } else { /* bitsandbytes treats the last, partial block differently */
-        for (int k = 0; k < vectors; k++) x[k] /= divisor;
-        *absmax = divisor;
-    }
-    encode_block(enc, x, n, codes);
+    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) x[k] = v16_load_full(w, w_type, at + k * V16);
+    float top = block_absmax(x, QS_QUANT_BLOCK / V16), inverse = 1.0f / (top < 1e-38f ? 1e-38f : top);
+    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) store_codes(codes + 8 * k, encode(enc, x[k] * inverse));
+    *absmax = top;
+}
+
+/* The last, partial block, which bitsandbytes treats differently: it divides, and stores the clamped absmax. An odd count is
+ * padded with a zero. */
+static void quantise_tail(const encoder *enc, const void *w, qs_dtype w_type, int64_t at, int n, uint8_t *codes, float *absmax)
+{
+    v16 x[QS_QUANT_BLOCK / V16] = {{0}};
+    for (int k = 0; k * V16 < n; k++) x[k] = v16_load(w, w_type, at + k * V16, n - k * V16);
+    float top = block_absmax(x, QS_QUANT_BLOCK / V16), divisor = top < 1e-38f ? 1e-38f : top;
+    uint8_t block[QS_QUANT_BLOCK / 2];
+    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) store_codes(block + 8 * k, encode(enc, x[k] / divisor));
+    memcpy(codes, block, (size_t)(n + 1) / 2);
+    *absmax = divisor;
 }
 
 void qs_cpu_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes, float *absmax)
 {
     const qs_code4 *table = qs_code4_of(type);
+    v16 midpoints;
     encoder enc;
-    for (int l = 0; l < V16; l++) enc.midpoints[l] = table->midpoint[l < 15 ? l : 14];
-    memcpy(enc.order, table->order, sizeof enc.order);
-    int64_t blocks = qs_quant_blocks(n);
-#pragma omp parallel for schedule(static)
-    for (int64_t part = 0; part < blocks; part += PART_BLOCKS) {
-        int64_t end = part + PART_BLOCKS < blocks ? part + PART_BLOCKS : blocks;
-        for (int64_t b = part; b < end; b++) {
-            int64_t at = b * QS_QUANT_BLOCK, left = n - at;
-            quantise_block(&enc, w, w_type, at, left < QS_QUANT_BLOCK ? (int)left : QS_QUANT_BLOCK, codes + at / 2, absmax + b);
-        }
+    for (int l = 0; l < V16; l++) {
+        midpoints[l] = table->midpoint[l < 15 ? l : 14];
+        enc.order[l] = table->order[l];
     }
+    enc.midpoints = (v16u)midpoints;
+    int64_t full = n / QS_QUANT_BLOCK;
+#pragma omp parallel for schedule(static)
+    for (int64_t part = 0; part < full; part += PART_BLOCKS) {
+        int64_t end = part + PART_BLOCKS < full ? part + PART_BLOCKS : full;
+        for (int64_t b = part; b < end; b++)
+            quantise_full(&enc, w, w_type, b * QS_QUANT_BLOCK, codes + b * (QS_QUANT_BLOCK / 2), absmax + b);
+    }
+    int64_t at = full * QS_QUANT_BLOCK;
+    if (at < n) quantise_tail(&enc, w, w_type, at, (int)(n - at), codes + at / 2, absmax + full);
 }
 
 /* ---- decoding ---------------------------------------------------------------------------------------------------- */
@@ -181,18 +175,18 @@ void qs_cpu_dequantise4(qs_device *d, const qs_qtensor *q, void *out, qs_dtype o
 
 static void quantise_nested_block(const float *absmax, int64_t n, float offset, uint8_t *codes, float *nested)
 {
-    float top = 0;
-    for (int64_t i = 0; i < n; i++) {
-        float magnitude = __builtin_fabsf(absmax[i] - offset);
-        if (!(magnitude <= top)) top = magnitude;
+    v16u top_bits = {0};
+    for (int64_t i = 0; i < n; i += V16) {
+        v16 v = v16_load(absmax, QS_F32, i, n - i) - offset;
+        for (int l = (int)(n - i); l < V16; l++) v[l] = 0;
+        top_bits = v16u_max(top_bits, (v16u)v16_abs(v));
     }
-    float inverse = top > 0 ? 1.0f / top : 0; /* all equal: every code is 127, which means 0 */
-    for (int64_t i = 0; i < n; i++) {
-        float x = (absmax[i] - offset) * inverse;
-        int code = 0;
-        for (int step = 128; step; step /= 2)
-            if (x > qs_dynamic_signed_above[code + step - 1]) code += step;
-        codes[i] = (uint8_t)code;
+    uint32_t best = 0;
+    for (int l = 0; l < V16; l++) best = top_bits[l] > best ? top_bits[l] : best;
+    float top = qs_f32_of_bits(best), inverse = top > 0 ? 1.0f / top : 0; /* all equal: every code is 127, which means 0 */
+    for (int64_t i = 0; i < n; i += V16) {
+        v16b code = qs_dynamic_codes((v16_load(absmax, QS_F32, i, n - i) - offset) * inverse, qs_dynamic_signed_above);
+        memcpy(codes + i, &code, n - i < V16 ? (size_t)(n - i) : sizeof code);
     }
     *nested = top;
 }

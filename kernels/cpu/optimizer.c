@@ -6,8 +6,7 @@
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vec.h"
-#include "kernels/quant.h"
+#include "kernels/cpu/dynamic_map.h"
 
 enum { STATE_BLOCK = 256 };
 
@@ -19,9 +18,14 @@ void qs_cpu_sum_squares(qs_device *d, const float *g, int64_t n, double *sum)
 #pragma omp parallel for schedule(static)
     for (int64_t part = 0; part < PARTS; part++) {
         int64_t begin = part * per_part, end = begin + per_part < n ? begin + per_part : n;
-        double s[8] = {0};
-        for (int64_t i = begin; i < end; i++) s[(i - begin) & 7] += (double)g[i] * g[i];
-        part_sum[part] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+        double s[32] = {0}; /* enough independent sums to keep the adders busy */
+        int64_t whole = begin + (end > begin ? (end - begin) / 32 * 32 : 0);
+        for (int64_t i = begin; i < whole; i += 32)
+            for (int l = 0; l < 32; l++) s[l] += (double)g[i + l] * g[i + l];
+        for (int64_t i = whole; i < end; i++) s[i - whole] += (double)g[i] * g[i];
+        for (int half = 16; half; half /= 2)
+            for (int l = 0; l < half; l++) s[l] += s[l + half];
+        part_sum[part] = s[0];
     }
     double total = 0;
     for (int part = 0; part < PARTS; part++) total += part_sum[part];
@@ -72,49 +76,65 @@ void qs_cpu_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p,
 
 /* ---- 8-bit states ----------------------------------------------------------------------------------------------------- */
 
-static int code_of(float x, const float above[255])
-{
-    int code = 0;
-    for (int step = 128; step; step /= 2)
-        if (x > above[code + step - 1]) code += step;
-    return code;
-}
-
-/* The first moment keeps its sign: a code whose value has the other sign moves one entry over. In a block of zeros x is NaN,
- * its code 0, and that of +0 wraps to 255; absmax is 0, so all of them mean 0. */
-static uint8_t signed_code_of(float x, float moment)
-{
-    int code = code_of(x, qs_dynamic_signed_above);
-    if (!!signbit(qs_dynamic_signed[code]) != !!signbit(moment)) code += moment > 0 ? 1 : -1;
-    return (uint8_t)code;
-}
-
 typedef struct adamw8_rule {
     float beta1, beta2, one_minus_beta1, one_minus_beta2, step, eps, decay, scale;
 } adamw8_rule;
 
-static void adamw8_block(const adamw8_rule *r, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax, float *v_absmax,
-                         int n)
+/* The first moment keeps its sign: a code whose value has the other sign moves one entry over. In a block of zeros x is NaN,
+ * its code 0, and that of +0 wraps to 255; absmax is 0, so all of them mean 0. */
+VEC v16b signed_codes(v16 x, v16 moment)
 {
-    float m[STATE_BLOCK], v[STATE_BLOCK], m_top = 0, v_top = 0;
-    for (int i = 0; i < n; i++) {
-        if (!isfinite(g[i])) {
-            m[i] = v[i] = 0;
-            continue;
-        }
-        float gi = g[i] * r->scale;
-        v[i] = qs_dynamic_unsigned[v8[i]] * *v_absmax * r->beta2 + r->one_minus_beta2 * gi * gi;
-        m[i] = qs_dynamic_signed[m8[i]] * *m_absmax * r->beta1 + r->one_minus_beta1 * gi;
-        p[i] = (p[i] + r->step * (m[i] / (sqrtf(v[i]) + r->eps))) * r->decay;
-        m_top = fabsf(m[i]) > m_top ? fabsf(m[i]) : m_top;
-        v_top = v[i] > v_top ? v[i] : v_top;
+    v16b code = qs_dynamic_codes(x, qs_dynamic_signed_above);
+    v16i negative_code = __builtin_convertvector(code, v16i) < 127, negative = (v16i)moment < 0;
+    v16i correction = (negative_code ^ negative) & (((v16i)(moment > 0) & 2) - 1);
+    return code + __builtin_convertvector(correction, v16b);
+}
+
+/* A full block of 256. */
+static void adamw8_block(const adamw8_rule *r, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax, float *v_absmax)
+{
+    float m[STATE_BLOCK], v[STATE_BLOCK];
+    v16 m_most = {0}, v_most = {0};
+    for (int i = 0; i < STATE_BLOCK; i += V16) {
+        v16 gi = v16_load_f32(g + i), pi = v16_load_f32(p + i);
+        v16i finite = ((v16i)gi & 0x7f800000) != 0x7f800000;
+        gi = gi * r->scale;
+        v16 vi = qs_dynamic_values(v8 + i, qs_dynamic_unsigned) * *v_absmax * r->beta2 + r->one_minus_beta2 * gi * gi;
+        v16 mi = qs_dynamic_values(m8 + i, qs_dynamic_signed) * *m_absmax * r->beta1 + r->one_minus_beta1 * gi;
+        v16 next = (pi + r->step * (mi / (v16_sqrt(vi) + r->eps))) * r->decay;
+        mi = v16_select(finite, mi, v16_all(0));
+        vi = v16_select(finite, vi, v16_all(0));
+        v16_store_f32(p + i, v16_select(finite, next, pi));
+        v16_store_f32(m + i, mi);
+        v16_store_f32(v + i, vi);
+        m_most = v16_max(m_most, v16_abs(mi));
+        v_most = v16_max(v_most, vi);
     }
+    float m_top = v16_top(m_most), v_top = v16_top(v_most);
     *m_absmax = m_top;
     *v_absmax = v_top;
-    for (int i = 0; i < n; i++) {
-        m8[i] = signed_code_of(m[i] / m_top, m[i]);
-        v8[i] = (uint8_t)code_of(v[i] / v_top, qs_dynamic_unsigned_above);
+    for (int i = 0; i < STATE_BLOCK; i += V16) {
+        v16 mi = v16_load_f32(m + i);
+        v16b m_code = signed_codes(mi / m_top, mi), v_code = qs_dynamic_codes(v16_load_f32(v + i) / v_top, qs_dynamic_unsigned_above);
+        memcpy(m8 + i, &m_code, sizeof m_code);
+        memcpy(v8 + i, &v_code, sizeof v_code);
     }
+}
+
+/* The last block: a copy filled up with zeros, which change nothing. */
+static void adamw8_tail(const adamw8_rule *r, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax, float *v_absmax, int n)
+{
+    float p_block[STATE_BLOCK] = {0}, g_block[STATE_BLOCK] = {0};
+    uint8_t m_block[STATE_BLOCK], v_block[STATE_BLOCK] = {0};
+    memset(m_block, 127, sizeof m_block);
+    memcpy(p_block, p, (size_t)n * sizeof *p);
+    memcpy(g_block, g, (size_t)n * sizeof *g);
+    memcpy(m_block, m8, (size_t)n);
+    memcpy(v_block, v8, (size_t)n);
+    adamw8_block(r, p_block, g_block, m_block, v_block, m_absmax, v_absmax);
+    memcpy(p, p_block, (size_t)n * sizeof *p);
+    memcpy(m8, m_block, (size_t)n);
+    memcpy(v8, v_block, (size_t)n);
 }
 
 /* Decay comes after the step, as in the CUDA kernel of bitsandbytes that defines these states. */
@@ -136,6 +156,7 @@ void qs_cpu_adamw8(qs_device *d, const qs_adamw *h, float *p, const float *g, ui
     for (int64_t at = 0; at < n; at += STATE_BLOCK) {
         int64_t block = at / STATE_BLOCK;
         int left = n - at < STATE_BLOCK ? (int)(n - at) : STATE_BLOCK;
-        adamw8_block(&r, p + at, g + at, m8 + at, v8 + at, m_absmax + block, v_absmax + block, left);
+        if (left == STATE_BLOCK) adamw8_block(&r, p + at, g + at, m8 + at, v8 + at, m_absmax + block, v_absmax + block);
+        else adamw8_tail(&r, p + at, g + at, m8 + at, v8 + at, m_absmax + block, v_absmax + block, left);
     }
 }

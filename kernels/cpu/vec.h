@@ -25,17 +25,39 @@ typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));
 typedef uint32_t v16u __attribute__((vector_size(64)));
 typedef uint16_t v16h __attribute__((vector_size(32)));
+typedef uint8_t v16b __attribute__((vector_size(16)));
 
 #define VEC static inline __attribute__((always_inline))
 
 VEC v16 v16_all(float x) { return x - (v16){0}; }
 
 /* Lane by lane mask ? a : b; the mask is what a comparison gives (all ones or zero). */
-VEC v16 v16_select(v16i mask, v16 a, v16 b) { return (v16)((mask & (v16i)a) | (~mask & (v16i)b)); }
+VEC v16 v16_select(v16i mask, v16 a, v16 b)
+{
+#if defined(__AVX512DQ__)
+    return (v16)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), (__m512)b, (__m512)a);
+#else
+    return (v16)((mask & (v16i)a) | (~mask & (v16i)b));
+#endif
+}
 
 /* a where either is NaN: b's NaN is lost, a's is kept. */
-VEC v16 v16_max(v16 a, v16 b) { return v16_select(a < b, b, a); }
-VEC v16 v16_min(v16 a, v16 b) { return v16_select(a > b, b, a); }
+VEC v16 v16_max(v16 a, v16 b)
+{
+#if defined(__AVX512F__)
+    return (v16)_mm512_max_ps((__m512)b, (__m512)a);
+#else
+    return v16_select(a < b, b, a);
+#endif
+}
+VEC v16 v16_min(v16 a, v16 b)
+{
+#if defined(__AVX512F__)
+    return (v16)_mm512_min_ps((__m512)b, (__m512)a);
+#else
+    return v16_select(a > b, b, a);
+#endif
+}
 VEC v16 v16_abs(v16 a) { return (v16)((v16i)a & 0x7fffffff); }
 
 /* a * b + c in one rounding. */
@@ -61,35 +83,90 @@ VEC v16 v16_sqrt(v16 a)
 #endif
 }
 
-/* Sum and maximum of the lanes, in a fixed tree. */
+/* Sum and maximum of the lanes, in a fixed tree: halves, quarters and so on. A NaN may get lost in the maximum. */
 VEC float v16_sum(v16 a)
 {
-    float s[V16];
-    memcpy(s, &a, sizeof s);
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)a);
+#else
     for (int half = V16 / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) s[l] += s[l + half];
-    return s[0];
+        for (int l = 0; l < half; l++) a[l] += a[l + half];
+    return a[0];
+#endif
 }
 VEC float v16_top(v16 a)
 {
-    float s[V16];
-    memcpy(s, &a, sizeof s);
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)a);
+#else
     for (int half = V16 / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) s[l] = s[l] < s[l + half] ? s[l + half] : s[l];
-    return s[0];
+        for (int l = 0; l < half; l++) a[l] = a[l] < a[l + half] ? a[l + half] : a[l];
+    return a[0];
+#endif
+}
+
+/* table[index], index in 0..15; of 32-bit words. */
+VEC v16u v16_lookup(v16u table, v16i index)
+{
+#if defined(__AVX512F__)
+    return (v16u)_mm512_permutexvar_epi32((__m512i)index, (__m512i)table);
+#else
+    v16u r;
+    for (int l = 0; l < V16; l++) r[l] = table[index[l] & 15];
+    return r;
+#endif
+}
+
+/* The larger of two lanes as unsigned numbers. */
+VEC v16u v16u_max(v16u a, v16u b)
+{
+#if defined(__AVX512F__)
+    return (v16u)_mm512_max_epu32((__m512i)a, (__m512i)b);
+#else
+    v16u more = (v16u)(b > a);
+    return (more & b) | (~more & a);
+#endif
+}
+
+/* table[index] from memory. */
+VEC v16 v16_gather(const float *table, v16i index)
+{
+#if defined(__AVX512F__)
+    return (v16)_mm512_i32gather_ps((__m512i)index, table, sizeof(float));
+#else
+    v16 r;
+    for (int l = 0; l < V16; l++) r[l] = table[index[l]];
+    return r;
+#endif
 }
 
 /* ---- conversions ------------------------------------------------------------------------------------------------ */
 
-VEC v16 v16_of_bf16(v16h h) { return (v16)(__builtin_convertvector(h, v16u) << 16); }
+/* 16-bit lanes to 32 and back, the lower halves: one instruction each, which the compilers do not always find. */
+VEC v16u v16_widen(v16h h)
+{
+#if defined(__AVX512F__)
+    return (v16u)_mm512_cvtepu16_epi32((__m256i)h);
+#else
+    return __builtin_convertvector(h, v16u);
+#endif
+}
+VEC v16h v16_narrow(v16u u)
+{
+#if defined(__AVX512F__)
+    return (v16h)_mm512_cvtepi32_epi16((__m512i)u);
+#else
+    return __builtin_convertvector(u, v16h);
+#endif
+}
+
+VEC v16 v16_of_bf16(v16h h) { return (v16)(v16_widen(h) << 16); }
 
 /* The instruction VCVTNEPS2BF16 is not used: it flushes subnormal numbers. */
 VEC v16h v16_to_bf16(v16 f)
 {
-    v16u u = (v16u)f;
-    v16u rounded = (u + 0x7fffu + (u >> 16 & 1)) >> 16, quiet = u >> 16 | 0x40;
-    v16u nan = (v16u)(f != f);
-    return __builtin_convertvector((nan & quiet) | (~nan & rounded), v16h);
+    v16u u = (v16u)f, rounded = u + 0x7fffu + (u >> 16 & 1), quiet = u | 0x400000u;
+    return v16_narrow((v16u)v16_select(f != f, (v16)quiet, (v16)rounded) >> 16);
 }
 
 VEC v16 v16_of_f16(v16h h)
