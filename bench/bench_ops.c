@@ -4,9 +4,9 @@
  *
  * Everything is compared with what the machine can do, measured in the same run: matrix products with oneDNN's best rate
  * over weights in its own layout, memory-bound operations with a parallel copy, attention with a chain of fused
- * multiply-adds. Times are the best of several runs. With the word `cpu` they are processor time divided by the number of
+ * multiply-adds. Times are the best of several runs. With the word `cpu` they are the mean of processor time divided by the number of
  * threads: for machines that are busy with something else (set OMP_WAIT_POLICY=passive, so that waiting costs none).
- * Sections: products, lora, 4-bit, attention, elements, training; all of them without the word.
+ * Sections: products, lora, quant, attention, elements, training; all of them without the word.
  */
 #include <dnnl.h>
 #include <math.h>
@@ -40,19 +40,23 @@ static double seconds_now(void)
     return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / omp_get_max_threads();
 }
 
-/* Seconds of the fastest call: at least 4 calls and a third of a second. */
-static double fastest(body f, void *x)
+/* Seconds of a call, from at least 5 calls and a third of a second: the fastest, or the mean of processor times (whose clock goes in ticks,
+ * longer than many a call). */
+static double seconds_of(body f, void *x)
 {
-    double best = 1e30, total = 0;
+    double best = 1e30, first, total = 0;
+    int n = 0;
     f(x);
-    for (int k = 0; k < 1000 && (k < 4 || total < 0.33); k++) {
+    first = seconds_now();
+    while (n < 5 || (n < 2000 && total < 0.33)) {
         double start = seconds_now();
         f(x);
         double t = seconds_now() - start;
         best = t < best ? t : best;
         total += t;
+        n++;
     }
-    return best;
+    return processor_time ? (seconds_now() - first) / n : best;
 }
 
 static void *block(size_t bytes)
@@ -123,7 +127,7 @@ static double prepacked_gflops(int64_t m, int64_t n, int64_t k)
         p.args[i].arg = names[i];
         dnnl_memory_create(&p.args[i].memory, at, engine, memory[i]);
     }
-    double rate = 2.0 * (double)(m * n * k) / fastest(run_product, &p) * 1e-9;
+    double rate = 2.0 * (double)(m * n * k) / seconds_of(run_product, &p) * 1e-9;
     for (int i = 0; i < 4; i++) {
         dnnl_memory_destroy(p.args[i].memory);
         device->api->free(device, memory[i]);
@@ -165,10 +169,10 @@ static void measure_machine(void)
 {
     char *p[2] = {block(COPY_BYTES), block(COPY_BYTES)};
     memset(p[1], 1, COPY_BYTES);
-    copy_gbs = 2.0 * COPY_BYTES / fastest(copy, p) * 1e-9;
+    copy_gbs = 2.0 * COPY_BYTES / seconds_of(copy, p) * 1e-9;
     device->api->free(device, p[0]);
     device->api->free(device, p[1]);
-    fma_gflops = 2.0 * CHAINS * LINKS * 16 * omp_get_max_threads() / fastest(all_chains, NULL) * 1e-9;
+    fma_gflops = 2.0 * CHAINS * LINKS * 16 * omp_get_max_threads() / seconds_of(all_chains, NULL) * 1e-9;
     if (only && strcmp(only, "products") && strcmp(only, "lora")) best_gflops = NAN;
     static const int64_t shapes[][2] = {{QKV, HIDDEN}, {2 * FFN, HIDDEN}, {HIDDEN, FFN}, {4096, 4096}};
     for (size_t i = 0; !isnan(best_gflops) && i < sizeof shapes / sizeof *shapes; i++)
@@ -188,7 +192,7 @@ static double gemm(const char *name, qs_gemm g)
     size_t bytes = qs_op_gemm_workspace_bytes(device, &g);
     void *scratch = block(bytes + 1);
     qs_device_set_workspace(device, scratch, bytes);
-    double t = fastest(run_gemm, &g), rate = 2.0 * (double)(g.c.rows * g.c.cols * k) / t * 1e-9;
+    double t = seconds_of(run_gemm, &g), rate = 2.0 * (double)(g.c.rows * g.c.cols * k) / t * 1e-9;
     printf("  %-34s %6lld x %6lld x %6lld %9.2f ms %8.0f GFLOP/s %4.0f %%  scratch %.1f MiB\n", name, (long long)g.c.rows,
            (long long)g.c.cols, (long long)k, t * 1e3, rate, 100 * rate / best_gflops, (double)bytes / (1 << 20));
     qs_device_set_workspace(device, NULL, 0);
@@ -248,7 +252,7 @@ typedef struct job {
 
 static double memory_bound(const char *name, body f, job *j, double bytes)
 {
-    double t = fastest(f, j), rate = bytes / t * 1e-9;
+    double t = seconds_of(f, j), rate = bytes / t * 1e-9;
     printf("  %-34s %9.2f ms %8.1f GB/s %4.0f %% of copy\n", name, t * 1e3, rate, 100 * rate / copy_gbs);
     return t;
 }
@@ -286,10 +290,11 @@ static double four_bit(void)
         double bytes = (double)j.n * ((double)qs_dtype_bytes(kinds[k].dtype) + 0.5 + 4.0 / 64);
         j.x.type = kinds[k].dtype;
         j.q = (qs_qtensor){.type = kinds[k].type, .n = j.n, .codes = j.codes, .absmax = j.absmax};
+        if (k == 0) run_quantise(&j);
+        snprintf(text, sizeof text, "dequantise %s", kinds[k].name); /* first: it leaves weights of this type to quantise */
+        memory_bound(text, run_dequantise, &j, bytes);
         snprintf(text, sizeof text, "quantise %s", kinds[k].name);
         memory_bound(text, run_quantise, &j, bytes);
-        snprintf(text, sizeof text, "dequantise %s", kinds[k].name);
-        memory_bound(text, run_dequantise, &j, bytes);
     }
     memory_bound("absmax to 8 bits", run_quantise_absmax, &j, (double)qs_quant_blocks(j.n) * 5);
     j.x.type = QS_BF16;
@@ -321,8 +326,8 @@ static void attention(const char *name, qs_dtype type, int32_t heads, int32_t kv
     void *scratch = block(bytes);
     qs_device_set_workspace(device, scratch, bytes);
     double flops = 2.0 * heads * dim * (double)tokens * (double)(tokens + 1); /* two products over the visible half */
-    *forward = fastest(run_attention, &j);
-    *backward = fastest(run_attention_backward, &j);
+    *forward = seconds_of(run_attention, &j);
+    *backward = seconds_of(run_attention_backward, &j);
     printf("  %-34s forward %8.2f ms %6.0f GFLOP/s %4.0f %%, backward %8.2f ms %6.0f GFLOP/s %4.0f %% of fp32 multiply-add, scratch %.1f MiB\n",
            name, *forward * 1e3, flops / *forward * 1e-9, 100 * flops / *forward * 1e-9 / fma_gflops, *backward * 1e3,
            2.5 * flops / *backward * 1e-9, 250 * flops / *backward * 1e-9 / fma_gflops, (double)bytes / (1 << 20));
@@ -469,7 +474,7 @@ int main(int argc, char **argv)
         for (int k = 0; k < 2; k++) adapters += lora(k ? "up" : "gate", FFN, 2 * FFN, HIDDEN, &adapters_back);
         adapters += lora("down", HIDDEN, HIDDEN, FFN, &adapters_back);
     }
-    if (begins("4-bit")) decode = four_bit();
+    if (begins("quant")) decode = four_bit();
     if (begins("attention")) {
         double unused[2];
         attention("32 heads of 64, 8 kv heads, bf16", QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
