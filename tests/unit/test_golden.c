@@ -242,6 +242,62 @@ END_TEST
 START_TEST(logits_with_the_adapter) { compare_logits(_i, true, true, "logits_adapter"); }
 END_TEST
 
+/* ---- packing --------------------------------------------------------------------------------------------------------------- */
+
+/* The loss of one step over the first `documents` rows, one row a micro-batch. */
+static double loss_of_documents(const char *dir, const char *tmp, const char *name, int documents, bool packing)
+{
+    char path[512], line[65536];
+    qs_err e = {0};
+    test_words w = {0};
+    test_row rows[4];
+    snprintf(path, sizeof path, "%s/data.jsonl", dir);
+    FILE *all = fopen(path, "r");
+    snprintf(path, sizeof path, "%s/some.jsonl", tmp);
+    FILE *some = fopen(path, "w");
+    ck_assert(all && some);
+    for (int i = 0; i < documents && fgets(line, sizeof line, all); i++) fputs(line, some);
+    fclose(all);
+    fclose(some);
+    test_words_golden(&w, dir);
+    add_budget(&w, tmp);
+    for (int i = 0; i < w.count; i++)
+        if (!strncmp(w.word[i], "--data=", 7)) { /* instead of the case's data, not beside it */
+            qs_free(w.word[i]);
+            w.word[i] = qs_printf("--data=%s", path);
+        }
+    test_words_add(&w, "--out=%s/%s", tmp, name);
+    test_words_add(&w, "--compute_dtype=fp32");
+    test_words_add(&w, "--max_steps=1");
+    test_words_add(&w, "--per_device_train_batch_size=1");
+    test_words_add(&w, "--gradient_accumulation_steps=%d", documents);
+    test_words_add(&w, packing ? "--packing" : "--no-packing");
+    ck_assert_msg(!test_train(&w, &e), "%s", e.text);
+    snprintf(path, sizeof path, "%s/%s", tmp, name);
+    ck_assert_int_eq(test_read_metrics(path, rows, 4), 1);
+    test_words_free(&w);
+    return rows[0].loss;
+}
+
+START_TEST(packed_documents_have_the_loss_of_single_ones)
+{
+    static const char *const names[] = {"llama", "mistral"};
+    char dir[256], *tmp = test_dir_create();
+    json_error_t why;
+    json_t *root = json_load_file("tests/golden/packing.json", 0, &why), *want = json_object_get(root, names[_i]);
+    ck_assert(want != NULL);
+    snprintf(dir, sizeof dir, "tests/golden/%s", names[_i]);
+    int documents = (int)json_integer_value(json_object_get(want, "documents"));
+    double expected = json_number_value(json_object_get(want, "loss"));
+    double single = loss_of_documents(dir, tmp, "single", documents, false), packed = loss_of_documents(dir, tmp, "packed", documents, true);
+    printf("%-10s packed %.9f, single %.9f, reference %.9f\n", names[_i], packed, single, expected);
+    ck_assert(fabs(packed - single) <= 1e-6 * single);
+    ck_assert(fabs(packed - expected) <= 1e-6 * expected);
+    json_decref(root);
+    test_dir_remove(tmp);
+}
+END_TEST
+
 int main(void)
 {
     qs_log_set_level(QS_LOG_WARN);
@@ -255,6 +311,7 @@ int main(void)
     tcase_add_loop_test(t, gradients_of_the_first_step, 0, CASES);
     tcase_add_loop_test(t, twenty_fp32_steps_follow_the_reference, 0, CASES);
     tcase_add_loop_test(t, twenty_bf16_steps_stay_near_the_reference, 0, CASES);
+    tcase_add_loop_test(t, packed_documents_have_the_loss_of_single_ones, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
