@@ -102,11 +102,15 @@ static utf8proc_int32_t code_after(const char *text, size_t bytes, size_t at, si
     return code;
 }
 
+/* \w of Unicode's UTS 18: letters, marks, digits, letter-like symbols, connectors, and the two joiners. */
 static bool is_word(utf8proc_int32_t code)
 {
     if (code < 0) return false;
     utf8proc_category_t c = utf8proc_category(code);
-    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ND) || c == UTF8PROC_CATEGORY_PC;
+    bool circled = (code >= 0x24b6 && code <= 0x24e9) || (code >= 0x1f130 && code <= 0x1f149) ||
+                   (code >= 0x1f150 && code <= 0x1f169) || (code >= 0x1f170 && code <= 0x1f189);
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC || circled || code == 0x200c ||
+           code == 0x200d;
 }
 
 static bool is_white(utf8proc_int32_t code)

@@ -32,7 +32,7 @@ static void put(pattern_text *t, const char *s, size_t n)
 static void puts_to(pattern_text *t, const char *s) { put(t, s, strlen(s)); }
 
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD "\\p{L}\\p{M}\\p{N}\\p{Pc}"
 
 /* Rewrites one escape, p[0] being the backslash; returns its length, 0 when it means something else to Oniguruma. */
 static size_t put_escape(pattern_text *t, const char *p, bool in_class)

@@ -43,22 +43,23 @@ void qs_steps_free(qs_steps *s)
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
 
+/* Expressions that match the empty string are refused when they are read; an empty match (by looking around) is passed over. */
 static int replace(const qs_step *step, const qs_buffer *in, qs_buffer *out, qs_err *e)
 {
-    size_t from = 0, start, end;
-    for (size_t search = 0; search <= in->bytes;) {
+    size_t from = 0, search = 0, start, end;
+    while (search < in->bytes) {
         int got = qs_regex_find(step->regex, in->data, in->bytes, search, &start, &end, e);
         if (got < 0) return got;
         if (!got) break;
-        qs_buffer_put(out, in->data + from, start - from);
-        if (end > start) qs_buffer_put(out, step->text, strlen(step->text));
-        from = end;
-        search = end > start ? end : end + 1;
-        while (search < in->bytes && ((unsigned char)in->data[search] & 0xc0) == 0x80) search++;
-        if (end == start && search <= in->bytes) {
-            qs_buffer_put(out, in->data + from, search - from);
-            from = search;
+        search = end;
+        if (end > start) {
+            qs_buffer_put(out, in->data + from, start - from);
+            qs_buffer_put(out, step->text, strlen(step->text));
+            from = end;
+            continue;
         }
+        search++;
+        while (search < in->bytes && ((unsigned char)in->data[search] & 0xc0) == 0x80) search++;
     }
     qs_buffer_put(out, in->data + from, in->bytes - from);
     return 0;

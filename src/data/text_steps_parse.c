@@ -96,7 +96,11 @@ int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e
     }
     if (strcmp(type, "Replace") == 0) {
         QS_TRY(pattern_of(file, json, &pattern, &literal, e));
-        return qs_steps_add_regex(out, file, QS_STEP_REPLACE, pattern, string_at(json, "content"), literal, 0, e);
+        QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, pattern, string_at(json, "content"), literal, 0, e));
+        size_t start, end;
+        int empty = qs_regex_find(out->step[out->count - 1].regex, "", 0, 0, &start, &end, e);
+        if (empty) QS_FAIL(e, QS_EUNSUP, "%s: the normalizer Replace with the pattern \"%.60s\", which matches nothing, is not supported", file, pattern);
+        return 0;
     }
     if (unicode_form(type) >= 0) {
         QS_TRY(new_step(file, out, QS_STEP_UNICODE, &step, e));
