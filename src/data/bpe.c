@@ -53,8 +53,36 @@ bool qs_bpe_add_merge(qs_bpe *b, int32_t left, int32_t right, int32_t result)
     return true;
 }
 
+#define SPACE_MARK "\xe2\x96\x81"
+
+/* The first place after `from` where a space mark follows something else; `bytes` when there is none. */
+static size_t next_word(const char *text, size_t bytes, size_t from)
+{
+    for (size_t at = from + 1; at < bytes; at++) {
+        const char *mark = memmem(text + at, bytes - at, SPACE_MARK, 3);
+        if (!mark) return bytes;
+        at = (size_t)(mark - text);
+        if (at - from < 3 || memcmp(mark - 3, SPACE_MARK, 3) != 0) return at;
+    }
+    return bytes;
+}
+
+/* Whether joining words one by one gives the same: then no token may hold a space mark after something else. A document is then
+ * many short words, which stay in the cache of the processor, instead of one long one. */
+static bool can_cut_at_spaces(const qs_bpe *b)
+{
+    if (b->byte_level || b->ignore_merges || qs_vocab_find(&b->vocab, SPACE_MARK, 3) < 0) return false;
+    for (int32_t id = 0; id < b->vocab.count; id++) {
+        size_t bytes;
+        const char *text = qs_vocab_text(&b->vocab, id, &bytes);
+        if (text && !b->vocab.hidden[id] && next_word(text, bytes, 0) < bytes) return false;
+    }
+    return true;
+}
+
 void qs_bpe_finish(qs_bpe *b)
 {
+    b->cut_at_spaces = can_cut_at_spaces(b);
     for (int i = 0; i < 256; i++) b->byte_id[i] = b->byte_level ? qs_vocab_find(&b->vocab, &(char){(char)i}, 1) : -1;
     /* <0xNN> is looked for by id: SentencePiece hides its byte tokens from lookup by string. */
     for (int32_t id = 0; b->byte_fallback && id < b->vocab.count; id++) {
@@ -221,17 +249,8 @@ static int emit(const qs_bpe *b, const char *word, const symbol *s, qs_ids *out,
     return 0;
 }
 
-int qs_bpe_encode(qs_bpe *b, const char *word, size_t bytes, qs_ids *out, qs_err *e)
+static int encode_word(qs_bpe *b, const char *word, size_t bytes, qs_ids *out, qs_err *e)
 {
-    if (!bytes) return 0;
-    QS_ASSERT(bytes < INT32_MAX);
-    if (b->ignore_merges) {
-        int32_t id = qs_vocab_find(&b->vocab, word, bytes);
-        if (id >= 0) {
-            qs_ids_push(out, id);
-            return 0;
-        }
-    }
     QS_TRY(split_symbols(b, word, bytes, e));
     struct qs_bpe_scratch *s = b->scratch;
     for (size_t i = 0; i + 1 < s->count; i++) consider(b, word, (int32_t)i);
@@ -250,5 +269,20 @@ int qs_bpe_encode(qs_bpe *b, const char *word, size_t bytes, qs_ids *out, qs_err
     bool after_unk = false;
     for (int32_t i = s->count ? 0 : -1; i >= 0; i = s->symbols[i].next)
         QS_TRY(emit(b, word, &s->symbols[i], out, &after_unk, e));
+    return 0;
+}
+
+int qs_bpe_encode(qs_bpe *b, const char *word, size_t bytes, qs_ids *out, qs_err *e)
+{
+    QS_ASSERT(bytes < INT32_MAX);
+    int32_t id = b->ignore_merges ? qs_vocab_find(&b->vocab, word, bytes) : -1;
+    if (id >= 0) {
+        qs_ids_push(out, id);
+        return 0;
+    }
+    for (size_t at = 0, end; at < bytes; at = end) {
+        end = b->cut_at_spaces ? at + next_word(word + at, bytes - at, 0) : bytes;
+        QS_TRY(encode_word(b, word + at, end - at, out, e));
+    }
     return 0;
 }

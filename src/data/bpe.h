@@ -34,6 +34,7 @@ typedef struct qs_bpe {
     bool byte_fallback; /* a character without token becomes its bytes' tokens */
     bool fuse_unk;      /* neighbouring unknown symbols become one */
     bool ignore_merges; /* a word that is a token is that token */
+    bool cut_at_spaces; /* no token goes on past a word into the next U+2581: words can be joined one by one */
     int32_t unk;        /* -1: none */
     int32_t byte_id[256]; /* byte_level: the symbol; byte_fallback: <0xNN>; -1: none */
     struct qs_bpe_scratch *scratch;
@@ -42,7 +43,7 @@ typedef struct qs_bpe {
 /* Sizes the table for `count` merges; then add them in order of rank. Returns false on a pair that is there already. */
 void qs_bpe_reserve_merges(qs_bpe *b, uint32_t count);
 bool qs_bpe_add_merge(qs_bpe *b, int32_t left, int32_t right, int32_t result);
-/* Looks up byte_id once vocabulary and flags are final. */
+/* Works out byte_id and cut_at_spaces once vocabulary and flags are final. */
 void qs_bpe_finish(qs_bpe *b);
 void qs_bpe_free(qs_bpe *b);
 

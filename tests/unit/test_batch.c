@@ -327,6 +327,9 @@ START_TEST(packing_of_one_sample_and_of_full_rows)
     qs_packing_build((int32_t[]){64}, 1, 64, &p);
     ck_assert_int_eq(p.rows, 1);
     qs_packing_free(&p);
+    qs_packing_build((int32_t[]){1, 127}, 2, 128, &p); /* to the last token */
+    ck_assert_int_eq(p.rows, 1);
+    qs_packing_free(&p);
     qs_packing_build((int32_t[]){1, 64, 63, 64, 128, 65, 63}, 7, 128, &p);
     ck_assert_int_eq(p.rows, 4); /* 128; 65+63; 64+64; 63+1 */
     qs_packing_free(&p);

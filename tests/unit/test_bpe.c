@@ -190,6 +190,38 @@ START_TEST(a_word_that_is_a_token_can_skip_the_merges)
 }
 END_TEST
 
+START_TEST(cutting_at_spaces_changes_nothing)
+{
+#define SP "\xe2\x96\x81"
+    const char *tokens[] = {SP, "a", "b", SP "a", "aa", SP SP, "ab", SP "ab", "ba", SP SP SP "a"}, *crossing[] = {SP, "a", "a" SP};
+    qs_bpe b = letters(tokens, 10);
+    b.scores = qs_malloc(10 * sizeof(float));
+    for (int i = 0; i < 10; i++) b.scores[i] = (float)-i;
+    qs_bpe_finish(&b);
+    ck_assert(b.cut_at_spaces);
+    for (uint64_t w = 0; w < 2000; w++) {
+        char word[64] = "";
+        for (uint64_t i = 0; i < qs_random_u32(3, w, 99) % 15; i++)
+            strcat(word, (const char *[]){SP, "a", "b"}[qs_random_u32(3, w, i) % 3]);
+        qs_ids ids[2] = {{0}};
+        qs_err e;
+        for (int k = 0; k < 2; k++) {
+            b.cut_at_spaces = k;
+            ck_assert_int_eq(qs_bpe_encode(&b, word, strlen(word), &ids[k], &e), 0);
+        }
+        ck_assert_uint_eq(ids[0].count, ids[1].count);
+        if (ids[0].count) ck_assert_mem_eq(ids[0].data, ids[1].data, ids[0].count * sizeof(int32_t));
+        qs_ids_free(&ids[0]);
+        qs_ids_free(&ids[1]);
+    }
+    qs_bpe_free(&b);
+    b = letters(crossing, 3);
+    qs_bpe_finish(&b);
+    ck_assert(!b.cut_at_spaces);
+    qs_bpe_free(&b);
+}
+END_TEST
+
 START_TEST(the_vocabulary_finds_every_string_and_nothing_else)
 {
     qs_vocab v = {0};
@@ -220,6 +252,7 @@ int main(void)
     tcase_add_test(t, a_long_word_takes_time_in_proportion);
     tcase_add_test(t, unknown_characters_become_bytes_or_unknown_tokens);
     tcase_add_test(t, a_word_that_is_a_token_can_skip_the_merges);
+    tcase_add_test(t, cutting_at_spaces_changes_nothing);
     tcase_add_test(t, the_vocabulary_finds_every_string_and_nothing_else);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
