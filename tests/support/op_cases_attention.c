@@ -176,3 +176,18 @@ static const op_case cases[] = {
 };
 
 const op_case_list op_cases_attention = OP_LIST("attention", cases);
+
+/* ---- gradients ------------------------------------------------------------------------------------------------------------------ */
+
+#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, ""}
+#define ALL(name, ...)                                                                                       \
+    {name ", q", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), Q, O, D_O, DQ, 0},     \
+        {name ", k", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), K, O, D_O, DK, 0}, \
+        {name ", v", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), V, O, D_O, DV, 0}
+
+static const op_gradient gradients[] = {
+    ALL("grouped heads", 90, 4, 2, 12, 0, 0),
+    ALL("window and documents", 150, 2, 1, 8, 20, 50),
+};
+
+const op_gradient_list op_gradients_attention = OP_GRADIENTS(gradients);

@@ -309,3 +309,17 @@ static const op_case cases[] = {
 };
 
 const op_case_list op_cases_block = OP_LIST("block", cases);
+
+/* ---- gradients ------------------------------------------------------------------------------------------------------------------ */
+
+#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, ""}
+
+static const op_gradient gradients[] = {
+    {"rmsnorm", CASE(rmsnorm, 5, 75), CASE(rmsnorm_backward, 5, 75), N_X, N_Y, N_DY, N_DX, 0},
+    {"rope", CASE(rope, 11, 3, 20, 16, 0), CASE(rope, 11, 3, 20, 16, 1), R_X, R_X, R_X, R_X, 0},
+    {"silu gate", CASE(gated, 4, 37, QS_ACT_SILU), CASE(gated_backward, 4, 37, QS_ACT_SILU), GU, GY, GDY, GD, 0},
+    {"gelu_tanh gate", CASE(gated, 4, 37, QS_ACT_GELU_TANH), CASE(gated_backward, 4, 37, QS_ACT_GELU_TANH), GU, GY, GDY, GD, 0},
+    {"gelu_erf gate", CASE(gated, 4, 37, QS_ACT_GELU_ERF), CASE(gated_backward, 4, 37, QS_ACT_GELU_ERF), GU, GY, GDY, GD, 0},
+};
+
+const op_gradient_list op_gradients_block = OP_GRADIENTS(gradients);

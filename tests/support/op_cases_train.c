@@ -240,3 +240,13 @@ static const op_case cases[] = {
 };
 
 const op_case_list op_cases_train = OP_LIST("train", cases);
+
+/* ---- gradients ------------------------------------------------------------------------------------------------------------------ */
+
+#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, ""}
+
+static const op_gradient gradients[] = {
+    {"cross entropy", CASE(cross_entropy, 6, 90, 40, 3), CASE(cross_entropy, 6, 90, 40, 3), C_LOGITS, C_LOSS, -1, C_GRADIENT, 0.125},
+};
+
+const op_gradient_list op_gradients_train = OP_GRADIENTS(gradients);

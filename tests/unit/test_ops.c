@@ -67,6 +67,56 @@ START_TEST(equal_arguments_give_equal_bits)
 }
 END_TEST
 
+/* Sum of output * gradient-of-output of the forward reference, its input moved by `step` along direction number `direction`; *predicted
+ * is the change that the answered gradient foresees. fp32 inputs move by what fp32 makes of the step. */
+static double loss_along(const op_gradient *g, const op_run *backward, int direction, double step, double *predicted)
+{
+    op_run r;
+    op_run_create(&r, &g->forward);
+    const op_array *x = &r.array[g->input], *out = &r.array[g->output], *answer = &backward->array[g->input_gradient];
+    *predicted = 0;
+    for (int64_t i = 0; i < x->rows * x->cols; i++) {
+        float *at = (float *)x->before + i, was = *at;
+        *at += (float)(step * op_normal(1000 + (uint64_t)direction, (uint64_t)i));
+        *predicted += ((double)*at - was) * ((const float *)answer->after)[i];
+    }
+    g->forward.kind->reference(&r);
+    double loss = 0;
+    for (int64_t i = 0; i < out->rows * out->cols; i++)
+        loss += out->want[i] * (g->output_gradient < 0 ? g->weight : ((const float *)backward->array[g->output_gradient].before)[i]);
+    op_run_free(&r);
+    return loss;
+}
+
+static void check_gradient(const op_gradient *g, qs_device *d)
+{
+    op_run backward;
+    op_run_create(&backward, &g->backward);
+    op_run_execute(&backward, d);
+    const op_array *answer = &backward.array[g->input_gradient];
+    double squares = 0;
+    for (int64_t i = 0; i < answer->rows * answer->cols; i++) squares += pow(((const float *)answer->after)[i], 2);
+    for (int direction = 0; direction < 12; direction++) {
+        double up, down, step = 1e-3, predicted_up, predicted_down;
+        up = loss_along(g, &backward, direction, step, &predicted_up);
+        down = loss_along(g, &backward, direction, -step, &predicted_down);
+        double error = fabs((up - down) - (predicted_up - predicted_down));
+        /* a random direction meets the gradient with 2 * step * |gradient| on average; what is left over is of third order in the step */
+        ck_assert_msg(error <= 1e-4 * 2 * step * sqrt(squares), "%s: the loss changes by %.9g, the gradient says %.9g", g->name, up - down,
+                      predicted_up - predicted_down);
+    }
+    op_run_free(&backward);
+}
+
+START_TEST(gradients_agree_with_differences)
+{
+    static const op_gradient_list *const all[] = {&op_gradients_block, &op_gradients_attention, &op_gradients_train};
+    qs_device *d = open_cpu(0);
+    for (int k = 0; k < all[_i]->count; k++) check_gradient(&all[_i]->gradients[k], d);
+    qs_device_close(d);
+}
+END_TEST
+
 START_TEST(a_repeated_product_allocates_nothing)
 {
     qs_device *d = open_cpu(0);
@@ -101,6 +151,7 @@ int main(void)
     tcase_add_loop_test(t, every_case_agrees_with_its_reference, 0, LISTS);
     tcase_add_loop_test(t, every_case_works_on_device_memory_alone, 0, LISTS);
     tcase_add_loop_test(t, equal_arguments_give_equal_bits, 0, LISTS);
+    tcase_add_loop_test(t, gradients_agree_with_differences, 0, 3);
     tcase_add_test(t, a_repeated_product_allocates_nothing);
     tcase_add_test_raise_signal(t, a_discrete_device_refuses_host_memory, SIGABRT);
     suite_add_tcase(s, t);
