@@ -4,7 +4,7 @@
 
 #include "kernels/device.h"
 
-#if defined(QS_CUDA) && __has_include("kernels/cuda/cuda.mk")
+#ifdef QS_CUDA
 extern const qs_device_api qs_device_cuda_api;
 const qs_device_api *qs_device_cuda(void) { return &qs_device_cuda_api; }
 #else
