@@ -37,8 +37,12 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
     qs_option_defaults(sets, count);
     QS_TRY(qs_option_read_args(sets, count, argc, argv, NULL, e));
     char path[4096] = "";
-    if (o->config) {
-        snprintf(path, sizeof path, "%s", o->config);
+    if (o->config) snprintf(path, sizeof path, "%s", o->config);
+    else if (o->resume && o->out) { /* a resumed run goes on with its own options */
+        snprintf(path, sizeof path, "%s/options.yaml", o->out);
+        if (!qs_file_exists(path)) *path = 0;
+    }
+    if (*path) {
         QS_TRY(qs_file_read(path, CONFIG_MAX_BYTES, config_text, &config_bytes, e));
         bool preset_given = o->preset != NULL;
         if (!preset_given) /* the file may name one, which goes underneath it */
@@ -72,6 +76,8 @@ static void default_cache(qs_options *o)
                                 : qs_path_join(home && *home ? home : ".", ".cache/qlora-stream");
     qs_strings_add(&o->cache, dir, strlen(dir));
     qs_free(dir);
+    qs_option_set set = {&qs_training_options, o};
+    o->source[qs_option_find(&set, 1, "cache", NULL) - qs_training_options.rows] = QS_FROM_DEFAULT; /* also over an empty list */
 }
 
 static int settle(qs_options *o, qs_err *e)
@@ -136,6 +142,9 @@ int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e)
 {
     qs_options shown = *o; /* borrows; what only led to the options is left out, so that the file can be used as --config */
     shown.config = shown.preset = shown.resume = NULL;
+    shown.stop_at_step = 0;
+    shown.quiet = shown.verbose = false;
+    if (qs_options_source_of(o, "cache") == QS_FROM_DEFAULT) shown.cache = (qs_strings){0};
     char *yaml = qs_option_to_yaml(&(qs_option_set){&qs_training_options, &shown}, 1);
     char *text = qs_printf("# The options in effect for this run, defaults included.\n\n%s", yaml);
     int rc = qs_file_replace(path, text, strlen(text), e);

@@ -147,6 +147,8 @@ static int make_plan(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
+    if (o->cache.count > 1)
+        QS_FAIL(e, QS_EUNSUP, "--cache names %d directories and layers are kept in one; give the directory on the fastest disk", o->cache.count);
     QS_TRY(qs_architecture_read(o->model, &g->architecture, e));
     QS_TRY(qs_source_open(o->model, &g->source, e));
     QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
