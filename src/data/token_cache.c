@@ -42,7 +42,7 @@ static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err
 
 static int hash_all(const qs_data_options *o, XXH3_state_t *hash, qs_err *e)
 {
-    char *options = qs_printf("%d %lld %d %d %s %d", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, 0,
+    char *options = qs_printf("%d %lld %d %d %s %d", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong,
                               o->train_on_inputs, o->chat_template ? o->chat_template : "auto", o->data_count);
     XXH3_128bits_update(hash, options, strlen(options) + 1);
     qs_free(options);
