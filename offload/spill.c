@@ -147,7 +147,9 @@ void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch)
     QS_ASSERT(b);
     api(s)->event_wait(s->c.device, b->arrived, QS_QUEUE_COMPUTE); /* a hint that came to nothing */
     api(s)->event_wait(s->c.device, b->stored, QS_QUEUE_COMPUTE);
+    if (s->c.poison) api(s)->fill(s->c.device, QS_QUEUE_COMPUTE, b->memory, 0xff, s->c.bytes);
     b->pins++;
+    b->used_at = ++s->clock;
     return b->memory;
 }
 

@@ -45,7 +45,8 @@ void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch);
 /* Ends the use begun by get or new. */
 void qs_spill_put(qs_spill *s, int32_t level, int32_t micro_batch, bool changed);
 
-/* For host producers (embedding rows): where the checkpoint lies in host memory, and "it was written there". */
+/* For host producers (embedding rows): where the checkpoint lies in host memory, and "it was written there". On a discrete device no copy of an earlier step may
+ * be under way to or from it: the sweep waits for its queues at the end of a step. */
 void *qs_spill_host(qs_spill *s, int32_t level, int32_t micro_batch);
 void qs_spill_host_written(qs_spill *s, int32_t level, int32_t micro_batch);
 

@@ -1,0 +1,276 @@
+/* Behaviour of offload/spill: a checkpoint that was put is what is got, whatever order the queues run in. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "offload/spill.h"
+#include "src/base/memory.h"
+#include "src/base/random.h"
+#include "tests/support/lazy_device.h"
+
+enum { BYTES = 8192, MOST_LEVELS = 9, MOST_BATCHES = 5 };
+
+typedef enum kind { UNIFIED, DISCRETE, LAZY, KINDS } kind;
+
+static kind device_kind;
+static qs_device *device;
+static qs_spill *spill;
+static qs_region host;
+static void *device_memory;
+static int32_t levels, micro_batches;
+static uint64_t bytes[MOST_BATCHES];
+static int wrong;
+static qs_err e;
+
+static void begin(kind k, uint64_t seed, int32_t l, int32_t mb, int32_t buffers)
+{
+    device_kind = k;
+    levels = l;
+    micro_batches = mb;
+    wrong = 0;
+    if (k == LAZY) device = test_lazy_device(seed);
+    else ck_assert_int_eq(qs_device_cpu.open(0, k == DISCRETE ? QS_CPU_DISCRETE : 0, &device, &e), 0);
+    ck_assert_int_eq(qs_region_map(&host, (size_t)(l * mb) * BYTES, "checkpoints", &e), 0);
+    memset(host.base, 0xff, host.bytes);
+    if (k != UNIFIED) ck_assert_int_eq(device->api->alloc(device, (size_t)buffers * BYTES, &device_memory, &e), 0);
+    qs_spill_config c = {.device = device, .levels = l, .micro_batches = mb, .bytes = BYTES, .host = host.base, .device_memory = device_memory,
+                         .buffers = buffers, .poison = true};
+    qs_spill_open(&c, &spill);
+    for (int32_t i = 0; i < mb; i++) qs_spill_set_bytes(spill, i, bytes[i] = BYTES);
+}
+
+static void end(void)
+{
+    qs_spill_close(spill);
+    if (device && device_memory) device->api->free(device, device_memory);
+    qs_device_close(device);
+    qs_region_free(&host);
+    spill = NULL;
+    device = NULL;
+    device_memory = NULL;
+}
+
+/* ---- contents ------------------------------------------------------------------------------------------------------------ */
+
+/* A tag names one value of one checkpoint: step, gradient or not, level, micro-batch. */
+static int64_t tag_of(int step, bool gradient, int32_t level, int32_t mb) { return ((step * 2 + gradient) * 1000 + level) * 1000 + mb + 1; }
+
+static void fill(void *p, int64_t tag)
+{
+    uint64_t *w = p;
+    for (uint64_t i = 0; i < bytes[tag % 1000 - 1] / 8; i++) w[i] = (uint64_t)tag * 0x9E3779B97F4A7C15u ^ i;
+}
+
+static void check(void *p, int64_t tag)
+{
+    const uint64_t *w = p;
+    for (uint64_t i = 0; i < bytes[tag % 1000 - 1] / 8; i++)
+        if (w[i] != ((uint64_t)tag * 0x9E3779B97F4A7C15u ^ i)) {
+            wrong++;
+            return;
+        }
+}
+
+static void kernel(void (*run)(void *, int64_t), void *p, int64_t tag)
+{
+    if (device_kind == LAZY) test_lazy_kernel(device, run, p, tag);
+    else run(p, tag);
+}
+
+static void sync(void)
+{
+    for (int q = 0; q < QS_QUEUE_COUNT; q++) device->api->queue_sync(device, (qs_queue)q);
+}
+
+/* ---- a step of the sweep -------------------------------------------------------------------------------------------------- */
+
+static uint64_t draws;
+static uint32_t below(uint32_t n) { return qs_random_u32(5, 2, draws++) % n; }
+
+/* Hints at random, right and wrong ones. */
+static void hint(void)
+{
+    while (!below(3)) qs_spill_expect(spill, (int32_t)below((uint32_t)levels), (int32_t)below((uint32_t)micro_batches));
+}
+
+static void embed(int step, int32_t mb)
+{
+    fill(qs_spill_host(spill, 0, mb), tag_of(step, false, 0, mb));
+    qs_spill_host_written(spill, 0, mb);
+}
+
+static void forward(int step, int32_t l, int32_t mb)
+{
+    void *x = qs_spill_get(spill, l, mb), *y = qs_spill_new(spill, l + 1, mb);
+    if (mb + 1 < micro_batches) qs_spill_expect(spill, l, mb + 1);
+    kernel(check, x, tag_of(step, false, l, mb));
+    kernel(fill, y, tag_of(step, false, l + 1, mb));
+    hint();
+    kernel(check, x, tag_of(step, false, l, mb));
+    qs_spill_put(spill, l, mb, false);
+    qs_spill_put(spill, l + 1, mb, true);
+}
+
+static void head(int step, int32_t mb)
+{
+    void *x = qs_spill_get(spill, levels - 1, mb);
+    kernel(check, x, tag_of(step, false, levels - 1, mb));
+    kernel(fill, x, tag_of(step, true, levels - 1, mb));
+    qs_spill_put(spill, levels - 1, mb, true);
+}
+
+static void backward(int step, int32_t l, int32_t mb, bool changed)
+{
+    void *g = qs_spill_get(spill, l + 1, mb), *x = qs_spill_get(spill, l, mb);
+    if (mb + 1 < micro_batches) qs_spill_expect(spill, l, mb + 1);
+    kernel(check, g, tag_of(step, true, l + 1, mb));
+    kernel(check, x, tag_of(step, false, l, mb));
+    if (changed) kernel(fill, x, tag_of(step, true, l, mb));
+    hint();
+    kernel(check, g, tag_of(step, true, l + 1, mb));
+    qs_spill_put(spill, l + 1, mb, false);
+    qs_spill_put(spill, l, mb, changed);
+}
+
+/* One step, in layer-major or micro-batch-major order; layers below `lowest` are not trained. */
+static void walk(int step, int32_t lowest, bool layer_major)
+{
+    for (int32_t first = 0; first < micro_batches; first += layer_major ? micro_batches : 1) {
+        int32_t last = layer_major ? micro_batches : first + 1;
+        for (int32_t mb = first; mb < last; mb++) embed(step, mb);
+        for (int32_t l = 0; l + 1 < levels; l++)
+            for (int32_t mb = first; mb < last; mb++) forward(step, l, mb);
+        for (int32_t mb = first; mb < last; mb++) head(step, mb);
+        for (int32_t l = levels - 2; l >= lowest; l--)
+            for (int32_t mb = first; mb < last; mb++) backward(step, l, mb, l > lowest);
+    }
+    sync();
+}
+
+START_TEST(a_sweep_sees_its_own_checkpoints)
+{
+    for (uint64_t seed = 0; seed < 60; seed++)
+        for (int k = 0; k < KINDS; k++) {
+            if (k != LAZY && seed > 10) continue;
+            begin((kind)k, seed, 2 + (int32_t)below(MOST_LEVELS - 1), 1 + (int32_t)below(MOST_BATCHES), QS_SPILL_BUFFERS + (int32_t)below(3));
+            for (int step = 0; step < 3; step++) {
+                for (int32_t mb = 0; mb < micro_batches; mb++) qs_spill_set_bytes(spill, mb, bytes[mb] = 8 * (1 + below(BYTES / 8)));
+                walk(step, (int32_t)below((uint32_t)levels), below(2));
+            }
+            ck_assert_int_eq(wrong, 0);
+            if (k == LAZY) ck_assert_uint_gt(test_lazy_reordered(device), 0);
+            end();
+        }
+}
+END_TEST
+
+/* Gets, news and puts in any order, up to the number of buffers at once. */
+START_TEST(any_order_of_uses_sees_the_last_value)
+{
+    for (uint64_t seed = 0; seed < 40; seed++)
+        for (int k = 0; k < KINDS; k++) {
+            begin((kind)k, seed, 4, 3, QS_SPILL_BUFFERS);
+            int64_t value[4][3] = {{0}}; /* the tag, 0: none yet */
+            struct { int32_t level, mb; void *p; } open[QS_SPILL_BUFFERS];
+            int n = 0;
+            for (int i = 0; i < 300; i++) {
+                int32_t level = (int32_t)below(4), mb = (int32_t)below(3);
+                bool held = false;
+                for (int j = 0; j < n; j++) held |= open[j].level == level && open[j].mb == mb;
+                hint();
+                if (n < QS_SPILL_BUFFERS && !held && below(2)) {
+                    bool is_new = !value[level][mb] || !below(3);
+                    void *p = is_new ? qs_spill_new(spill, level, mb) : qs_spill_get(spill, level, mb);
+                    if (is_new) kernel(fill, p, value[level][mb] = tag_of(i, true, level, mb));
+                    else kernel(check, p, value[level][mb]);
+                    open[n].level = level;
+                    open[n].mb = mb;
+                    open[n++].p = p;
+                    if (is_new) { /* at least once changed */
+                        qs_spill_put(spill, level, mb, true);
+                        n--;
+                    }
+                } else if (n) {
+                    int j = (int)below((uint32_t)n);
+                    int64_t *v = &value[open[j].level][open[j].mb];
+                    bool changed = below(2);
+                    kernel(check, open[j].p, *v);
+                    if (changed) kernel(fill, open[j].p, *v = tag_of(i, false, open[j].level, open[j].mb));
+                    qs_spill_put(spill, open[j].level, open[j].mb, changed);
+                    open[j] = open[--n];
+                }
+            }
+            while (n) {
+                n--;
+                qs_spill_put(spill, open[n].level, open[n].mb, false);
+            }
+            sync();
+            for (int32_t l = 0; l < 4; l++) /* and host memory has it all */
+                for (int32_t mb = 0; mb < 3; mb++)
+                    if (value[l][mb]) check(qs_spill_host(spill, l, mb), value[l][mb]);
+            ck_assert_int_eq(wrong, 0);
+            end();
+        }
+}
+END_TEST
+
+/* Of each micro-batch only its rows cross the link: a level once each way in the forward pass, but what is still in a buffer is not fetched. */
+START_TEST(only_real_rows_cross_the_link)
+{
+    begin(DISCRETE, 0, 3, 1, QS_SPILL_BUFFERS);
+    qs_spill_set_bytes(spill, 0, bytes[0] = 800);
+    draws = 1; /* no hints below: one micro-batch, all in buffers */
+    embed(0, 0);
+    void *x = qs_spill_get(spill, 0, 0), *y = qs_spill_new(spill, 1, 0);
+    kernel(check, x, tag_of(0, false, 0, 0));
+    kernel(fill, y, tag_of(0, false, 1, 0));
+    qs_spill_put(spill, 0, 0, false);
+    qs_spill_put(spill, 1, 0, true);
+    ck_assert_uint_eq(qs_spill_link_bytes(spill), 2 * 800); /* level 0 in, level 1 out */
+    x = qs_spill_get(spill, 1, 0);
+    kernel(check, x, tag_of(0, false, 1, 0));
+    qs_spill_put(spill, 1, 0, false);
+    ck_assert_uint_eq(qs_spill_link_bytes(spill), 2 * 800);
+    ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
+START_TEST(a_unified_device_copies_nothing)
+{
+    begin(UNIFIED, 0, 4, 2, 0);
+    for (int step = 0; step < 2; step++) walk(step, 0, true);
+    ck_assert_uint_eq(qs_spill_link_bytes(spill), 0);
+    ck_assert_ptr_eq(qs_spill_get(spill, 2, 1), qs_spill_host(spill, 2, 1));
+    ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
+START_TEST(nothing_is_allocated_in_a_step)
+{
+    for (int k = 0; k < KINDS; k++) {
+        begin((kind)k, 3, 5, 3, QS_SPILL_BUFFERS);
+        uint64_t before = qs_mem_read().calls;
+        walk(0, 0, true);
+        ck_assert_uint_eq(qs_mem_read().calls, before);
+        end();
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("spill");
+    TCase *t = tcase_create("spill");
+    tcase_add_checked_fixture(t, NULL, end);
+    tcase_add_test(t, a_sweep_sees_its_own_checkpoints);
+    tcase_add_test(t, any_order_of_uses_sees_the_last_value);
+    tcase_add_test(t, only_real_rows_cross_the_link);
+    tcase_add_test(t, a_unified_device_copies_nothing);
+    tcase_add_test(t, nothing_is_allocated_in_a_step);
+    suite_add_tcase(suite, t);
+    SRunner *r = srunner_create(suite);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
