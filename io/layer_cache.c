@@ -17,6 +17,7 @@
 #define VERSION 1
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
 #define RECORD_BYTES 32
+#define HASH_PIECE_BYTES ((uint64_t)4 << 20)
 
 struct qs_cache {
     char *dir;
@@ -28,6 +29,9 @@ struct qs_cache {
     uint64_t seed; /* of the record checksums: records of another cache do not count here */
     qs_aio_file file;
     int journal, lock; /* descriptors, or -1 */
+    XXH3_state_t *hash_state;
+    void (*between)(void *context);
+    void *between_context;
 };
 
 /* ---- manifest ---- */
@@ -242,6 +246,8 @@ int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_e
     size_t n = (size_t)key->blobs;
     qs_cache *c = qs_calloc(1, sizeof *c);
     *c = (qs_cache){.dir = qs_strdup(dir), .blobs = key->blobs, .journal = -1, .lock = -1};
+    c->hash_state = XXH3_createState();
+    QS_ASSERT(c->hash_state);
     c->bytes = qs_calloc(n, sizeof *c->bytes);
     c->offset = qs_calloc(n, sizeof *c->offset);
     c->hash = qs_calloc(n, sizeof *c->hash);
@@ -268,6 +274,7 @@ void qs_cache_close(qs_cache *c)
     qs_aio_file_close(&c->file);
     if (c->journal >= 0) close(c->journal);
     if (c->lock >= 0) close(c->lock); /* and with it the lock */
+    XXH3_freeState(c->hash_state);
     qs_free(c->has);
     qs_free(c->hash);
     qs_free(c->offset);
@@ -296,10 +303,27 @@ void qs_cache_write_op(const qs_cache *c, int blob, const void *buffer, qs_aio_o
     op->write = true;
 }
 
+void qs_cache_while_hashing(qs_cache *c, void (*between)(void *context), void *context)
+{
+    c->between = between;
+    c->between_context = context;
+}
+
+/* XXH3-64 of a blob, a few MiB at a time. */
+static uint64_t hash_blob(const qs_cache *c, const void *data, uint64_t bytes)
+{
+    XXH3_64bits_reset(c->hash_state);
+    for (uint64_t at = 0; at < bytes; at += HASH_PIECE_BYTES) {
+        XXH3_64bits_update(c->hash_state, (const char *)data + at, bytes - at < HASH_PIECE_BYTES ? bytes - at : HASH_PIECE_BYTES);
+        if (c->between) c->between(c->between_context);
+    }
+    return XXH3_64bits_digest(c->hash_state);
+}
+
 bool qs_cache_verify(qs_cache *c, int blob, const void *data)
 {
     if (!qs_cache_has(c, blob)) return false;
-    if (XXH3_64bits(data, c->bytes[blob]) == c->hash[blob]) return true;
+    if (hash_blob(c, data, c->bytes[blob]) == c->hash[blob]) return true;
     qs_warn("%s: layer %d does not match its checksum and is made again", c->file.path, blob);
     const record forget = {.blob = (uint64_t)blob};
     qs_err e;
@@ -313,7 +337,7 @@ bool qs_cache_verify(qs_cache *c, int blob, const void *data)
 int qs_cache_commit(qs_cache *c, int blob, const void *data, qs_err *e)
 {
     QS_ASSERT(blob >= 0 && blob < c->blobs);
-    return append(c, &(record){(uint64_t)blob, c->bytes[blob], XXH3_64bits(data, c->bytes[blob])}, e);
+    return append(c, &(record){(uint64_t)blob, c->bytes[blob], hash_blob(c, data, c->bytes[blob])}, e);
 }
 
 int qs_cache_sync(qs_cache *c, qs_err *e)

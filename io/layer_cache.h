@@ -46,6 +46,10 @@ bool qs_cache_verify(qs_cache *c, int blob, const void *data);
 /* After a write has finished: appends the record for `data`, which must be what was written. */
 int qs_cache_commit(qs_cache *c, int blob, const void *data, qs_err *e);
 
+/* While verify and commit hash a blob (a second per 10 GB or so), `between` is called every few MiB, so that the owner can keep the disk busy; it must not call back
+ * into the cache. NULL: nothing is called. */
+void qs_cache_while_hashing(qs_cache *c, void (*between)(void *context), void *context);
+
 /* Makes everything durable (fdatasync of both files); when all blobs are present, other processes may open the cache from here on. */
 int qs_cache_sync(qs_cache *c, qs_err *e);
 

@@ -49,6 +49,16 @@ struct qs_stream {
 static const qs_device_api *api(const qs_stream *s) { return s->c.device->api; }
 static bool unified(const qs_stream *s) { return s->c.device->info.unified; }
 
+/* Lets the I/O engine reap and submit: between operations, and while a blob is hashed. */
+static void keep_disk_busy(void *stream)
+{
+    qs_stream *s = stream;
+    for (int32_t i = 0; i < s->place_count; i++) {
+        place *p = &s->places[i];
+        if ((p->state == PLACE_READING || p->writing) && !qs_aio_done(s->c.aio, &p->op)) return;
+    }
+}
+
 int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
 {
     const qs_plan *plan = config->plan;
@@ -92,6 +102,7 @@ int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
             s->slots[i].freed = api(s)->event_create(s->c.device);
         }
     }
+    if (s->c.cache) qs_cache_while_hashing(s->c.cache, keep_disk_busy, s);
     *out = s;
     return 0;
 }
@@ -367,15 +378,6 @@ void qs_stream_release(qs_stream *s, int32_t v)
     }
 }
 
-/* Lets the I/O engine reap and submit. */
-static void keep_disk_busy(qs_stream *s)
-{
-    for (int32_t i = 0; i < s->place_count; i++) {
-        place *p = &s->places[i];
-        if ((p->state == PLACE_READING || p->writing) && !qs_aio_done(s->c.aio, &p->op)) return;
-    }
-}
-
 void qs_stream_poll(qs_stream *s)
 {
     keep_disk_busy(s);
@@ -395,6 +397,7 @@ int qs_stream_settle(qs_stream *s, qs_err *e)
 void qs_stream_close(qs_stream *s)
 {
     if (!s) return;
+    if (s->c.cache) qs_cache_while_hashing(s->c.cache, NULL, NULL);
     for (int32_t i = 0; i < s->place_count; i++) {
         place *p = &s->places[i];
         settle(s, p, true);
