@@ -132,7 +132,7 @@ static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w,
 /* ---- the command ---------------------------------------------------------------------------------------------------------------- */
 
 /* Options of training that have no meaning here get values that make the smallest plan. */
-static int settle(qs_options *o, const generate_options *w, qs_peft_config *adapter, qs_err *e)
+static void settle(qs_options *o, const generate_options *w)
 {
     o->per_device_train_batch_size = 1;
     o->gradient_accumulation_steps = 1;
@@ -141,18 +141,10 @@ static int settle(qs_options *o, const generate_options *w, qs_peft_config *adap
     o->lora_dropout = 0;
     if (!w->adapter) {
         o->lora_r = 1;
-        return 0;
+        return;
     }
-    QS_TRY(qs_peft_read_config(w->adapter, adapter, e));
     qs_free(o->init_adapter);
-    o->init_adapter = qs_strdup(w->adapter);
-    o->lora_r = adapter->lora.r;
-    o->lora_alpha = adapter->lora.alpha;
-    o->use_rslora = adapter->lora.rslora;
-    qs_strings_clear(&o->target_modules);
-    for (int i = 0; i < adapter->lora.target_count; i++)
-        qs_strings_add(&o->target_modules, adapter->lora.targets[i], strlen(adapter->lora.targets[i]));
-    return 0;
+    o->init_adapter = qs_strdup(w->adapter); /* brings its rank, alpha and targets along */
 }
 
 static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, qs_err *e)
@@ -184,17 +176,15 @@ static int run(int argc, char **argv, qs_err *e)
     qs_options o = {0};
     generate_options w = {0};
     qs_option_set more = {&table, &w};
-    qs_peft_config adapter = {0};
     qs_tokenizer *tokenizer = NULL;
     int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
     if (!rc && !w.prompt.count && !w.instruction.count)
         rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "nothing to go on from: give --prompt TEXT or --instruction TEXT");
-    if (!rc) rc = settle(&o, &w, &adapter, e);
+    if (!rc) settle(&o, &w);
     if (!rc) rc = qs_tokenizer_open(o.model, &tokenizer, e);
     if (!rc) rc = generate(&o, &w, tokenizer, e);
     qs_tokenizer_close(tokenizer);
-    qs_peft_config_free(&adapter);
     qs_option_clear(&more, 1);
     qs_options_free(&o);
     return rc;

@@ -40,8 +40,28 @@ static qs_dtype compute_type(const qs_options *o, const qs_device *d)
     return QS_F32;
 }
 
+static bool unset(const qs_options *o, const char *name) { return qs_options_source_of(o, name) == QS_FROM_DEFAULT; }
+
+/* An adapter to start from brings its own rank, alpha, scaling and targets, where the options do not say otherwise. */
+static int adopt_adapter(qs_options *o, qs_err *e)
+{
+    qs_peft_config c = {0};
+    if (!o->init_adapter) return 0;
+    QS_TRY(qs_peft_read_config(o->init_adapter, &c, e));
+    if (unset(o, "lora_r")) o->lora_r = c.lora.r;
+    if (unset(o, "lora_alpha")) o->lora_alpha = c.lora.alpha;
+    if (unset(o, "use_rslora")) o->use_rslora = c.lora.rslora;
+    if (unset(o, "target_modules")) {
+        qs_strings_clear(&o->target_modules);
+        for (int i = 0; i < c.lora.target_count; i++) qs_strings_add(&o->target_modules, c.lora.targets[i], strlen(c.lora.targets[i]));
+    }
+    qs_peft_config_free(&c);
+    return 0;
+}
+
 static int make_lora(qs_engine *g, qs_err *e)
 {
+    QS_TRY(adopt_adapter(g->options, e));
     const qs_options *o = g->options;
     qs_lora_config c = {.r = (int32_t)o->lora_r, .alpha = o->lora_alpha, .dropout = (float)o->lora_dropout, .rslora = o->use_rslora,
                         .targets = (const char *const *)o->target_modules.items, .target_count = o->target_modules.count};
@@ -173,7 +193,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
 static char *choose_cache_dir(const qs_engine *g, const char *format)
 {
     const qs_options *o = g->options;
-    if (qs_options_source_of(o, "cache") != QS_FROM_DEFAULT) return qs_strdup(o->cache.items[0]);
+    if (!unset(o, "cache")) return qs_strdup(o->cache.items[0]);
     XXH64_hash_t h = XXH3_64bits_withSeed(format, strlen(format), 1) ^ XXH3_64bits(qs_source_fingerprint(g->source), 32);
     char name[17];
     snprintf(name, sizeof name, "%016llx", (unsigned long long)h);
