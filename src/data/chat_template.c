@@ -289,7 +289,6 @@ static void put_answer(writer *w, qs_message m, bool last, bool more)
     put_marker(w, c->stop, trained);
     /* A mark that is not a token of this tokenizer cannot stop a generation: EOS does. */
     if (strcmp(c->stop, EOS) != 0 && uses_eos(c, w->t)) qs_rendering_id(w->r, w->info->eos, trained || w->train_all);
-    w->join = QS_TEXT_CUT;
     if (more) put_marker(w, c->tail, false);
 }
 
