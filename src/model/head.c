@@ -6,8 +6,8 @@ struct qs_head {
     qs_head_config c;
     char *n;          /* [micro_batches][max_rows, hidden] compute type: normed hidden states, later their gradient */
     float *dn;        /* [micro_batches][max_rows, hidden] */
-    float *logits;    /* [head_rows, tile_rows] */
-    void *d_logits;   /* the same in the compute type; logits itself when that is fp32 */
+    float *logits;    /* [head_rows, tile_rows] of one chunk; with keep_logits [micro_batches][tiles][max_rows, tile_rows] */
+    void *d_logits;   /* [head_rows, tile_rows] in the compute type; NULL when that is fp32: then it is formed in place */
     float *max, *sum, *target_logit; /* [micro_batches * max_rows] */
     size_t workspace_bytes;
 };
@@ -16,11 +16,12 @@ static void carve(qs_head *h, qs_arena *a)
 {
     const qs_head_config *c = &h->c;
     size_t e = qs_dtype_bytes(c->type), rows = (size_t)c->micro_batches * (size_t)c->max_rows, hidden = (size_t)c->a->hidden;
-    size_t tile = (size_t)c->head_rows * (size_t)c->tile_rows;
+    size_t tile = (size_t)c->head_rows * (size_t)c->tile_rows, tiles = (size_t)(c->a->vocab + c->tile_rows - 1) / (size_t)c->tile_rows;
+    size_t kept = rows * tiles * (size_t)c->tile_rows;
     h->n = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
-    h->dn = qs_arena_take(a, c->gradient ? rows * hidden * sizeof(float) : 0, QS_ARENA_ALIGN);
-    h->logits = qs_arena_take(a, tile * sizeof(float), QS_ARENA_ALIGN);
-    h->d_logits = c->type == QS_F32 || !c->gradient ? h->logits : qs_arena_take(a, tile * e, QS_ARENA_ALIGN);
+    h->dn = qs_arena_take(a, rows * hidden * sizeof(float), QS_ARENA_ALIGN);
+    h->logits = qs_arena_take(a, (c->keep_logits ? kept : tile) * sizeof(float), QS_ARENA_ALIGN);
+    h->d_logits = qs_arena_take(a, c->type == QS_F32 ? 0 : tile * e, QS_ARENA_ALIGN);
     h->max = qs_arena_take(a, rows * sizeof(float), QS_ARENA_ALIGN);
     h->sum = qs_arena_take(a, rows * sizeof(float), QS_ARENA_ALIGN);
     h->target_logit = qs_arena_take(a, rows * sizeof(float), QS_ARENA_ALIGN);
@@ -80,10 +81,20 @@ void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, const float *no
     qs_op_rmsnorm(h->c.device, &n);
 }
 
-/* logits of rows [row, row + rows) against tile w, in the scratch. */
-static qs_mat logits_of(qs_head *h, int32_t mb, int64_t row, int64_t rows, qs_mat w)
+/* Where the logits of rows [row, row + rows) against tile w go. */
+static qs_mat logits_at(qs_head *h, int32_t mb, int64_t row, int64_t rows, qs_mat w, int32_t vocab_start)
 {
-    qs_mat logits = qs_mat_of(h->logits, QS_F32, rows, w.rows);
+    size_t at = 0;
+    if (h->c.keep_logits) {
+        size_t tiles = (size_t)(h->c.a->vocab + h->c.tile_rows - 1) / (size_t)h->c.tile_rows, tile = (size_t)(vocab_start / h->c.tile_rows);
+        at = ((size_t)mb * tiles + tile) * (size_t)h->c.max_rows * (size_t)h->c.tile_rows + (size_t)(row * w.rows);
+    }
+    return qs_mat_of(h->logits + at, QS_F32, rows, w.rows);
+}
+
+static qs_mat logits_of(qs_head *h, int32_t mb, int64_t row, int64_t rows, qs_mat w, int32_t vocab_start)
+{
+    qs_mat logits = logits_at(h, mb, row, rows, w, vocab_start);
     qs_op_gemm(h->c.device, &(qs_gemm){.a = normed(h, mb, row, rows), .b = w, .c = logits, .transpose_b = true, .alpha = 1});
     return logits;
 }
@@ -93,7 +104,7 @@ void qs_head_loss_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t v
     for (int64_t row = 0; row < rows; row += h->c.head_rows) {
         int64_t n = rows - row < h->c.head_rows ? rows - row : h->c.head_rows;
         qs_ce_state s = state(h, mb, row, targets);
-        qs_op_ce_forward(h->c.device, logits_of(h, mb, row, n, w), vocab_start, &s);
+        qs_op_ce_forward(h->c.device, logits_of(h, mb, row, n, w, vocab_start), vocab_start, &s);
     }
 }
 
@@ -108,8 +119,9 @@ void qs_head_gradient_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32
     for (int64_t row = 0; row < rows; row += h->c.head_rows) {
         int64_t n = rows - row < h->c.head_rows ? rows - row : h->c.head_rows;
         qs_ce_state s = state(h, mb, row, targets);
-        qs_mat d = qs_mat_of(h->d_logits, h->c.type, n, w.rows);
-        qs_op_ce_backward(h->c.device, logits_of(h, mb, row, n, w), vocab_start, &s, scale, d);
+        qs_mat logits = (h->c.keep_logits ? logits_at : logits_of)(h, mb, row, n, w, vocab_start);
+        qs_mat d = qs_mat_of(h->d_logits ? h->d_logits : logits.data, h->c.type, n, w.rows);
+        qs_op_ce_backward(h->c.device, logits, vocab_start, &s, scale, d);
         qs_op_gemm(h->c.device, &(qs_gemm){.a = d, .b = w, .c = gradient(h, mb, row, n), .alpha = 1, .beta = starts ? 0 : 1});
     }
 }
@@ -128,7 +140,7 @@ void qs_head_logits(qs_head *h, int32_t mb, int32_t first, int32_t count, qs_mat
     size_t vocab = (size_t)h->c.a->vocab;
     for (int64_t row = 0; row < count; row += h->c.head_rows) {
         int64_t n = count - row < h->c.head_rows ? count - row : h->c.head_rows;
-        qs_mat logits = logits_of(h, mb, first + row, n, w);
+        qs_mat logits = logits_of(h, mb, first + row, n, w, vocab_start);
         for (int64_t i = 0; i < n; i++)
             d->api->copy_out(d, QS_QUEUE_COMPUTE, out + (size_t)(row + i) * vocab + (size_t)vocab_start, (float *)logits.data + i * logits.stride,
                              (size_t)w.rows * sizeof(float));

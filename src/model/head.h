@@ -2,7 +2,7 @@
  *
  * Tiles go by twice. In ascending order their logits are folded into a running log-sum-exp per token; then, in descending order, the tile's logits are formed again (the
  * same product, the same bits), turned into the gradient (softmax - onehot) / targets, and multiplied back into the gradient of the normed hidden state, which
- * accumulates over tiles in fp32. Rows are cut into chunks of head_rows: part of the numeric identity. (Online softmax over the vocabulary: Wijmans et al.,
+ * accumulates over tiles in fp32. With keep_logits the first pass's logits are kept for the second instead, where there is room: the same bits, one product less. Rows are cut into chunks of head_rows: part of the numeric identity. (Online softmax over the vocabulary: Wijmans et al.,
  * "Cut your losses", 2024.)
  */
 #ifndef QS_MODEL_HEAD_H
@@ -21,7 +21,7 @@ typedef struct qs_head_config {
     int32_t micro_batches, max_rows;
     int32_t head_rows;        /* rows of a chunk */
     int32_t tile_rows;        /* vocabulary entries of a tile */
-    bool gradient;            /* buffers for the backward pass too */
+    bool keep_logits;         /* [micro_batches][vocabulary] logits per row stay between the passes */
 } qs_head_config;
 
 /* Work buffers come from `memory` (device; may count only). Free with qs_head_free. */

@@ -34,6 +34,7 @@ typedef struct qs_sweep_config {
     qs_sweep_sizes sizes;
     qs_order order;
     uint64_t seed;           /* of dropout */
+    bool keep_logits;        /* see head.h: a matter of memory, not of bits */
     bool poison;             /* see offload/stream.h */
     void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
     void *visited_context;

@@ -63,7 +63,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
 
     /* Blocks and head take turns. */
     qs_block_config block = {c->device, c->a, c->lora, c->type, s->max_rows, c->sizes.mlp_rows};
-    qs_head_config head = {c->device, c->a, c->type, c->sizes.micro_batches, s->max_rows, c->sizes.head_rows, l->tile_rows, true};
+    qs_head_config head = {c->device, c->a, c->type, c->sizes.micro_batches, s->max_rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
     qs_arena for_head = a->work;
     qs_block_create(&block, &a->work, &s->block);
     qs_head_create(&head, &for_head, &s->head);

@@ -116,8 +116,8 @@ static void choose_sizes(qs_engine *g)
 
 enum { MAX_ITEMS = 24 };
 
-/* The plan for the sizes in the configuration; 0, or -QS_EBUDGET. */
-static int try_plan(qs_engine *g, qs_err *e)
+/* The plan for the sizes in the configuration, with or without kept logits; 0, or -QS_EBUDGET. */
+static int plan_sizes(qs_engine *g, qs_err *e)
 {
     const qs_options *o = g->options;
     qs_plan_item items[MAX_ITEMS];
@@ -136,6 +136,19 @@ static int try_plan(qs_engine *g, qs_err *e)
                         .blob_bytes = g->blob_bytes, .wish = &table, .ring_slots = (int)o->stream_slots,
                         .most_homes = (int)o->resident_layers};
     return qs_plan_make(&in, &g->plan, e);
+}
+
+/* Logits are kept between the two passes of the head only where no layer has to stream for it. */
+static int try_plan(qs_engine *g, qs_err *e)
+{
+    qs_err no = {0};
+    g->sweep_config.keep_logits = true;
+    if (!plan_sizes(g, &no)) {
+        if (!g->plan.streamed_bytes) return 0;
+        qs_plan_free(&g->plan);
+    }
+    g->sweep_config.keep_logits = false;
+    return plan_sizes(g, e);
 }
 
 /* Tiles as the options or the checkpoint say; otherwise a size that products run well at, halved until the plan fits. */
