@@ -382,7 +382,9 @@ START_TEST(missing_and_wrong_files_are_refused_in_a_sentence)
                                       "{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[[\"a\",\"a\",\"a\"]]}}",
                                       "{\"model\":{\"vocab\":{\"a\":\"0\"},\"merges\":[]}}",
                                       "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
-                                      "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}"};
+                                      "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}",
+                                      "{\"model\":{\"vocab\":{\"\\ud800\\u0041\":0},\"merges\":[]}}",
+                                      "{\"model\":{\"vocab\":{\"\\udc00\":0},\"merges\":[]}}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_in("tokenizer.json", bad[i], strlen(bad[i]));
         refused(QS_EFORMAT, "tokenizer.json");
