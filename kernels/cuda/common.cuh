@@ -77,6 +77,9 @@ void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what);
 /* Blocks of `threads` that cover n elements. */
 static inline unsigned qs_cuda_blocks(int64_t n, int64_t threads) { return (unsigned)((n + threads - 1) / threads); }
 
+/* Threads of a block for n pieces of work: whole warps, `most` at the most. Depends on shapes alone, as the order of sums must. */
+static inline unsigned qs_cuda_threads(int64_t n, int64_t most) { return (unsigned)(n >= most ? most : (n + 31) / 32 * 32); }
+
 /* ---- elements: storage types to fp32 and back, one rounding ----------------------------------------------------------------- */
 
 static __device__ __forceinline__ float qs_get(float v) { return v; }

@@ -6,7 +6,7 @@ enum { THREADS = 256 };
 template <class T, int N>
 static __global__ void __launch_bounds__(THREADS) add_rows(qs_view<T> dst, qs_view<T> a, qs_view<T> b, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     qs_pack<T, N> x = *(const qs_pack<T, N> *)(a.row(row) + j), y = *(const qs_pack<T, N> *)(b.row(row) + j);
     for (int i = 0; i < N; i++) qs_put(&x.v[i], qs_get(x.v[i]) + qs_get(y.v[i]));
@@ -15,8 +15,8 @@ static __global__ void __launch_bounds__(THREADS) add_rows(qs_view<T> dst, qs_vi
 
 template <class T, int N> static void add_by(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
 {
-    unsigned row_blocks = qs_cuda_blocks(dst.cols, THREADS * N);
-    QS_LAUNCH(d, (add_rows<T, N>), (unsigned)dst.rows * row_blocks, THREADS, 0, qs_view_of<T>(dst), qs_view_of<T>(a), qs_view_of<T>(b), dst.cols,
+    unsigned threads = qs_cuda_threads(dst.cols / N, THREADS), row_blocks = qs_cuda_blocks(dst.cols / N, threads);
+    QS_LAUNCH(d, (add_rows<T, N>), (unsigned)dst.rows * row_blocks, threads, 0, qs_view_of<T>(dst), qs_view_of<T>(a), qs_view_of<T>(b), dst.cols,
               row_blocks);
 }
 
@@ -62,7 +62,7 @@ extern "C" void qs_cuda_scale(qs_device *d, float *x, int64_t n, float factor)
 template <class T>
 static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, int64_t cols, unsigned row_blocks, int32_t *flag)
 {
-    int64_t row = blockIdx.x / row_blocks, j = (int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x;
+    int64_t row = blockIdx.x / row_blocks, j = (int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x;
     if (j >= cols) return;
     uint32_t bits = __float_as_uint(qs_get(x.row(row)[j]));
     if ((bits & 0x7f800000u) == 0x7f800000u) atomicOr(flag, 1);
@@ -70,6 +70,6 @@ static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, i
 
 extern "C" void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
 {
-    unsigned row_blocks = qs_cuda_blocks(x.cols, THREADS);
-    QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, THREADS, 0, qs_view_of<T>(x), x.cols, row_blocks, flag));
+    unsigned threads = qs_cuda_threads(x.cols, THREADS), row_blocks = qs_cuda_blocks(x.cols, threads);
+    QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x), x.cols, row_blocks, flag));
 }

@@ -27,7 +27,7 @@ template <qs_activation A> static __device__ __forceinline__ act_value activate(
 template <class T, int N, qs_activation A>
 static __global__ void __launch_bounds__(THREADS) gated(qs_view<T> gate_up, qs_view<T> y, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     const T *gate = gate_up.row(row) + j;
     qs_pack<T, N> g = *(const qs_pack<T, N> *)gate, u = *(const qs_pack<T, N> *)(gate + cols);
@@ -39,7 +39,7 @@ template <class T, int N, qs_activation A>
 static __global__ void __launch_bounds__(THREADS)
     gated_backward(qs_view<T> gate_up, qs_view<T> dy, qs_view<T> d_gate_up, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * THREADS + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     const T *gate = gate_up.row(row) + j;
     T *out = d_gate_up.row(row) + j;
@@ -56,11 +56,11 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T, int N, qs_activation A> static void start(qs_device *d, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)
 {
-    unsigned row_blocks = qs_cuda_blocks(y.cols, THREADS * N), grid = (unsigned)y.rows * row_blocks;
+    unsigned threads = qs_cuda_threads(y.cols / N, THREADS), row_blocks = qs_cuda_blocks(y.cols / N, threads), grid = (unsigned)y.rows * row_blocks;
     if (d_gate_up)
-        QS_LAUNCH(d, (gated_backward<T, N, A>), grid, THREADS, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), qs_view_of<T>(*d_gate_up), y.cols, row_blocks);
+        QS_LAUNCH(d, (gated_backward<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), qs_view_of<T>(*d_gate_up), y.cols, row_blocks);
     else
-        QS_LAUNCH(d, (gated<T, N, A>), grid, THREADS, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), y.cols, row_blocks);
+        QS_LAUNCH(d, (gated<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), y.cols, row_blocks);
 }
 
 template <class T, int N> static void start_act(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)

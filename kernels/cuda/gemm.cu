@@ -11,7 +11,7 @@ template <class T>
 static __global__ void __launch_bounds__(BIAS_THREADS) set_bias(qs_view<T> c, int64_t cols, bool keep, const void *bias, qs_dtype bias_type)
 {
     T *row = c.row(blockIdx.x);
-    for (int64_t j = threadIdx.x; j < cols; j += BIAS_THREADS)
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x)
         qs_put(row + j, (keep ? qs_get(row[j]) : 0.0f) + qs_get_as(bias, bias_type, j));
 }
 
@@ -21,14 +21,15 @@ static __global__ void __launch_bounds__(BIAS_THREADS)
     add_bias(qs_view<T> c, int64_t cols, const float *product, bool keep, const void *bias, qs_dtype bias_type)
 {
     T *row = c.row(blockIdx.x);
-    for (int64_t j = threadIdx.x; j < cols; j += BIAS_THREADS) {
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
         float value = product[blockIdx.x * cols + j] + (keep ? qs_get(row[j]) : 0.0f);
         qs_put(row + j, value + qs_get_as(bias, bias_type, j));
     }
 }
 
-/* Whether c cannot hold what the product is added to, so that it would be rounded twice: c and bias both, or a wider bias. */
-static bool needs_product(const qs_gemm *g) { return g->bias && g->c.type != QS_F32 && (g->beta != 0 || g->bias_type != g->c.type); }
+/* Whether c cannot hold what the product is added to, c and bias both, so that the sum would be rounded twice. A bias alone is put into
+ * c first: it is rounded to c's type, which the biases of models of that type already are. */
+static bool needs_product(const qs_gemm *g) { return g->bias && g->beta != 0 && g->c.type != QS_F32; }
 
 static cudaDataType data_type(qs_dtype t) { return t == QS_BF16 ? CUDA_R_16BF : t == QS_F16 ? CUDA_R_16F : CUDA_R_32F; }
 
@@ -51,10 +52,10 @@ extern "C" void qs_cuda_gemm(qs_device *d, const qs_gemm *g)
         QS_ASSERT(d->workspace_bytes >= qs_cuda_gemm_workspace_bytes(d, g));
         float *product = (float *)d->workspace;
         multiply(d, g, qs_mat_of(product, QS_F32, g->c.rows, g->c.cols), 0);
-        QS_BY_TYPE(g->c.type, QS_LAUNCH(d, add_bias<T>, rows, BIAS_THREADS, 0, qs_view_of<T>(g->c), g->c.cols, product, g->beta != 0, g->bias,
+        QS_BY_TYPE(g->c.type, QS_LAUNCH(d, add_bias<T>, rows, qs_cuda_threads(g->c.cols, BIAS_THREADS), 0, qs_view_of<T>(g->c), g->c.cols, product, g->beta != 0, g->bias,
                                         g->bias_type));
     } else if (g->bias) {
-        QS_BY_TYPE(g->c.type, QS_LAUNCH(d, set_bias<T>, rows, BIAS_THREADS, 0, qs_view_of<T>(g->c), g->c.cols, g->beta != 0, g->bias, g->bias_type));
+        QS_BY_TYPE(g->c.type, QS_LAUNCH(d, set_bias<T>, rows, qs_cuda_threads(g->c.cols, BIAS_THREADS), 0, qs_view_of<T>(g->c), g->c.cols, g->beta != 0, g->bias, g->bias_type));
         multiply(d, g, g->c, 1);
     } else {
         multiply(d, g, g->c, g->beta);

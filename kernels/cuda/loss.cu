@@ -15,10 +15,10 @@ static __global__ void __launch_bounds__(CE_THREADS) ce_forward(qs_view<float> l
         return;
     }
     float top = old_max;
-    for (int64_t j = threadIdx.x; j < cols; j += CE_THREADS) top = fmaxf(top, x[j]);
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) top = fmaxf(top, x[j]);
     top = qs_block_reduce<qs_max>(top, scratch);
     float sum = 0;
-    for (int64_t j = threadIdx.x; j < cols; j += CE_THREADS) sum += expf(x[j] - top);
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) sum += expf(x[j] - top);
     sum = qs_block_reduce<qs_sum>(sum, scratch);
     if (threadIdx.x) return;
     int64_t target = s.targets[row] - vocab_start;
@@ -30,7 +30,7 @@ static __global__ void __launch_bounds__(CE_THREADS) ce_forward(qs_view<float> l
 
 extern "C" void qs_cuda_ce_forward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s)
 {
-    QS_LAUNCH(d, ce_forward, (unsigned)logits.rows, CE_THREADS, 0, qs_view_of<float>(logits), logits.cols, vocab_start, *s);
+    QS_LAUNCH(d, ce_forward, (unsigned)logits.rows, qs_cuda_threads(logits.cols, CE_THREADS), 0, qs_view_of<float>(logits), logits.cols, vocab_start, *s);
 }
 
 static __global__ void __launch_bounds__(LOSS_THREADS) ce_loss(int64_t rows, qs_ce_state s, float *loss)
@@ -55,7 +55,7 @@ static __global__ void __launch_bounds__(CE_THREADS)
     bool has_target = s.targets[row] >= 0;
     int64_t target = s.targets[row] - vocab_start;
     float max = s.max[row], sum = s.sum[row], factor = scale / sum;
-    for (int64_t j = threadIdx.x; j < cols; j += CE_THREADS) {
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
         float e = has_target ? expf(x[j] - max) : 0.0f;
         qs_put(out + j, !has_target ? 0.0f : j == target ? (e / sum - 1.0f) * scale : e * factor);
     }
@@ -63,6 +63,6 @@ static __global__ void __launch_bounds__(CE_THREADS)
 
 extern "C" void qs_cuda_ce_backward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s, float scale, qs_mat d_logits)
 {
-    QS_BY_TYPE(d_logits.type, QS_LAUNCH(d, ce_backward<T>, (unsigned)logits.rows, CE_THREADS, 0, qs_view_of<float>(logits), logits.cols, vocab_start,
+    QS_BY_TYPE(d_logits.type, QS_LAUNCH(d, ce_backward<T>, (unsigned)logits.rows, qs_cuda_threads(logits.cols, CE_THREADS), 0, qs_view_of<float>(logits), logits.cols, vocab_start,
                                         *s, scale, qs_view_of<T>(d_logits)));
 }

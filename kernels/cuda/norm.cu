@@ -7,7 +7,7 @@ enum { NORM_THREADS = 256 };
 template <class T, int N> static __device__ float reciprocal_rms(const T *x, int64_t cols, float eps, float *scratch)
 {
     float sum = 0;
-    for (int64_t j = threadIdx.x * N; j < cols; j += NORM_THREADS * N) {
+    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
         qs_pack<T, N> v = *(const qs_pack<T, N> *)(x + j);
         for (int i = 0; i < N; i++) sum = fmaf(qs_get(v.v[i]), qs_get(v.v[i]), sum);
     }
@@ -23,7 +23,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     const T *in = x.row(blockIdx.x);
     T *out = y.row(blockIdx.x);
     float r = reciprocal_rms<T, N>(in, cols, eps, scratch);
-    for (int64_t j = threadIdx.x * N; j < cols; j += NORM_THREADS * N) {
+    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
         qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j);
         for (int i = 0; i < N; i++) qs_put(&v.v[i], qs_rounded<T>(qs_get(v.v[i]) * r) * qs_get_as(weight, weight_type, j + i));
         *(qs_pack<T, N> *)(out + j) = v;
@@ -39,12 +39,12 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     const T *in = x.row(blockIdx.x), *gradient = dy.row(blockIdx.x);
     T *out = dx.row(blockIdx.x);
     float r = reciprocal_rms<T, N>(in, cols, eps, scratch), dot = 0;
-    for (int64_t j = threadIdx.x * N; j < cols; j += NORM_THREADS * N) {
+    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
         qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j), g = *(const qs_pack<T, N> *)(gradient + j);
         for (int i = 0; i < N; i++) dot = fmaf(qs_get(g.v[i]) * qs_get_as(weight, weight_type, j + i), qs_get(v.v[i]), dot);
     }
     float along_x = qs_block_reduce<qs_sum>(dot, scratch) / (float)cols * r * r * r;
-    for (int64_t j = threadIdx.x * N; j < cols; j += NORM_THREADS * N) {
+    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
         qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j), g = *(const qs_pack<T, N> *)(gradient + j), more = {};
         if (add.data) more = *(const qs_pack<T, N> *)(add.row(blockIdx.x) + j);
         for (int i = 0; i < N; i++) {
@@ -61,9 +61,9 @@ extern "C" void qs_cuda_rmsnorm(qs_device *d, const qs_rmsnorm *n)
     QS_BY_TYPE(n->x.type, {
         const int N = 16 / sizeof(T);
         if (qs_cuda_packs(&n->x, N) && qs_cuda_packs(&n->y, N))
-            QS_LAUNCH(d, (rmsnorm<T, N>), rows, NORM_THREADS, 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
+            QS_LAUNCH(d, (rmsnorm<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
         else
-            QS_LAUNCH(d, (rmsnorm<T, 1>), rows, NORM_THREADS, 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
+            QS_LAUNCH(d, (rmsnorm<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
     });
 }
 
@@ -74,10 +74,10 @@ extern "C" void qs_cuda_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_m
         const int N = 16 / sizeof(T);
         bool packs = qs_cuda_packs(&n->x, N) && qs_cuda_packs(&dy, N) && qs_cuda_packs(&dx, N) && (!add.data || qs_cuda_packs(&add, N));
         if (packs)
-            QS_LAUNCH(d, (rmsnorm_backward<T, N>), rows, NORM_THREADS, 0, qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add),
+            QS_LAUNCH(d, (rmsnorm_backward<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add),
                       qs_view_of<T>(dx), n->weight, n->weight_type, n->x.cols, n->eps);
         else
-            QS_LAUNCH(d, (rmsnorm_backward<T, 1>), rows, NORM_THREADS, 0, qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add),
+            QS_LAUNCH(d, (rmsnorm_backward<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add),
                       qs_view_of<T>(dx), n->weight, n->weight_type, n->x.cols, n->eps);
     });
 }

@@ -10,7 +10,7 @@ static __global__ void __launch_bounds__(ROPE_THREADS)
 {
     T *token = x.row(blockIdx.x);
     int64_t at = (int64_t)positions[blockIdx.x] * half;
-    for (int pair = threadIdx.x; pair < heads * half; pair += ROPE_THREADS) {
+    for (int pair = threadIdx.x; pair < heads * half; pair += blockDim.x) {
         int j = pair % half;
         T *low = token + (int64_t)(pair / half) * head_dim + j, *high = low + half;
         float c = cos[at + j], s = sin[at + j] * direction, a = qs_get(*low), b = qs_get(*high);
@@ -21,6 +21,6 @@ static __global__ void __launch_bounds__(ROPE_THREADS)
 
 extern "C" void qs_cuda_rope(qs_device *d, const qs_rope *r)
 {
-    QS_BY_TYPE(r->x.type, QS_LAUNCH(d, rope<T>, (unsigned)r->x.rows, ROPE_THREADS, 0, qs_view_of<T>(r->x), r->heads, r->head_dim,
+    QS_BY_TYPE(r->x.type, QS_LAUNCH(d, rope<T>, (unsigned)r->x.rows, qs_cuda_threads(r->heads * (r->rotary_dim / 2), ROPE_THREADS), 0, qs_view_of<T>(r->x), r->heads, r->head_dim,
                                     r->rotary_dim / 2, r->cos, r->sin, r->positions, r->inverse ? -1.0f : 1.0f));
 }

@@ -36,6 +36,7 @@ typedef struct qs_sweep_config {
     uint64_t seed;           /* of dropout */
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
     bool poison;             /* see offload/stream.h */
+    bool drop_ready_wait;    /* likewise */
     void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
     void *visited_context;
 } qs_sweep_config;

@@ -40,7 +40,7 @@ dim3 cudasim_block_index, cudasim_block_dim, cudasim_grid_dim;
 
 static std::vector<fiber> fibers;
 static std::vector<warp_slot> warps;
-static std::vector<char *> stacks;
+static std::vector<char *> free_stacks; /* a thread takes the last one when it starts and gives it back when it returns */
 static std::vector<unsigned> order;
 static std::vector<unsigned char> shared_memory;
 static cudasim_context scheduler;
@@ -63,15 +63,29 @@ static void fiber_main(void)
     leave();
 }
 
+/* Stacks begin at different lines of a page: those of a block would otherwise fight for the same sets of the cache. */
+static char *make_stack(void)
+{
+    static size_t made;
+    void *p = mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) cudasim_die("no memory for the stack of a thread");
+    mprotect(p, 4096, PROT_NONE); /* the end it grows to */
+    return (char *)p - made++ % 64 * 64;
+}
+
 static void enter(fiber *f)
 {
     if (!f->started) {
         f->started = true;
+        if (free_stacks.empty()) free_stacks.push_back(make_stack());
+        f->stack = free_stacks.back();
+        free_stacks.pop_back();
         cudasim_context_make(&f->context, f->stack, stack_bytes, fiber_main);
     }
     cudasim_current = f;
     cudasim_switch(&scheduler, &f->context);
     cudasim_current = NULL;
+    if (f->state == DONE) free_stacks.push_back(f->stack);
 }
 
 const char *cudasim_where(void)
@@ -186,12 +200,6 @@ static void run_block(size_t shared_bytes)
 static void make_threads(dim3 block)
 {
     unsigned count = block.x * block.y * block.z;
-    while (stacks.size() < count) {
-        void *p = mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED) cudasim_die("no memory for the stacks of %u threads", count);
-        mprotect(p, 4096, PROT_NONE); /* the end it grows to */
-        stacks.push_back((char *)p);
-    }
     fibers.resize(count);
     warps.resize((count + 31) / 32);
     order.resize(count);
@@ -200,7 +208,6 @@ static void make_threads(dim3 block)
         f.index = dim3(i % block.x, i / block.x % block.y, i / (block.x * block.y));
         f.lane = i % 32;
         f.warp = i / 32;
-        f.stack = stacks[i];
         order[i] = i;
     }
 }

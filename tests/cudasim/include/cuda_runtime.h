@@ -138,9 +138,14 @@ void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block,
 
 /* Aborts when an aligned word of the argument is the address of host memory. Numbers are not looked at. */
 void cudasim_check_words(const char *kernel, const void *argument, size_t bytes);
-template <class A> void cudasim_check_argument(const char *kernel, const A &a)
+template <class A> void cudasim_check_argument(const char *kernel, A a)
 {
-    if (std::is_pointer<A>::value || std::is_class<A>::value) cudasim_check_words(kernel, &a, sizeof a);
+    bool look = std::is_pointer<A>::value;
+#if __has_builtin(__builtin_clear_padding) /* what is left in the gaps of a structure can look like anything */
+    __builtin_clear_padding(&a);
+    look = look || std::is_class<A>::value;
+#endif
+    if (look) cudasim_check_words(kernel, &a, sizeof a);
 }
 
 template <class... P, class... A>
