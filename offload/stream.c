@@ -303,9 +303,10 @@ static bool to_make(const qs_stream *s, int32_t b)
 static void pump(qs_stream *s)
 {
     const qs_schedule *list = s->schedule;
+    int32_t reach = 2 * (list->layers + list->tiles) + 2; /* every blob is visited within so many */
     bool places_left = true, slots_left = !unified(s), expecting = false;
     settle_written(s);
-    for (int32_t i = 0; i < list->count && (places_left || slots_left); i++) {
+    for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || (!unified(s) && s->slot_of[b] >= 0)) continue;
         if (s->place_of[b] < 0) places_left = places_left && begin_fill(s, b, i, false);

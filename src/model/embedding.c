@@ -45,8 +45,7 @@ uint64_t qs_embedding_table_bytes(const qs_architecture *a, const qs_source *s) 
 
 static int fill_table(qs_embedding *m, char *table, qs_err *e)
 {
-    uint64_t each = qs_dtype_bytes(m->tensor->type) * (uint64_t)m->hidden;
-    if (each < FILL_BYTES / IN_FLIGHT) each = FILL_BYTES / IN_FLIGHT / each * each;
+    uint64_t row = qs_dtype_bytes(m->tensor->type) * (uint64_t)m->hidden, each = row > FILL_BYTES / IN_FLIGHT ? row : FILL_BYTES / IN_FLIGHT;
     uint64_t pieces = (m->tensor->bytes + each - 1) / each, started = 0;
     for (uint64_t done = 0; done < pieces; done++) {
         for (; started < pieces && started < done + IN_FLIGHT; started++) {
@@ -108,7 +107,7 @@ static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, cha
     qsort(m->order, n, sizeof *m->order, by_value);
     uint64_t ahead = 0, started = 0, finished = 0;
     int rc = 0;
-    for (uint64_t at = 0; at < n || finished < started;) {
+    for (uint64_t at = 0; at < n;) {
         for (; !rc && ahead < n && started - finished < IN_FLIGHT; started++) {
             qs_source_read *r = &m->read[started % IN_FLIGHT];
             *r = (qs_source_read){.tensor = m->tensor, .offset = (m->order[ahead] >> 32) * row, .bytes = row,
