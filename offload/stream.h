@@ -8,7 +8,9 @@
  *
  * Ordering between copies and kernels is made of these two events alone; the host waits for the disk, never for the device, except when every place is still being copied from.
  * A unified device uses the places themselves. What is needed soonest stays: a place or slot is taken over only from the blob whose next visit is farthest
- * away, which at the turn of the palindrome and at the step's edge saves the loads of the last few layers.
+ * away, which at the turn of the palindrome and at the step's edge saves the loads of the last few layers. On a discrete device a place is free again as soon as its blob is in a slot,
+ * so reads run ahead by places and slots together; blobs go to slots in the order of their visits. What is written to the cache is committed as the walk goes, so that a run killed
+ * at any time finds it.
  *
  *     qs_stream_begin(s, schedule);
  *     for each visit v: QS_TRY(qs_stream_acquire(s, v, &weights, e));  ...queue kernels...  qs_stream_release(s, v);
@@ -30,7 +32,7 @@ typedef struct qs_stream qs_stream;
 typedef struct qs_blob_maker {
     void *context;
     int (*make)(void *context, int blob, void *place, qs_err *e); /* fills place[blob_bytes]; blocks */
-    void (*expect)(void *context, int blob);                      /* will be made soon: start reading; never blocks */
+    void (*expect)(void *context, int blob);                      /* is the next to be made: start reading; never blocks */
 } qs_blob_maker;
 
 typedef struct qs_stream_config {
@@ -69,7 +71,7 @@ typedef struct qs_stream_stats {
     uint64_t make_ns;        /* first touch: reading and quantising */
     uint64_t verify_ns;      /* checksums */
     uint64_t disk_read_bytes, disk_write_bytes, link_bytes;
-    uint64_t reads, hits;    /* blobs read; visits that found theirs in memory */
+    uint64_t reads, hits;    /* blobs read; visits whose blob was neither read nor made since its last visit */
 } qs_stream_stats;
 qs_stream_stats qs_stream_stats_read(const qs_stream *s);
 
