@@ -88,6 +88,7 @@ static void collect(fault_engine *f, bool wait)
     for (qs_aio_request *r = f->table->reap(f->engine, wait), *next; r; r = next) {
         next = r->next;
         f->inside--;
+        if (f->faults.ragged && r->result > r->file->align) r->result -= draw(f, r->file->align);
         hold(f, r);
     }
 }

@@ -18,6 +18,7 @@ enum { QS_AIO_FAULT_EXIT = 86 };
 typedef struct qs_aio_faults {
     uint64_t seed;           /* of what is random below */
     int short_every;         /* every n-th request moves a random part of its bytes (whole units for direct files); 0: none */
+    bool ragged;             /* direct transfers larger than a unit report less than they moved, so that their counts are not whole units */
     int interrupt_every;     /* every n-th request moves nothing: EINTR and EAGAIN in turn; 0: none */
     int read_error_at;       /* the n-th read fails with read_error; 0: none */
     int read_error;          /* errno; 0: EIO */

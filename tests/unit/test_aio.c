@@ -218,7 +218,7 @@ END_TEST
 START_TEST(short_interrupted_late_and_reordered_transfers_give_the_same_bytes)
 {
     for (uint64_t seed = 0; seed < 8; seed++) {
-        qs_aio_faults faults = {.seed = seed, .short_every = 2, .interrupt_every = 3, .reorder = true, .delay_ns = seed & 1 ? 10000 : 0};
+        qs_aio_faults faults = {.seed = seed, .short_every = 2, .interrupt_every = 3, .ragged = seed & 1, .reorder = true, .delay_ns = seed & 1 ? 10000 : 0};
         if (!start_engine(_i, (qs_aio_config){.depth = 1 + 3 * (int)seed, .chunk_bytes = 32 << 10, .faults = &faults})) return;
         ck_assert_int_eq(qs_aio_file_open(&file, path, seed & 2 ? QS_FILE_BUFFERED : 0, &e), 0);
         read_random_ranges(5);
@@ -231,7 +231,7 @@ END_TEST
 
 START_TEST(short_and_reordered_writes_give_the_same_bytes)
 {
-    qs_aio_faults faults = {.seed = 1, .short_every = 2, .interrupt_every = 3, .reorder = true};
+    qs_aio_faults faults = {.seed = 1, .short_every = 2, .ragged = true, .interrupt_every = 3, .reorder = true};
     if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = 32 << 10, .faults = &faults})) return;
     char *other = test_path(dir, "other");
     ck_assert_int_eq(qs_aio_file_open(&file, other, QS_FILE_CREATE, &e), 0);

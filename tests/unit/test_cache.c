@@ -267,13 +267,16 @@ static char *snapshot(void)
 
 static void refused(const qs_cache_key *k, const char *why, const char *and_why)
 {
-    char *before = snapshot();
+    char *before = snapshot(), *lock = inside("lock");
     close_cache();
+    unlink(lock);
     ck_assert_int_eq(qs_cache_open(cache_dir, k, &cache, &e), -QS_EFORMAT);
     ck_assert_ptr_null(cache);
     ck_assert_msg(strstr(e.text, cache_dir) && strstr(e.text, why) && strstr(e.text, and_why) && strstr(e.text, "--cache"), "%s", e.text);
     char *after = snapshot();
     ck_assert_str_eq(after, before);
+    ck_assert(!qs_file_exists(lock)); /* not even that is made */
+    qs_free(lock);
     qs_free(before);
     qs_free(after);
 }
