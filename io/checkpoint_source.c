@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/synthetic.h"
 #include "src/base/memory.h"
 
 /* A weight_map line is some 100 bytes; the largest models have some 100,000 tensors. */
@@ -34,6 +35,8 @@ struct qs_source {
     alias *aliases; /* [alias_count] by name */
     int alias_count;
     char fingerprint[33];
+    bool generated; /* the tensors are the recipe's; no shards */
+    qs_synthetic recipe;
 };
 
 static int open_shard(qs_source *s, const char *name, qs_err *e)
@@ -202,9 +205,22 @@ static int load_index(const char *path, json_t **root, json_t **map, qs_err *e)
     return 0;
 }
 
+/* A directory without safetensors but with a recipe. */
+static int open_recipe(qs_source *s, const char *path, qs_err *e)
+{
+    s->generated = true;
+    QS_TRY(qs_synthetic_open(path, &s->recipe, e));
+    s->tensors = qs_calloc((size_t)s->recipe.count, sizeof *s->tensors);
+    for (; s->count < s->recipe.count; s->count++) s->tensors[s->count] = &s->recipe.tensors[s->count];
+    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
+    memcpy(s->fingerprint, s->recipe.fingerprint, sizeof s->fingerprint);
+    return 0;
+}
+
 static int open_model(qs_source *s, qs_err *e)
 {
-    char *index_path = qs_path_join(s->dir, INDEX_NAME), *single_path = qs_path_join(s->dir, SINGLE_NAME);
+    char *index_path = qs_path_join(s->dir, INDEX_NAME), *single_path = qs_path_join(s->dir, SINGLE_NAME),
+         *recipe_path = qs_path_join(s->dir, QS_SYNTHETIC_NAME);
     json_t *root = NULL, *map = NULL;
     int rc;
     if (!qs_file_exists(s->dir)) {
@@ -215,19 +231,22 @@ static int open_model(qs_source *s, qs_err *e)
     } else if (qs_file_exists(single_path)) {
         s->shards = qs_calloc(1, sizeof *s->shards);
         rc = open_shard(s, SINGLE_NAME, e);
+    } else if (qs_file_exists(recipe_path)) {
+        rc = open_recipe(s, recipe_path, e);
     } else {
         rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
                         "%s: has neither %s nor %s; checkpoints in other forms (pytorch_model.bin, *.pth, *.gguf) must be converted to "
                         "safetensors first",
                         s->dir, SINGLE_NAME, INDEX_NAME);
     }
-    if (!rc) rc = collect(s, e);
+    if (!rc && !s->generated) rc = collect(s, e);
     if (!rc && map) rc = apply_index(s, index_path, map, e);
     if (!rc) collect_aliases(s);
-    if (!rc) rc = make_fingerprint(s, e);
+    if (!rc && !s->generated) rc = make_fingerprint(s, e);
     json_decref(root);
     qs_free(index_path);
     qs_free(single_path);
+    qs_free(recipe_path);
     return rc;
 }
 
@@ -252,6 +271,7 @@ void qs_source_close(qs_source *s)
         qs_safetensors_free(&s->shards[k].header);
         qs_free(s->shards[k].name);
     }
+    qs_synthetic_free(&s->recipe);
     qs_free(s->shards);
     qs_free(s->tensors);
     qs_free(s->aliases);
@@ -275,11 +295,12 @@ const qs_source_tensor *qs_source_at(const qs_source *s, int i)
     return s->tensors[i];
 }
 
-int qs_source_files(const qs_source *s) { return s->shard_count; }
+int qs_source_files(const qs_source *s) { return s->generated ? 1 : s->shard_count; }
 
 const char *qs_source_path(const qs_source *s, int file)
 {
-    QS_ASSERT(file >= 0 && file < s->shard_count);
+    QS_ASSERT(file >= 0 && file < qs_source_files(s));
+    if (s->generated) return s->recipe.path;
     return s->shards[file].file.path;
 }
 
@@ -289,19 +310,25 @@ void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)
 {
     const qs_source_tensor *t = r->tensor;
     QS_ASSERT(r->offset <= t->bytes && r->bytes <= t->bytes - r->offset);
+    r->data = NULL;
+    if (s->generated) return;
     const qs_aio_file *file = &s->shards[t->file].file;
     uint64_t begin = t->offset + r->offset, aligned = begin / file->align * file->align,
              end = qs_round_up(begin + r->bytes, file->align);
     /* The last unit of a file is short, so the superset may reach past the end. */
     r->op = (qs_aio_op){.file = file, .buffer = r->buffer, .offset = aligned, .bytes = r->bytes ? end - aligned : 0, .allow_eof = true};
-    r->data = NULL;
     qs_aio_start(a, &r->op);
 }
 
 int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e)
 {
-    QS_TRY(qs_aio_finish(a, &r->op, e));
     const qs_source_tensor *t = r->tensor;
+    if (s->generated) { /* only now, so that the bytes are still in the processor's cache when they are used */
+        qs_synthetic_generate(&s->recipe, t, r->offset, r->bytes, r->buffer);
+        r->data = r->buffer;
+        return 0;
+    }
+    QS_TRY(qs_aio_finish(a, &r->op, e));
     uint64_t skip = r->bytes ? t->offset + r->offset - r->op.offset : 0;
     if (r->op.done_bytes < skip + r->bytes)
         QS_FAIL(e, QS_EIO, "%s: has become shorter since it was opened, in the middle of tensor %s", r->op.file->path, t->name);

@@ -1,8 +1,9 @@
 /* checkpoint_source.h - the tensors of a base model, by name, wherever their bytes come from.
  *
  * A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards. Opening reads and checks every header and no
- * data. The index wins: tensors of a shard that it does not list are not seen. (Synthetic weights, generated on read, are a second kind behind
- * the same calls.)
+ * data. The index wins: tensors of a shard that it does not list are not seen.
+ *
+ * A directory without safetensors may hold a recipe (io/synthetic.h): its tensors are generated as they are read, behind the same calls.
  */
 #ifndef QS_IO_CHECKPOINT_SOURCE_H
 #define QS_IO_CHECKPOINT_SOURCE_H
@@ -26,7 +27,7 @@ typedef struct qs_source_tensor {
     uint64_t offset;      /* of the first byte in the shard */
 } qs_source_tensor;
 
-/* Opens model directory `dir`. Errors: QS_EMISSING, QS_EFORMAT (names the shard and what is wrong with it), QS_EIO. */
+/* Opens model directory `dir`. A recipe counts only where there are no safetensors. Errors: QS_EMISSING, QS_EFORMAT (names the shard and what is wrong with it), QS_EIO. */
 int qs_source_open(const char *dir, qs_source **out, qs_err *e);
 void qs_source_close(qs_source *s);
 
@@ -40,13 +41,13 @@ const qs_source_tensor *qs_source_at(const qs_source *s, int i);
 int qs_source_files(const qs_source *s);
 const char *qs_source_path(const qs_source *s, int file);
 
-/* Which bytes these are: XXH3-128 over every shard's name, size, modification time and header. Hex, 32 digits. */
+/* Which bytes these are: XXH3-128 over every shard's name, size, modification time and header, or over the recipe. Hex, 32 digits. */
 const char *qs_source_fingerprint(const qs_source *s);
 
 /* A read of part of a tensor into the caller's buffer. */
 typedef struct qs_source_read {
     const qs_source_tensor *tensor;
-    uint64_t offset, bytes; /* within the tensor */
+    uint64_t offset, bytes; /* within the tensor; whole elements */
     void *buffer;           /* qs_source_buffer_bytes(bytes) long, 4096-aligned */
     void *data;             /* out: where in buffer the bytes lie; element-aligned only if the file is, so access through memcpy or byte-wise loads */
     qs_aio_op op;
@@ -55,7 +56,7 @@ typedef struct qs_source_read {
 /* Room that a read of `bytes` needs: direct reads fetch the aligned superset. */
 static inline uint64_t qs_source_buffer_bytes(uint64_t bytes) { return (bytes + 4095) / 4096 * 4096 + 4096; }
 
-/* Queues the read on `a`; `finish` blocks until the bytes are there and sets data. r must live until then. When the file's data is not aligned
+/* Queues the read on `a`; `finish` blocks until the bytes are there (generated ones are made there) and sets data. r must live until then. When the file's data is not aligned
  * to its element size, finish moves the bytes to buffer's start so that data is always element-aligned. */
 void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r);
 int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e);

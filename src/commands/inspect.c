@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/synthetic.h"
 #include "offload/plan.h"
 #include "src/base/memory.h"
 #include "src/commands/commands.h"
@@ -173,10 +174,12 @@ static void print_tensors(const qs_source_tensor *const *tensors, int count)
 
 static int print_weights(const char *dir, const qs_architecture *a, qs_err *e)
 {
-    char *one = qs_path_join(dir, "model.safetensors"), *index = qs_path_join(dir, "model.safetensors.index.json");
-    bool there = qs_file_exists(one) || qs_file_exists(index);
+    char *one = qs_path_join(dir, "model.safetensors"), *index = qs_path_join(dir, "model.safetensors.index.json"),
+         *recipe = qs_path_join(dir, QS_SYNTHETIC_NAME);
+    bool there = qs_file_exists(one) || qs_file_exists(index) || qs_file_exists(recipe);
     qs_free(one);
     qs_free(index);
+    qs_free(recipe);
     if (!there) {
         printf("\n  weights: none in safetensors here\n");
         return 0;

@@ -67,23 +67,13 @@ static int check_tensor(const qs_source *s, const char *name, int64_t rows, int6
     return 0;
 }
 
-static int64_t vector_length(const qs_architecture *a, qs_vector v)
-{
-    if (v >= QS_VECTOR_BIAS) {
-        qs_linear l = (qs_linear)(v - QS_VECTOR_BIAS);
-        return qs_linear_bias(a, l) ? qs_linear_out(a, l) : 0;
-    }
-    if (v == QS_VECTOR_Q_NORM || v == QS_VECTOR_K_NORM) return a->qk_norm ? a->head_dim : 0;
-    return a->hidden;
-}
-
 /* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what was meant. */
 static void warn_of_unused(const qs_architecture *a, const qs_source *s)
 {
     char name[NAME_BYTES];
     for (int v = 0; v < QS_VECTOR_COUNT; v++) {
         qs_layout_vector_name(0, (qs_vector)v, name);
-        const qs_source_tensor *t = vector_length(a, (qs_vector)v) ? NULL : qs_source_find(s, name);
+        const qs_source_tensor *t = qs_layout_vector_length(a, (qs_vector)v) ? NULL : qs_source_find(s, name);
         if (t) qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it", qs_source_path(s, t->file), name);
     }
     qs_layout_vector_name(a->layers, QS_VECTOR_NORM1, name);
@@ -100,7 +90,7 @@ int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *
     for (int32_t layer = 0; layer < a->layers; layer++) {
         char name[NAME_BYTES];
         for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-            int64_t n = vector_length(a, (qs_vector)v);
+            int64_t n = qs_layout_vector_length(a, (qs_vector)v);
             qs_layout_vector_name(layer, (qs_vector)v, name);
             if (n) QS_TRY(check_tensor(s, name, n, 0, e));
         }

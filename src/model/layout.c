@@ -25,6 +25,16 @@ void qs_layout_vector_name(int32_t layer, qs_vector v, char name[128])
     else snprintf(name, 128, "model.layers.%d.%s.bias", layer, qs_linear_name((qs_linear)(v - QS_VECTOR_BIAS)));
 }
 
+int64_t qs_layout_vector_length(const qs_architecture *a, qs_vector v)
+{
+    if (v >= QS_VECTOR_BIAS) {
+        qs_linear l = (qs_linear)(v - QS_VECTOR_BIAS);
+        return qs_linear_bias(a, l) ? qs_linear_out(a, l) : 0;
+    }
+    if (v == QS_VECTOR_Q_NORM || v == QS_VECTOR_K_NORM) return a->qk_norm ? a->head_dim : 0;
+    return a->hidden;
+}
+
 const char *qs_layout_head_name(const qs_architecture *a, const qs_source *source)
 {
     if (a->tied && qs_source_find(source, "model.embed_tokens.weight")) return "model.embed_tokens.weight";
@@ -61,10 +71,7 @@ void qs_layout_make(const qs_architecture *a, const qs_source *source, qs_quant_
     l->head_type = type_of(source, qs_layout_head_name(a, source));
 
     uint64_t used = 0;
-    l->vector[QS_VECTOR_NORM1].n = l->vector[QS_VECTOR_NORM2].n = a->hidden;
-    if (a->qk_norm) l->vector[QS_VECTOR_Q_NORM].n = l->vector[QS_VECTOR_K_NORM].n = a->head_dim;
-    for (int i = 0; i < QS_LINEAR_COUNT; i++)
-        if (qs_linear_bias(a, (qs_linear)i)) l->vector[QS_VECTOR_BIAS + i].n = qs_linear_out(a, (qs_linear)i);
+    for (int v = 0; v < QS_VECTOR_COUNT; v++) l->vector[v].n = qs_layout_vector_length(a, (qs_vector)v);
     /* Biases of one group touch, like its matrices in the dense scratch, so that a group's bias is one vector. */
     for (int v = 0; v < QS_VECTOR_COUNT; v++) {
         bool joins = v == QS_VECTOR_BIAS + QS_LINEAR_K || v == QS_VECTOR_BIAS + QS_LINEAR_V || v == QS_VECTOR_BIAS + QS_LINEAR_UP;

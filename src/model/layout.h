@@ -58,6 +58,8 @@ char *qs_layout_describe(const qs_layout *l);
 /* Full tensor names: "model.layers.3.self_attn.q_proj.weight" into name[128]. */
 void qs_layout_linear_name(int32_t layer, qs_linear linear, char name[128]);
 void qs_layout_vector_name(int32_t layer, qs_vector v, char name[128]);
+/* Elements of a vector; 0 when the architecture has none. */
+int64_t qs_layout_vector_length(const qs_architecture *a, qs_vector v);
 /* Name of the head's tensor in this source: "lm_head.weight", or the embedding's when tied. */
 const char *qs_layout_head_name(const qs_architecture *a, const qs_source *source);
 const char *qs_layout_embedding_name(const qs_architecture *a, const qs_source *source);

@@ -1,0 +1,25 @@
+/* shapes.h - well-known models by name: their config.json, and the tensors a checkpoint of them has.
+ *
+ * With synthetic weights (io/synthetic.h) a shape stands for the model wherever values do not matter: speed, memory, and whether a run fits.
+ */
+#ifndef QS_MODEL_SHAPES_H
+#define QS_MODEL_SHAPES_H
+
+#include "io/synthetic.h"
+#include "src/model/architecture.h"
+
+typedef struct qs_shape qs_shape;
+
+/* QS_EUSAGE for a name that is not known (lists those that are), QS_EUNSUP for one of an architecture that this program has not (gpt-neox-20b). */
+int qs_shape_find(const char *name, const qs_shape **out, qs_err *e);
+
+/* Names by index; NULL past the last one. */
+const char *qs_shape_name(int index);
+
+/* The text of config.json. layers: 0 for the model's own number. Freed with qs_free. */
+char *qs_shape_config(const qs_shape *s, int32_t layers);
+
+/* Every tensor that an architecture's checkpoint holds, the head only when it is not the embedding. *out is freed with qs_free; returns the count. */
+int qs_shape_tensors(const qs_architecture *a, qs_synthetic_entry **out);
+
+#endif
