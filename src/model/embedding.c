@@ -1,6 +1,6 @@
 #include "src/model/embedding.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 #include "src/base/memory.h"
 #include "src/model/layout.h"
@@ -86,10 +86,27 @@ int qs_embedding_open(const qs_architecture *a, qs_source *s, qs_aio *aio, int32
 
 void qs_embedding_close(qs_embedding *m) { qs_free(m); }
 
-static int by_value(const void *a, const void *b)
+static void sink(uint64_t *x, uint64_t at, uint64_t n)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
+    for (uint64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && x[child + 1] > x[child]) child++;
+        if (x[at] >= x[child]) return;
+        uint64_t swap = x[at];
+        x[at] = x[child];
+        x[child] = swap;
+    }
+}
+
+/* A heap sort: qsort takes memory, and a step must not. */
+static void sort(uint64_t *x, uint64_t n)
+{
+    for (uint64_t at = n / 2; at--;) sink(x, at, n);
+    for (uint64_t last = n; last-- > 1;) {
+        uint64_t largest = x[0];
+        x[0] = x[last];
+        x[last] = largest;
+        sink(x, 0, last);
+    }
 }
 
 static uint64_t same_token(const uint64_t *order, uint64_t first, uint64_t n)
@@ -104,7 +121,7 @@ static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, cha
 {
     uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type), out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
     for (uint64_t i = 0; i < n; i++) m->order[i] = (uint64_t)(uint32_t)ids[i] << 32 | i;
-    qsort(m->order, n, sizeof *m->order, by_value);
+    sort(m->order, n);
     uint64_t ahead = 0, started = 0, finished = 0;
     int rc = 0;
     for (uint64_t at = 0; at < n;) {

@@ -154,34 +154,42 @@ static bool all_finite(const void *data, qs_dtype type, uint64_t n)
     return !bad;
 }
 
+static int refuse(const piece *p, qs_err *e)
+{
+    QS_FAIL(e, QS_ENUMERIC, "%s of the base model has a non-finite weight; the checkpoint is damaged: fetch it again", p->tensor->name);
+}
+
+/* A piece of a quantised linear. A non-finite weight shows in its block's absmax, so the weights need no look of their own. */
+static int quantise(qs_first_touch *t, const piece *p, const void *data, char *place, qs_err *e)
+{
+    const qs_linear_layout *w = &t->l->linear[p->linear];
+    bool twice = t->l->quant.double_quant;
+    float *absmax = twice ? t->absmax : (float *)(place + w->absmax_at), *mine = absmax + p->first / QS_QUANT_BLOCK;
+    qs_op_quantise4(t->cpu, t->l->quant.type, data, p->tensor->type, (int64_t)p->count, (uint8_t *)place + w->weight_at + p->first / 2, mine);
+    if (!all_finite(mine, QS_F32, (uint64_t)qs_quant_blocks((int64_t)p->count))) return refuse(p, e);
+    int64_t n = (int64_t)w->out * w->in;
+    if (twice && p->first + p->count == (uint64_t)n)
+        qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at, (float *)(place + w->nested_at),
+                              (float *)(place + w->offset_at));
+    return 0;
+}
+
 /* Puts one piece, now in memory at data, where it belongs in the blob. */
 static int lay(qs_first_touch *t, const piece *p, const void *data, char *place, qs_err *e)
 {
     const qs_layout *l = t->l;
     qs_dtype type = p->tensor->type;
-    if (!all_finite(data, type, p->count))
-        QS_FAIL(e, QS_ENUMERIC, "%s of the base model has a non-finite weight; the checkpoint is damaged: fetch it again", p->tensor->name);
+    if (p->linear >= 0 && l->quant.type != QS_QUANT_NONE) return quantise(t, p, data, place, e);
+    if (!all_finite(data, type, p->count)) return refuse(p, e);
     if (p->vector >= 0) {
         qs_convert((float *)(place + l->vector[p->vector].at) + p->first, QS_F32, data, type, p->count);
-        return 0;
-    }
-    if (p->linear < 0) { /* head */
+    } else if (p->linear >= 0) {
+        char *to = place + l->linear[p->linear].weight_at + p->first * qs_dtype_bytes(l->base_type);
+        qs_op_convert(t->cpu, to, l->base_type, data, type, (int64_t)p->count);
+    } else { /* head */
         uint64_t tile_first = (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
         memcpy(place + (p->first - tile_first) * qs_dtype_bytes(type), data, p->count * qs_dtype_bytes(type));
-        return 0;
     }
-    const qs_linear_layout *w = &l->linear[p->linear];
-    if (l->quant.type == QS_QUANT_NONE) {
-        qs_op_convert(t->cpu, place + w->weight_at + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type, (int64_t)p->count);
-        return 0;
-    }
-    float *absmax = l->quant.double_quant ? t->absmax : (float *)(place + w->absmax_at);
-    qs_op_quantise4(t->cpu, l->quant.type, data, type, (int64_t)p->count, (uint8_t *)place + w->weight_at + p->first / 2,
-                    absmax + p->first / QS_QUANT_BLOCK);
-    int64_t n = (int64_t)w->out * w->in;
-    if (l->quant.double_quant && p->first + p->count == (uint64_t)n)
-        qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at, (float *)(place + w->nested_at),
-                              (float *)(place + w->offset_at));
     return 0;
 }
 
