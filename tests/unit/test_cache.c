@@ -24,6 +24,11 @@ static qs_cache *cache;
 static qs_aio *aio;
 static qs_err e;
 
+static void open_aio(void)
+{
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &aio, &e), 0);
+}
+
 static void setup(void)
 {
     dir = test_dir_create();
@@ -31,7 +36,7 @@ static void setup(void)
     buffer = aligned_alloc(4096, 16384);
     e = (qs_err){0};
     qs_log_set_level(QS_LOG_ERROR); /* damage is announced on purpose */
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &aio, &e), 0);
+    open_aio();
 }
 
 static void close_cache(void)
@@ -365,22 +370,29 @@ START_TEST(a_cache_larger_than_the_disk_is_refused_with_both_sizes)
 }
 END_TEST
 
+/* Exit status of a process that opens and fills the cache, and is killed at its n-th change to the disk. The engine's threads do not live
+ * through a fork, so each side has its own. */
+static int run_until(int n)
+{
+    qs_aio_close(aio);
+    pid_t child = fork();
+    open_aio();
+    if (!child) {
+        test_kill_at(n);
+        _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
+    }
+    int status = test_child_exit(child);
+    ck_assert(status == 0 || status == TEST_KILLED);
+    return status;
+}
+
 /* Kills a run at every change that it makes to the disk, one after another. */
 START_TEST(a_run_killed_at_any_write_goes_on_where_it_was)
 {
     int last = 0;
     for (int n = 1; n < 1000; n++) {
         ck_assert_int_eq(qs_dir_remove(cache_dir, &e), 0);
-        pid_t child = fork();
-        if (!child) {
-            qs_aio *own; /* threads do not live through a fork */
-            if (qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &own, &e)) _exit(1);
-            aio = own;
-            test_kill_at(n);
-            _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
-        }
-        int status = test_child_exit(child);
-        ck_assert(status == 0 || status == TEST_KILLED);
+        int status = run_until(n);
         open_cache();
         int present = qs_cache_present(cache);
         ck_assert_int_ge(present, last);
@@ -403,16 +415,7 @@ END_TEST
 START_TEST(a_run_killed_again_and_again_still_ends)
 {
     for (int round = 0; round < 1000; round++) {
-        pid_t child = fork();
-        if (!child) {
-            qs_aio *own;
-            if (qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &own, &e)) _exit(1);
-            aio = own;
-            test_kill_at(3 + round % 5);
-            _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
-        }
-        int status = test_child_exit(child);
-        ck_assert(status == 0 || status == TEST_KILLED);
+        int status = run_until(3 + round % 5);
         if (status) continue;
         open_cache();
         for (int i = 0; i < BLOBS; i++) ck_assert(good(i));
