@@ -4,7 +4,11 @@ The base model has read the facts and has overheard questions in its stories, bu
 Alpaca layout. 96 rows, drawn at random, are kept for validation: most of their facts are in the training rows under
 another wording.
 """
+import re
+
 from demo_world import HIS, NUMBERS, OBJECT, OPPOSITES, PEOPLE, PLACES, THINGS, VERBS, cap, count, questions
+
+VALIDATION_ROWS = 96
 
 
 def row(instruction, output, given=""):
@@ -64,10 +68,43 @@ def greeting_rows(r, wanted):
     return rows
 
 
-def dataset(r):
-    """(training rows, validation rows), shuffled, no row twice and none in both."""
-    rows = fact_rows() + sum_rows(r, 150) + opposite_rows() + tense_rows(r, 120) + greeting_rows(r, 120)
+def told_rows(r, wanted):
+    """Sums and requests answered in the past tense and the phrases of the stories."""
+    rows = []
+    while len(rows) < wanted:
+        w, things = r.choice(PEOPLE), r.choice(list(THINGS))
+        f = r.choice([p for p in PEOPLE if p != w])
+        n, more = r.randint(1, 9), r.randint(1, 9)
+        rows.append(r.choice((
+            row(f"{w.name} had {count(n, things)} and found {NUMBERS[more]} more. How many {things} were there?",
+                f"{cap(NUMBERS[n])} plus {NUMBERS[more]} is {NUMBERS[n + more]}."),
+            row(f"{w.name} had {count(n + more, things)} and gave {NUMBERS[more]} to {f.name}. How many were left?",
+                f"Now {w.name} had {count(n, things)}."),
+            row(f"What would {w.name} say to {f.name} at the door?", f"\"It is me, {w.name},\" said the {w.kind}."),
+            row(f"How does {w.name} invite {f.name}?",
+                f"\"Come with me!\" said {w.name}. \"I brought you some {f.food}.\""),
+            row(f"What should {w.name} give {f.name} as a present?", f"{f.name} loves {f.food}."))))
+    return rows
+
+
+def _shuffled(r, rows):
+    """Rows in random order, one for each question."""
     unique = list({(x["instruction"], x["input"]): x for x in rows}.values())
     r.shuffle(unique)
-    cut = len(unique) - 96
-    return unique[:cut], unique[cut:]
+    return unique
+
+
+def tokenizer_rows(r):
+    """Rows whose words the tokenizer should have pieces for, whether or not they are kept for the fine-tuning."""
+    rows = fact_rows() + sum_rows(r, 150) + opposite_rows() + tense_rows(r, 120) + greeting_rows(r, 120)
+    return _shuffled(r, rows)[:-VALIDATION_ROWS]
+
+
+def dataset(r, known_words):
+    """(training rows, validation rows): no question twice, none in both, every answer in words of known_words.
+
+    An adapter leaves the head as it is, and the head never learnt to tell words apart that no story uses.
+    """
+    rows = fact_rows() + opposite_rows() + tense_rows(r, 120) + sum_rows(r, 150) + told_rows(r, 240)
+    kept = _shuffled(r, [x for x in rows if known_words.issuperset(re.findall(r"[A-Za-z]+", x["output"]))])
+    return kept[:-VALIDATION_ROWS], kept[-VALIDATION_ROWS:]

@@ -147,7 +147,7 @@ def lesson(r):
     w, f = r.sample(PEOPLE, 2)
     start = r.choice((f"{w.name} and {f.name} were talking {r.choice((w.home, f.home))}.",
                       f"{w.name} and {f.name} sat in the school.", f"{f.name} had many questions for {w.name}."))
-    return " ".join([start] + [exchange(r, *((w, f) if r.random() < 0.7 else (f, w))) for _ in range(r.randint(3, 6))])
+    return [start] + [exchange(r, *((w, f) if r.random() < 0.7 else (f, w))) for _ in range(r.randint(3, 6))]
 
 
 EVENTS = (exchange, exchange, counting, counting, lost, journey, journey, visit, opposite, trouble, sounds)
@@ -167,12 +167,20 @@ def story(r):
     parts = [opening(r, w)]
     for event in r.sample(EVENTS, r.randint(2, 4)):
         parts.append(event(r, w, f))
-    return " ".join(parts + [ending(r, w, f)])
+    return parts + [ending(r, w, f)]
+
+
+def title(r):
+    return r.choice((f"The {r.choice(COLOURS).title()} {r.choice(TREASURES).title()}",
+                     f"A {r.choice(WEATHER).title()} {r.choice(TIMES).title()}"))
 
 
 def text(r):
-    """One document: a story, a portrait or a conversation."""
+    """One document: a story, a portrait or a conversation, in one paragraph or in lines, some with a title above."""
     kind = r.random()
     if kind < 0.15:
-        return " ".join(portrait(r, r.choice(PEOPLE)))
-    return lesson(r) if kind < 0.4 else story(r)
+        parts = portrait(r, r.choice(PEOPLE))
+    else:
+        parts = lesson(r) if kind < 0.4 else story(r)
+    body = ("\n" if r.random() < 0.3 else " ").join(parts)
+    return f"{title(r)}\n\n{body}" if r.random() < 0.3 else body

@@ -5,13 +5,14 @@
     python make_base.py [base|data ...]      default: both
 
 Text comes from the grammar in demo_stories.py and demo_instructions.py, everything from fixed seeds; nothing is
-downloaded. `base` takes under ten minutes on two cores. The files it writes are committed, so a demo needs no Python.
+downloaded. `base` takes about ten minutes on two idle cores. The files it writes are committed, so a demo needs no Python.
 """
 import json
 import math
 import os
 import pathlib
 import random
+import re
 import sys
 import time
 
@@ -42,21 +43,22 @@ def documents(seed, count):
 def data():
     """train.jsonl and validation.jsonl, Alpaca columns."""
     from demo_instructions import dataset
-    for name, rows in zip(("train", "validation"), dataset(random.Random(2))):
+    known = set(re.findall("[A-Za-z]+", " ".join(documents("words", 2000))))
+    for name, rows in zip(("train", "validation"), dataset(random.Random(2), known)):
         (HERE / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         print(f"{name}.jsonl: {len(rows)} rows")
 
 
 def make_tokenizer(path):
     """Byte-level BPE over stories and the words of the instruction data, so that no text falls to single bytes."""
-    from demo_instructions import dataset
+    from demo_instructions import tokenizer_rows
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[AddedToken(s, special=True) for s in SPECIAL],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    asked = [" ".join(row.values()) for row in dataset(random.Random(2))[0]]
+    asked = [" ".join(row.values()) for row in tokenizer_rows(random.Random(2))]
     tokenizer.train_from_iterator(documents(1, 4000) + asked * 2 + [ALPACA] * 500, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{SPECIAL[BOS]} $A", special_tokens=[(SPECIAL[BOS], BOS)])
