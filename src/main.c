@@ -18,6 +18,7 @@ static const qs_command *const commands[] = {
     &qs_command_inspect,
     &qs_command_plot,
     &qs_command_synth,
+    &qs_command_bench,
     &qs_command_options,
 };
 

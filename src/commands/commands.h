@@ -23,6 +23,7 @@ extern const qs_command qs_command_plan;
 extern const qs_command qs_command_generate;
 extern const qs_command qs_command_inspect;
 extern const qs_command qs_command_synth;
+extern const qs_command qs_command_bench;
 extern const qs_command qs_command_options;
 extern const qs_command qs_command_plot;
 

@@ -154,6 +154,7 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
         t->disk_wait_ns = after.disk_wait_ns - before.disk_wait_ns;
         t->link_wait_ns = after.link_wait_ns - before.link_wait_ns;
         t->make_ns = after.make_ns - before.make_ns;
+        t->disk_read_bytes = after.disk_read_bytes - before.disk_read_bytes;
         if (s->c.visited) s->c.visited(s->c.visited_context, v + 1, list->count);
     }
     for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);

@@ -74,6 +74,7 @@ qs_micro_batch *qs_sweep_batch(qs_sweep *s, int32_t mb);
 /* Time of one visit, for reports. */
 typedef struct qs_visit_time {
     uint64_t start_ns, end_ns, disk_wait_ns, link_wait_ns, make_ns;
+    uint64_t disk_read_bytes; /* of reads that began meanwhile: for later visits, as a rule */
 } qs_visit_time;
 
 typedef struct qs_sweep_result {
