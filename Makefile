@@ -103,6 +103,10 @@ lint:
 bench: $(BENCHES)
 	$(Q)set -e; for b in $(BENCHES); do $$b; done
 
+## bench-70b: steps of a 70B shape inside 8 GiB, an hour   (make bench-70b DIR=path; 40 GB there)
+bench-70b: qlora-stream
+	$(Q)bench/bench-70b.sh $(DIR)
+
 ## demo: install what is missing, build, fine-tune a tiny model, show text before and after
 demo: deps
 	$(Q)$(MAKE) --no-print-directory all
@@ -127,6 +131,6 @@ clean:
 help:
 	@grep -hE '^## ' Makefile | sed 's/^## /  /'
 
-.PHONY: all unit test lint bench demo deps docs docs-check clean help qlora-stream
+.PHONY: all unit test lint bench bench-70b demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
 -include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)
