@@ -74,7 +74,7 @@ void cudasim_check_device(const void *p, size_t bytes, const char *what)
 
 void cudasim_check_host(const void *p, size_t bytes, const char *what)
 {
-    if (in_range(p) || in_range((const char *)p + bytes)) cudasim_die("%s: %p is a device address where host memory is expected", what, p);
+    if (bytes && (in_range(p) || in_range((const char *)p + bytes - 1))) cudasim_die("%s: %p is a device address where host memory is expected", what, p);
 }
 
 /* Programs, heaps and stacks lie above this; pairs of small numbers, and the sanitizers' shadows, below. */

@@ -20,12 +20,14 @@ enum { CASES = sizeof cases / sizeof *cases, STEPS = 20 };
 
 static void case_dir(int i, char path[256]) { snprintf(path, 256, "tests/golden/%s", cases[i]); }
 
+/* QS_TEST_DEVICE=cuda runs the same on a GPU, whose context alone needs more (tests/gpu/run.sh). */
 static void add_budget(test_words *w, const char *root)
 {
-    test_words_add(w, "--vram=256M");
+    const char *device = getenv("QS_TEST_DEVICE");
+    test_words_add(w, "--vram=%s", device ? "2G" : "256M");
     test_words_add(w, "--ram=256M");
     test_words_add(w, "--quiet");
-    test_words_add(w, "--device=cpu");
+    test_words_add(w, "--device=%s", device ? device : "cpu");
     test_words_add(w, "--report_to=none");
     test_words_add(w, "--cache=%s/cache", root);
     test_words_add(w, "--out=%s/out", root);
