@@ -13,3 +13,31 @@ $(B)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
 	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# ---- on a machine with a card ----------------------------------------------------------------------------------------------
+
+GPU_TESTS  := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(wildcard tests/gpu/test_gpu_*.c))
+
+$(GPU_TESTS): $(B)/tests/gpu/%: tests/gpu/%.c $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c)) $(B)/libqs.a
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(filter %.o,$^) $(B)/libqs.a -lcheck -lsubunit -lrt $(LDLIBS)
+
+GPU_PARTS  := $(B)/qlora-stream $(GPU_TESTS) $(B)/tests/test_golden $(B)/bench/bench_gpu
+
+## test-gpu: operations, golden training, streamed = resident, budget, sanitizers, on this machine's GPU
+test-gpu: qlora-stream $(GPU_PARTS)
+	$(Q)QS_BUILD=$(B) tests/gpu/run.sh test
+
+## bench-gpu: the speed figures of this machine's GPU, as ratios
+bench-gpu: qlora-stream $(GPU_PARTS)
+	$(Q)QS_BUILD=$(B) tests/gpu/run.sh bench
+
+## gpu-bundle: build/gpu-bundle.tar.gz for a machine with a GPU and CUDA but no compiler: unpack, run tests/gpu/run.sh
+# Built apart, for processors from 2013 on: that machine's need not be this one's.
+gpu-bundle:
+	$(Q)$(MAKE) --no-print-directory B=build/portable MARCH=x86-64-v3 gpu-bundle-here
+gpu-bundle-here: $(GPU_PARTS)
+	$(Q)QS_BUILD=$(B) tests/gpu/bundle.sh build/gpu-bundle.tar.gz
+
+.PHONY: test-gpu bench-gpu gpu-bundle gpu-bundle-here
