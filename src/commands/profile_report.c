@@ -62,11 +62,12 @@ static void budget_bar(FILE *f, const qs_plan *p, bool device, uint64_t overhead
 
 /* ---- one step in time ------------------------------------------------------------------------------------------------------------ */
 
+/* What is too short to be seen is left out: widened, a thousand waits of a microsecond would look like one long wait. */
 static void box(FILE *f, double x, double w, int y, const char *color, const char *name, uint64_t ns)
 {
-    if (ns)
-        fprintf(f, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"22\" fill=\"var(--%s)\"><title>%s: %.2f ms</title></rect>", x, y, w > .3 ? w : .3,
-                color, name, ms(ns));
+    if (w >= .05)
+        fprintf(f, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"22\" fill=\"var(--%s)\"><title>%s: %.2f ms</title></rect>", x, y, w, color, name,
+                ms(ns));
 }
 
 static void lanes(FILE *f, const qs_profile *p, int step)
