@@ -4,6 +4,8 @@
  * once, then every element is one look-up in a register. Encoding finds the rank of 16 elements by a binary search in
  * 15 midpoints that sit in one register: four look-ups. Both run at the speed of memory.
  */
+#include <math.h>
+
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dynamic_map.h"
 
@@ -73,6 +75,102 @@ static void quantise_tail(const encoder *enc, const void *w, qs_dtype w_type, in
     *absmax = divisor;
 }
 
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+/* A whole block without a search. x in [-1, 1] falls into one of 256 cells; a table of 256 bytes says how many midpoints lie below the cell, and
+ * since no cell of NF4 holds more than one midpoint, one comparison with the next midpoint settles the rest. */
+typedef struct cells {
+    bool usable;              /* no cell holds two midpoints (FP4 has three of them around zero) */
+    __m512i below[4];         /* [256] midpoints in cells before this one */
+    __m512 next;              /* midpoint of that number; infinity after the last */
+    __m512i order;            /* rank to code, as bytes, in every 128-bit lane */
+} cells;
+
+/* The cell of x. Monotone, which is all that matters; computed for midpoints as for weights. */
+static int cell_of(float x) { return (int)nearbyintf(fmaf(x, 127.5f, 127.5f)); }
+
+static cells cells_of(const qs_code4 *table)
+{
+    cells c = {.usable = true};
+    uint8_t below[256], order[64];
+    float next[16];
+    for (int q = 0; q < 256; q++) {
+        int before = 0, inside = 0;
+        for (int i = 0; i < 15; i++) {
+            before += cell_of(table->midpoint[i]) < q;
+            inside += cell_of(table->midpoint[i]) == q;
+        }
+        below[q] = (uint8_t)before;
+        c.usable &= inside <= 1;
+    }
+    for (int i = 0; i < 16; i++) next[i] = i < 15 ? table->midpoint[i] : INFINITY;
+    for (int i = 0; i < 64; i++) order[i] = table->order[i & 15];
+    for (int i = 0; i < 4; i++) c.below[i] = _mm512_loadu_si512(below + 64 * i);
+    c.next = _mm512_loadu_ps(next);
+    c.order = _mm512_loadu_si512(order);
+    return c;
+}
+
+VEC __m512i pack_bytes(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    return _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));
+}
+
+/* Bits of the largest magnitude among 64 numbers; as integers magnitudes keep their order, and a NaN is above all. */
+VEC uint32_t top_of(const __m512 x[4])
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i top = _mm512_and_si512(_mm512_castps_si512(x[0]), magnitude);
+    for (int k = 1; k < 4; k++) top = _mm512_max_epi32(top, _mm512_and_si512(_mm512_castps_si512(x[k]), magnitude));
+    return (uint32_t)_mm512_reduce_max_epi32(top);
+}
+
+VEC uint16_t top_of_bf16(const void *w, int64_t at)
+{
+    const uint16_t *p = (const uint16_t *)w + at;
+    const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+    __m512i top = _mm512_max_epu16(_mm512_and_si512(_mm512_loadu_si512(p), magnitude), _mm512_and_si512(_mm512_loadu_si512(p + 32), magnitude));
+    __m256i half = _mm256_max_epu16(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1));
+    __m128i quarter = _mm_max_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    return (uint16_t)~_mm_extract_epi16(_mm_minpos_epu16(_mm_xor_si128(quarter, _mm_set1_epi16(-1))), 0); /* the instruction finds a minimum */
+}
+
+VEC void quantise_by_cells(const cells *t, const void *w, qs_dtype type, int64_t at, uint8_t *codes, float *absmax)
+{
+    __m512 x[4];
+    for (int k = 0; k < 4; k++) {
+        const char *p = (const char *)w + (size_t)(at + 16 * k) * qs_dtype_bytes(type);
+        if (type == QS_F32) x[k] = _mm512_loadu_ps(p);
+        else if (type == QS_BF16)
+            x[k] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+        else x[k] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    }
+    float largest = qs_f32_of_bits(type == QS_BF16 ? (uint32_t)top_of_bf16(w, at) << 16 : top_of(x));
+    __m512 inverse = _mm512_set1_ps(1.0f / (largest < 1e-38f ? 1e-38f : largest)), half = _mm512_set1_ps(127.5f);
+    *absmax = largest;
+    __m512i cell[4];
+    for (int k = 0; k < 4; k++) {
+        x[k] = _mm512_mul_ps(x[k], inverse);
+        cell[k] = _mm512_cvtps_epi32(_mm512_fmadd_ps(x[k], half, half)); /* a NaN saturates to cell 0, where it compares false */
+    }
+    /* The packed order is by lanes; unpacking restores it, and one permutation at the end. */
+    __m512i q = pack_bytes(cell[0], cell[1], cell[2], cell[3]);
+    __m512i rank = _mm512_mask_blend_epi8(_mm512_movepi8_mask(q), _mm512_permutex2var_epi8(t->below[0], q, t->below[1]),
+                                          _mm512_permutex2var_epi8(t->below[2], q, t->below[3]));
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i low = _mm512_unpacklo_epi8(rank, zero), high = _mm512_unpackhi_epi8(rank, zero);
+    __m512i each[4] = {_mm512_unpacklo_epi16(low, zero), _mm512_unpackhi_epi16(low, zero), _mm512_unpacklo_epi16(high, zero),
+                       _mm512_unpackhi_epi16(high, zero)};
+    for (int k = 0; k < 4; k++) {
+        __mmask16 beyond = _mm512_cmp_ps_mask(x[k], _mm512_permutexvar_ps(each[k], t->next), _CMP_GT_OQ);
+        each[k] = _mm512_mask_add_epi32(each[k], beyond, each[k], _mm512_set1_epi32(1));
+    }
+    const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i code = _mm512_shuffle_epi8(t->order, _mm512_permutexvar_epi32(in_order, pack_bytes(each[0], each[1], each[2], each[3])));
+    __m512i pairs = _mm512_maddubs_epi16(code, _mm512_set1_epi16(0x0110)); /* 16 * even + odd */
+    _mm256_storeu_si256((__m256i *)codes, _mm512_cvtepi16_epi8(pairs));
+}
+#endif
+
 void qs_cpu_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes, float *absmax)
 {
     const qs_code4 *table = qs_code4_of(type);
@@ -84,9 +182,19 @@ void qs_cpu_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype 
     }
     enc.midpoints = (v16u)midpoints;
     int64_t full = n / QS_QUANT_BLOCK;
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+    const cells fast = cells_of(table);
+#endif
 #pragma omp parallel for schedule(static)
     for (int64_t part = 0; part < full; part += PART_BLOCKS) {
         int64_t end = part + PART_BLOCKS < full ? part + PART_BLOCKS : full;
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+        if (fast.usable) {
+            for (int64_t b = part; b < end; b++)
+                quantise_by_cells(&fast, w, w_type, b * QS_QUANT_BLOCK, codes + b * (QS_QUANT_BLOCK / 2), absmax + b);
+            continue;
+        }
+#endif
         for (int64_t b = part; b < end; b++)
             quantise_full(&enc, w, w_type, b * QS_QUANT_BLOCK, codes + b * (QS_QUANT_BLOCK / 2), absmax + b);
     }
