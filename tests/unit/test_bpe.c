@@ -193,7 +193,7 @@ END_TEST
 START_TEST(cutting_at_spaces_changes_nothing)
 {
 #define SP "\xe2\x96\x81"
-    const char *tokens[] = {SP, "a", "b", SP "a", "aa", SP SP, "ab", SP "ab", "ba", SP SP SP "a"}, *crossing[] = {SP, "a", "a" SP};
+    const char *tokens[] = {SP, "a", "b", (SP "a"), "aa", (SP SP), "ab", (SP "ab"), "ba", (SP SP SP "a")}, *crossing[] = {SP, "a", ("a" SP)};
     qs_bpe b = letters(tokens, 10);
     b.scores = qs_malloc(10 * sizeof(float));
     for (int i = 0; i < 10; i++) b.scores[i] = (float)-i;
