@@ -30,7 +30,8 @@ $(SIM_TESTS): $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(SIM_CU) $(SIM_CPP) 
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(TEST_HELPERS) $(SIM_CU) $(SIM_CPP) $(SIM_C) $(B)/libqs.a -lcheck -lsubunit -lrt $(LDLIBS) -lstdc++
 
 # Golden training again, all of it on the simulated device.
-TESTS       += $(B)/tests/test_cudasim_golden
+# Minutes of simulated kernels: too long under a sanitizer, where the operations and the training run are simulated all the same.
+TESTS       += $(if $(ASAN)$(TSAN),,$(B)/tests/test_cudasim_golden)
 $(B)/tests/test_cudasim_golden: tests/unit/test_golden.c tests/cudasim/default_device.c $(TEST_HELPERS) $(SIM_CU) $(SIM_CPP) $(SIM_C) $(B)/libqs.a
 	@echo "  TEST  $@"
 	$(Q)$(CC) $(CFLAGS) -o $@ $(filter-out %.a,$^) $(B)/libqs.a -lcheck -lsubunit -lrt $(LDLIBS) -lstdc++
