@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/train/placement.h"
 
 /* ---- prepare ---------------------------------------------------------------------------------------------------------------- */
 
@@ -92,91 +93,6 @@ static int open_data(qs_engine *g, FILE *report, qs_err *e)
     return qs_batcher_create(g->train_tokens, g->eval_tokens, &b, &g->batcher, e);
 }
 
-static int32_t longest_document(const qs_engine *g)
-{
-    int64_t most = g->train_tokens ? g->train_tokens->longest : g->options->max_seq_length;
-    if (g->eval_tokens && g->eval_tokens->longest > most) most = g->eval_tokens->longest;
-    return (int32_t)most;
-}
-
-static void choose_sizes(qs_engine *g)
-{
-    const qs_options *o = g->options;
-    qs_sweep_sizes *s = &g->sweep_config.sizes;
-    *s = (qs_sweep_sizes){.max_positions = longest_document(g), .micro_batches = (int32_t)o->gradient_accumulation_steps};
-    if (g->batcher) {
-        const qs_batch_info *info = qs_batcher_info(g->batcher);
-        s->max_tokens = (int32_t)info->max_tokens;
-        s->max_documents = (int32_t)info->max_documents;
-    } else {
-        s->max_tokens = (int32_t)(o->max_seq_length * o->per_device_train_batch_size);
-        s->max_documents = s->max_tokens;
-    }
-}
-
-enum { MAX_ITEMS = 24 };
-
-/* The plan for the sizes in the configuration, with or without kept logits; 0, or -QS_EBUDGET. */
-static int plan_sizes(qs_engine *g, qs_err *e)
-{
-    const qs_options *o = g->options;
-    qs_plan_item items[MAX_ITEMS];
-    uint64_t adapters = qs_tier_round((uint64_t)qs_lora_floats(&g->lora) * sizeof(float));
-    int n = 0;
-    items[n++] = (qs_plan_item){"adapter masters", QS_POOL_HOST, adapters};
-    items[n++] = (qs_plan_item){"adapter gradients", QS_POOL_HOST, adapters};
-    n += qs_update_items(&g->update_config, items + n, MAX_ITEMS - n);
-    n += qs_sweep_items(&g->sweep_config, items + n, MAX_ITEMS - n);
-    items[n++] = (qs_plan_item){"first touch", QS_POOL_HOST, qs_tier_round(qs_first_touch_bytes(&g->layout))};
-    items[n++] = (qs_plan_item){"embedding reads", QS_POOL_HOST,
-                                qs_tier_round(qs_embedding_bytes(&g->architecture, g->source, g->sweep_config.sizes.max_tokens))};
-    qs_plan_item table = {"embedding table", QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
-    qs_plan_input in = {.vram_bytes = o->vram, .ram_bytes = o->ram, .device_overhead_bytes = g->device->info.overhead_bytes,
-                        .unified = g->device->info.unified, .items = items, .item_count = n, .blobs = qs_layout_blobs(&g->layout),
-                        .blob_bytes = g->blob_bytes, .wish = &table, .ring_slots = (int)o->stream_slots,
-                        .most_homes = (int)o->resident_layers};
-    return qs_plan_make(&in, &g->plan, e);
-}
-
-/* Logits are kept between the two passes of the head only where no layer has to stream for it. */
-static int try_plan(qs_engine *g, qs_err *e)
-{
-    qs_err no = {0};
-    g->sweep_config.keep_logits = true;
-    if (!plan_sizes(g, &no)) {
-        if (!g->plan.streamed_bytes) return 0;
-        qs_plan_free(&g->plan);
-    }
-    g->sweep_config.keep_logits = false;
-    return plan_sizes(g, e);
-}
-
-/* Tiles as the options or the checkpoint say; otherwise a size that products run well at, halved until the plan fits. */
-static int make_plan(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
-{
-    enum { MLP_ROWS = 1024, HEAD_ROWS = 512, LEAST_ROWS = 32 };
-    const qs_options *o = g->options;
-    qs_sweep_sizes *s = &g->sweep_config.sizes;
-    int32_t rows = qs_sweep_rows(s->max_tokens, s->max_tokens);
-    int32_t mlp = keep ? keep->mlp_rows : (int32_t)o->mlp_tile_rows, head = keep ? keep->head_rows : (int32_t)o->head_tile_rows;
-    bool free_mlp = !mlp, free_head = !head;
-    if (free_mlp) mlp = rows < MLP_ROWS ? rows : MLP_ROWS;
-    if (free_head) head = rows < HEAD_ROWS ? rows : HEAD_ROWS;
-    for (;;) {
-        s->mlp_rows = mlp < rows ? mlp : rows;
-        s->head_rows = head < rows ? head : rows;
-        qs_err no = {0};
-        int rc = try_plan(g, &no);
-        bool smaller = rc == -QS_EBUDGET && ((free_mlp && mlp > LEAST_ROWS) || (free_head && head > LEAST_ROWS));
-        if (!smaller) {
-            if (rc) *e = no;
-            return rc;
-        }
-        if (free_mlp && mlp > LEAST_ROWS) mlp = (mlp + 1) / 2;
-        if (free_head && head > LEAST_ROWS) head = (head + 1) / 2;
-    }
-}
-
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
@@ -196,8 +112,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
                                           .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
                                           .max_grad_norm = o->max_grad_norm};
-    choose_sizes(g);
-    return make_plan(g, keep, e);
+    return qs_placement_choose(g, keep, e);
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------------------- */
