@@ -44,7 +44,7 @@ static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_block_weights
         if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, mb + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
-        qs_block_forward(s->block, w, &l, &batch, x, y);
+        qs_block_forward(s->block, w, &l, &batch, x, y, evaluate ? NULL : qs_sweep_kept(s, v, mb));
         qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, v->index + 1, mb));
         qs_spill_put(s->spill, v->index, mb, false);
         qs_spill_put(s->spill, v->index + 1, mb, true);
@@ -60,7 +60,7 @@ static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_block_weight
         if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, mb + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
         qs_block_batch batch = block_batch(s, mb);
-        qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx);
+        qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx, qs_sweep_kept(s, v, mb));
         if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, v->index, mb));
         qs_spill_put(s->spill, v->index + 1, mb, false);
         qs_spill_put(s->spill, v->index, mb, need_dx);

@@ -35,6 +35,7 @@ typedef struct qs_sweep_config {
     qs_order order;
     uint64_t seed;           /* of dropout */
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
+    int32_t kept_layers;     /* of this many, the last ones, forward keeps what backward needs (block.h): likewise */
     bool poison;             /* see offload/stream.h */
     bool drop_ready_wait;    /* likewise */
     void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */

@@ -14,7 +14,7 @@ int32_t qs_sweep_row_multiple(int32_t max_tokens)
 
 /* Where the parts of a sweep go. Counting arenas make the plan; arenas of a tier make the sweep. */
 typedef struct arenas {
-    qs_arena constants, dense, work, adapters, batches, results, buffers; /* device */
+    qs_arena constants, dense, work, kept, adapters, batches, results, buffers; /* device */
     qs_arena checkpoints, host_batches;                                   /* host */
 } arenas;
 
@@ -26,6 +26,7 @@ static const struct {
     {"norm and rotary tables", QS_POOL_DEVICE, offsetof(arenas, constants)},
     {"dequantised weights", QS_POOL_DEVICE, offsetof(arenas, dense)},
     {"activations", QS_POOL_DEVICE, offsetof(arenas, work)},
+    {"kept activations", QS_POOL_DEVICE, offsetof(arenas, kept)},
     {"adapters in use", QS_POOL_DEVICE, offsetof(arenas, adapters)},
     {"token batches", QS_POOL_DEVICE, offsetof(arenas, batches)},
     {"losses and flags", QS_POOL_DEVICE, offsetof(arenas, results)},
@@ -41,6 +42,9 @@ static uint64_t checkpoint_bytes(const qs_sweep *s)
 {
     return qs_tier_round((uint64_t)s->max_rows * (uint64_t)s->c.a->hidden * qs_dtype_bytes(s->c.type));
 }
+
+/* Micro-batches that wait between forward and backward at a time. */
+static int32_t group_size(const qs_sweep *s) { return s->c.order == QS_ORDER_LAYER_MAJOR ? s->c.sizes.micro_batches : 1; }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -68,6 +72,8 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     qs_block_create(&block, &a->work, &s->block);
     qs_head_create(&head, &for_head, &s->head);
     a->work.used = larger(a->work.used, for_head.used);
+    s->kept_bytes = qs_block_kept_bytes(s->block);
+    s->kept = qs_arena_take(&a->kept, (size_t)c->kept_layers * (size_t)group_size(s) * s->kept_bytes, 4096);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 

@@ -121,6 +121,15 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
                            .stream = (uint64_t)s->step << 28 | (uint64_t)mb << 16 | (uint64_t)layer << 4};
 }
 
+/* ---- intermediates -------------------------------------------------------------------------------------------------------- */
+
+void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t first = s->c.layout->layers - s->c.kept_layers;
+    if (v->index < first) return NULL;
+    return s->kept + ((size_t)(v->index - first) * (size_t)v->count + (size_t)(mb - v->first)) * s->kept_bytes;
+}
+
 /* ---- batches ------------------------------------------------------------------------------------------------------------- */
 
 void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)

@@ -19,6 +19,8 @@ struct qs_sweep {
     qs_spill *spill;
     /* device */
     float *norm, *cos, *sin;           /* constants */
+    char *kept;                        /* [kept_layers][micro-batches at a time][kept_bytes] intermediates */
+    size_t kept_bytes;
     char *dense;                       /* dequantised weights of one visit */
     int32_t dense_blob;                /* whose they are; -1: none */
     void *adapters;                    /* one pack in the compute type */
@@ -49,6 +51,9 @@ qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 /* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);
 void qs_sweep_gradients_out(qs_sweep *s, const qs_visit *v);
+/* Where the intermediates of a layer and micro-batch are kept between their visits; NULL: nowhere. */
+void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb);
+
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate);
 
 /* Pads the filled micro-batches and brings them to the device; clears the flags. */

@@ -62,6 +62,7 @@ typedef struct qs_options {
     qs_aio_engine io_engine;
     int64_t resident_layers;  /* at most this many kept on the device; -1: as many as fit */
     int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */
+    int64_t keep_layers;      /* at most this many layers keep their intermediates for the backward pass; -1: as many as fit */
     qs_order order;
     int64_t threads;          /* 0: one per core */
 

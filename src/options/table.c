@@ -76,6 +76,8 @@ static const qs_option rows[] = {
     ROW(io_engine, ENUM, G, FREE, .fallback = "auto", .names = io_engines, .help = "how files are read"),
     ROW(resident_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
         .help = "keep at most N layers on the device; -1: as many as fit"),
+    ROW(keep_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
+        .help = "layers whose intermediate activations are kept for the backward pass instead of being computed again, in memory that no weights need; -1: as many as fit"),
     ROW(stream_slots, INT, G, FREE, .fallback = "0", RANGE(0, 64), .help = "layers in the streaming ring; 0: the planner picks"),
     ROW(order, ENUM, G, FREE, .fallback = "layer-major", .names = orders,
         .help = "what a step loops over first; micro-batch-major is the usual loop, which reads the weights once per micro-batch"),

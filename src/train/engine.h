@@ -39,7 +39,7 @@ typedef struct qs_engine {
     float *masters, *gradients;  /* [qs_lora_floats] */
 } qs_engine;
 
-/* What a resumed run must keep, from its checkpoint; NULL fields of the call: choose. */
+/* What a resumed run must keep, from its checkpoint. */
 typedef struct qs_numeric_identity {
     int32_t mlp_rows, head_rows;
     int32_t threads;

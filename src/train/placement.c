@@ -53,19 +53,42 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
     c->sizes.mlp_rows = p->mlp_rows;
     c->sizes.head_rows = p->head_rows;
     c->keep_logits = p->keep_logits;
+    c->kept_layers = p->kept_layers;
 }
 
-/* Logits are kept between the two passes of the head only where no layer has to stream for it. */
-static int try_plan(qs_engine *g, qs_placement *p, qs_err *e)
+/* Takes the placement when it fits and nothing has to stream for it. */
+static bool try_resident(qs_engine *g, const qs_placement *p)
 {
     qs_err no = {0};
-    p->keep_logits = true;
-    if (!qs_placement_plan(g, p, &g->plan, &no)) {
-        if (!g->plan.streamed_bytes) return 0;
-        qs_plan_free(&g->plan);
+    qs_plan plan;
+    if (qs_placement_plan(g, p, &plan, &no)) return false;
+    if (plan.streamed_bytes) {
+        qs_plan_free(&plan);
+        return false;
     }
-    p->keep_logits = false;
-    return qs_placement_plan(g, p, &g->plan, e);
+    qs_plan_free(&g->plan);
+    g->plan = plan;
+    return true;
+}
+
+/* Memory that no weights need goes to what would be computed twice: layers' intermediates first, which save twice the arithmetic per byte that logits (fp32) save. */
+static int try_plan(qs_engine *g, qs_placement *p, qs_err *e)
+{
+    int32_t most = (int32_t)g->options->keep_layers, trained = g->layout.layers;
+    for (int32_t l = 0; l < g->layout.layers && !g->lora.layer_mask[l]; l++) trained--; /* layers below the first adapter have no backward pass */
+    QS_TRY(qs_placement_plan(g, p, &g->plan, e));
+    if (g->plan.streamed_bytes) return 0;
+    if (most < 0 || most > trained) most = trained;
+    for (int32_t least = 0; least < most;) { /* the most that fit, by halves */
+        qs_placement more = *p;
+        more.kept_layers = (least + most + 1) / 2;
+        if (try_resident(g, &more)) least = (*p = more).kept_layers;
+        else most = more.kept_layers - 1;
+    }
+    qs_placement more = *p;
+    more.keep_logits = true;
+    if (try_resident(g, &more)) *p = more;
+    return 0;
 }
 
 /* Tiles as the options or the checkpoint say; otherwise a size that products run well at, halved until the plan fits. */

@@ -10,6 +10,7 @@
 typedef struct qs_placement {
     int32_t mlp_rows, head_rows; /* of tiles: part of the numeric identity */
     bool keep_logits;            /* see src/model/head.h; changes no bit */
+    int32_t kept_layers;         /* see src/model/sweep.h; changes no bit */
 } qs_placement;
 
 /* Sets the fields of a sweep's configuration that a placement decides. */

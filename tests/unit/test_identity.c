@@ -89,6 +89,10 @@ START_TEST(placement_changes_no_bit)
     same(dir, "resident", "streamed-again");
     variant(dir, "some", "b", 6, WITH(p, o, "--resident_layers=1", "--stream_slots=2"));
     same(dir, "resident", "some");
+    variant(dir, "recomputed", "b", 6, WITH(p, o, "--keep_layers=0"));
+    same(dir, "resident", "recomputed");
+    variant(dir, "one-kept", "b", 6, WITH(p, o, "--keep_layers=1", "--order=micro-batch-major"));
+    same(dir, "resident", "one-kept");
     variant(dir, "uring", "c", 6, WITH(p, o, "--resident_layers=0", "--io_engine=uring"));
     variant(dir, "pread", "d", 6, WITH(p, o, "--resident_layers=0", "--io_engine=pread"));
     same(dir, "resident", "uring");
@@ -106,6 +110,8 @@ START_TEST(a_discrete_device_changes_no_bit)
     variant(dir, "resident", "a", 6, WITH(p, o));
     variant(dir, "copied", "a", 6, WITH(p, o, "--device=cpu:discrete"));
     same(dir, "resident", "copied");
+    variant(dir, "recomputed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_layers=0"));
+    same(dir, "resident", "recomputed");
     variant(dir, "streamed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
     same(dir, "resident", "streamed");
     variant(dir, "reordered", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));
