@@ -21,6 +21,7 @@
 
 #include "io/aio.h"
 #include "kernels/device.h"
+#include "offload/tier.h"
 
 typedef enum qs_page_use {
     QS_PAGE_READ,
@@ -60,6 +61,20 @@ typedef struct qs_pager_config {
 /* QS_EIO when the scratch file cannot be made, or its bytes are not to be had. A record that was never written reads as zeros. */
 int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e);
 void qs_pager_close(qs_pager *p); /* waits for transfers and copies; NULL is fine */
+
+/* Where the records of one kind go: the same numbers make the plan's item and, later, the pager. */
+typedef struct qs_page_place {
+    const char *tag;     /* of the item; also the pager's `what` */
+    qs_pool pool;
+    int32_t records, frames;
+    uint64_t bytes;      /* of a record */
+} qs_page_place;
+
+/* On disk with this many frames; otherwise, or where there are no more records than that, in memory. What the disk writes or a discrete device copies is page-locked. */
+qs_page_place qs_page_place_of(const qs_device *d, const char *tag, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
+qs_plan_item qs_page_place_item(const qs_page_place *p);
+/* Takes the item from the tier. aio and dir: as in qs_pager_config. */
+int qs_page_place_open(const qs_page_place *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);
 
 /* Follows this list from its beginning; what the records hold stays, but for those whose first use in it is NEW. NULL: every record once, in order, nothing is let go. The list must outlive its use. */
 void qs_pager_begin(qs_pager *p, const qs_page_list *list);

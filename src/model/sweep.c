@@ -101,7 +101,8 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
     }
 }
 
-static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, qs_err *e)
+/* last: the micro-batches of this visit are the last ones of the step. */
+static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, bool last, qs_err *e)
 {
     qs_block_weights w;
     switch (v->kind) {
@@ -111,6 +112,7 @@ static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool eval
         w = qs_sweep_weights(s, v->index, blob);
         qs_sweep_adapters_in(s, v, false);
         visit_forward(s, v, &w, evaluate);
+        qs_sweep_adapters_out(s, v, false, false);
         return 0;
     case QS_VISIT_HEAD_LOSS:
         visit_head_loss(s, v, qs_sweep_tile(s, v->index, blob));
@@ -122,12 +124,27 @@ static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool eval
         w = qs_sweep_weights(s, v->index, blob);
         qs_sweep_adapters_in(s, v, true);
         visit_backward(s, v, &w);
-        qs_sweep_gradients_out(s, v);
+        qs_sweep_adapters_out(s, v, true, last);
         return 0;
     case QS_VISIT_UPDATE:
         return 0; /* the trainer's: src/train/update.h */
     }
     return 0;
+}
+
+/* The host stood still for the disk, so far. */
+static uint64_t disk_wait(const qs_sweep *s)
+{
+    return qs_stream_stats_read(s->parts.stream).disk_wait_ns + qs_pager_stats_read(s->parts.masters).wait_ns +
+           qs_pager_stats_read(s->parts.gradients).wait_ns;
+}
+
+/* Failures that could not be told when they happened. */
+static int check_all(const qs_sweep *s, qs_err *e)
+{
+    QS_TRY(s->c.device->api->check(s->c.device, e));
+    QS_TRY(qs_pager_check(s->parts.masters, e));
+    return qs_pager_check(s->parts.gradients, e);
 }
 
 /* Schedules are for full steps; in a shorter one (the end of an epoch) visits serve the micro-batches there are, or none. */
@@ -136,29 +153,34 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
     s->current = list;
     memset(s->times, 0, (size_t)list->count * sizeof *s->times);
     qs_stream_begin(s->parts.stream, list);
+    qs_pager_begin(s->parts.masters, evaluate ? &s->masters_evaluate : &s->masters_train);
+    if (!evaluate) qs_pager_begin(s->parts.gradients, &s->gradients_train);
     for (int32_t v = 0; v < list->count; v++) {
         qs_visit_time *t = &s->times[v];
         qs_visit visit = list->visits[v];
         const void *blob;
         if (visit.first + visit.count > micro_batches) visit.count = micro_batches - visit.first;
         if (visit.count <= 0) continue;
+        qs_pager_at(s->parts.masters, v);
+        if (!evaluate) qs_pager_at(s->parts.gradients, v);
         qs_stream_stats before = qs_stream_stats_read(s->parts.stream);
+        uint64_t waited = disk_wait(s);
         t->start_ns = qs_now_ns();
         QS_TRY(qs_stream_acquire(s->parts.stream, v, &blob, e));
-        int rc = run_visit(s, &visit, blob, evaluate, e);
+        int rc = run_visit(s, &visit, blob, evaluate, visit.first + visit.count == micro_batches, e);
         qs_stream_release(s->parts.stream, v);
         QS_TRY(rc);
-        QS_TRY(s->c.device->api->check(s->c.device, e));
+        QS_TRY(check_all(s, e));
         qs_stream_stats after = qs_stream_stats_read(s->parts.stream);
         t->end_ns = qs_now_ns();
-        t->disk_wait_ns = after.disk_wait_ns - before.disk_wait_ns;
+        t->disk_wait_ns = disk_wait(s) - waited;
         t->link_wait_ns = after.link_wait_ns - before.link_wait_ns;
         t->make_ns = after.make_ns - before.make_ns;
         t->disk_read_bytes = after.disk_read_bytes - before.disk_read_bytes;
         if (s->c.visited) s->c.visited(s->c.visited_context, v + 1, list->count);
     }
     for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);
-    return s->c.device->api->check(s->c.device, e);
+    return check_all(s, e);
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------- */
@@ -167,10 +189,11 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
 static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
 {
     qs_device *d = s->c.device;
-    *out = (qs_sweep_result){0};
+    *out = (qs_sweep_result){.gradient_squares = s->host_squares};
     if (!d->info.unified) {
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss, (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_flags, s->flags, s->flag_count * sizeof(int32_t));
+        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_squares, s->squares, (size_t)s->c.layout->layers * sizeof(double));
         d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     }
     for (int32_t mb = 0; mb < micro_batches; mb++) {

@@ -79,7 +79,9 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     s->loss = qs_arena_take(&a->results, k * rows * sizeof(float), QS_ARENA_ALIGN);
     s->flag_count = 2 * (size_t)(l->layers + 1) * k;
     s->flags = qs_arena_take(&a->results, s->flag_count * sizeof(int32_t), QS_ARENA_ALIGN);
+    s->squares = qs_arena_take(&a->results, (size_t)l->layers * sizeof(double), QS_ARENA_ALIGN);
     s->host_loss = s->loss;
+    s->host_squares = s->squares;
     s->host_flags = s->flags;
 
     qs_batch_info info = {.max_tokens = s->max_rows, .max_documents = c->sizes.max_documents};
@@ -93,6 +95,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     if (!unified) {
         s->host_loss = qs_arena_take(&a->host_batches, k * rows * sizeof(float), QS_ARENA_ALIGN);
         s->host_flags = qs_arena_take(&a->host_batches, s->flag_count * sizeof(int32_t), QS_ARENA_ALIGN);
+        s->host_squares = qs_arena_take(&a->host_batches, (size_t)l->layers * sizeof(double), QS_ARENA_ALIGN);
     }
 
     qs_spill_config spill = {.device = c->device, .levels = l->layers + 1, .micro_batches = c->sizes.micro_batches,
@@ -159,6 +162,7 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     fill_constants(s);
     qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->lowest, c->order, &s->train_schedule);
     qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, &s->evaluate_schedule);
+    qs_sweep_list_packs(s);
     s->times = qs_calloc((size_t)s->train_schedule.count, sizeof *s->times);
     int rc = c->device->api->check(c->device, e);
     if (rc) qs_sweep_close(s);
@@ -174,6 +178,9 @@ void qs_sweep_close(qs_sweep *s)
     qs_head_free(s->head);
     qs_schedule_free(&s->train_schedule);
     qs_schedule_free(&s->evaluate_schedule);
+    qs_page_list_free(&s->masters_train);
+    qs_page_list_free(&s->masters_evaluate);
+    qs_page_list_free(&s->gradients_train);
     qs_free(s->times);
     qs_free(s->batches);
     qs_free(s->host_batches);

@@ -23,18 +23,22 @@ struct qs_sweep {
     int32_t dense_blob;                /* whose they are; -1: none */
     void *adapters;                    /* one pack in the compute type */
     float *adapters_f32, *gradients;   /* discrete: one pack each */
+    double *squares;                   /* [layers] of the gradients */
     qs_sweep_batch_arrays *batches;    /* [micro_batches] */
     float *loss;                       /* [micro_batches][max_rows] */
     int32_t *flags;                    /* [2][layers + 1][micro_batches] non-finite outputs, gradients */
     /* host */
     qs_micro_batch *host_batches;
-    float *host_loss;                  /* the device's own arrays on a unified device */
+    float *pack, *pack_gradients;      /* of the visit's layer, held for it */
+    double *host_squares;              /* these three are the device's own arrays on a unified device */
+    float *host_loss;
     int32_t *host_flags;
     size_t flag_count;
     /* this step */
     int64_t step;
     float scale;
     qs_schedule train_schedule, evaluate_schedule; /* of full steps */
+    qs_page_list masters_train, masters_evaluate, gradients_train; /* uses of packs; a visit is a moment, and so is each layer of UPDATE */
     const qs_schedule *current;
     qs_visit_time *times;
     int32_t logits_first, logits_rows;
@@ -46,9 +50,12 @@ qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
 /* Tile `index` of the head in the compute type. */
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 
-/* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). */
+/* When which pack is used, for the pagers. */
+void qs_sweep_list_packs(qs_sweep *s);
+/* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). Packs are held until adapters_out, which keeps the
+ * gradients; `last`: no other visit of this step adds to them. */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);
-void qs_sweep_gradients_out(qs_sweep *s, const qs_visit *v);
+void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last);
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate);
 
 /* Pads the filled micro-batches and brings them to the device; clears the flags. */

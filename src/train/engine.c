@@ -156,12 +156,14 @@ static int read_norm(qs_engine *g, float *norm, qs_err *e)
 
 static int start_adapters(qs_engine *g, qs_err *e)
 {
-    g->masters = qs_tier_take(&g->tier, "adapter masters", QS_POOL_HOST);
-    g->gradients = qs_tier_take(&g->tier, "adapter gradients", QS_POOL_HOST);
-    memset(g->masters, 0, (size_t)qs_lora_floats(&g->lora) * sizeof(float));
+    qs_page_place masters = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
+    qs_page_place gradients = qs_placement_packs(g, "adapter gradients", g->adapters_on_disk);
+    QS_TRY(qs_page_place_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
+    QS_TRY(qs_page_place_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
+    QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
     if (g->options->init_adapter) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
     qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
-    return 0;
+    return qs_pager_check(g->masters, e);
 }
 
 static int start_sweep(qs_engine *g, qs_err *e)
@@ -194,7 +196,6 @@ int qs_engine_start(qs_engine *g, qs_err *e)
                                .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
-    qs_update_open(&g->update_config, &g->tier, &g->update);
     QS_TRY(start_sweep(g, e));
     qs_tier_check(&g->tier);
     return 0;
@@ -204,6 +205,8 @@ void qs_engine_close(qs_engine *g)
 {
     qs_sweep_close(g->sweep);
     qs_update_close(g->update);
+    qs_pager_close(g->masters);
+    qs_pager_close(g->gradients);
     qs_stream_close(g->stream);
     qs_first_touch_close(g->maker);
     qs_embedding_close(g->embedding);

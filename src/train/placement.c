@@ -25,17 +25,25 @@ static void sizes_of_data(qs_engine *g)
 
 enum { MAX_ITEMS = 24 };
 
+qs_page_place qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk)
+{
+    return qs_page_place_of(g->device, tag, g->lora.layers, (uint64_t)g->lora.pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
+}
+
 int qs_placement_plan(const qs_engine *g, const qs_placement *p, qs_plan *out, qs_err *e)
 {
     const qs_options *o = g->options;
     qs_plan_item items[MAX_ITEMS];
     qs_sweep_config sweep = g->sweep_config;
-    uint64_t adapters = qs_tier_round((uint64_t)qs_lora_floats(&g->lora) * sizeof(float));
+    qs_update_config update = g->update_config;
+    qs_page_place masters = qs_placement_packs(g, "adapter masters", p->adapters_on_disk);
+    qs_page_place gradients = qs_placement_packs(g, "adapter gradients", p->adapters_on_disk);
     int n = 0;
     qs_placement_configure(p, &sweep);
-    items[n++] = (qs_plan_item){"adapter masters", QS_POOL_HOST, adapters};
-    items[n++] = (qs_plan_item){"adapter gradients", QS_POOL_HOST, adapters};
-    n += qs_update_items(&g->update_config, items + n, MAX_ITEMS - n);
+    update.on_disk = p->adapters_on_disk;
+    items[n++] = qs_page_place_item(&masters);
+    items[n++] = qs_page_place_item(&gradients);
+    n += qs_update_items(&update, items + n, MAX_ITEMS - n);
     n += qs_sweep_items(&sweep, items + n, MAX_ITEMS - n);
     items[n++] = (qs_plan_item){"first touch", QS_POOL_HOST, qs_tier_round(qs_first_touch_bytes(&g->layout))};
     items[n++] = (qs_plan_item){"embedding reads", QS_POOL_HOST,

@@ -9,11 +9,17 @@
 
 typedef struct qs_placement {
     int32_t mlp_rows, head_rows; /* of tiles: part of the numeric identity */
-    bool keep_logits;            /* see src/model/head.h; changes no bit */
+    bool keep_logits;            /* see src/model/head.h; this and what follows changes no bit */
+    int32_t sweeps;              /* per step: groups of micro-batches, each of which passes all layers; 1 reads the weights least often */
+    bool checkpoints_on_disk;    /* activation checkpoints: a few in RAM, the others in a scratch file */
+    bool adapters_on_disk;       /* the same for masters, gradients and optimizer states */
 } qs_placement;
 
 /* Sets the fields of a sweep's configuration that a placement decides. */
 void qs_placement_configure(const qs_placement *p, qs_sweep_config *c);
+
+/* Where the masters, or the gradients, of all layers go. */
+qs_page_place qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk);
 
 /* The plan of a prepared engine's job under one placement: pure. Free *out with qs_plan_free. QS_EBUDGET when it does not fit. */
 int qs_placement_plan(const qs_engine *g, const qs_placement *p, qs_plan *out, qs_err *e);

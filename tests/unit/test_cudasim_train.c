@@ -44,6 +44,18 @@ static void parse(qs_options *o, const char *dir, const char *const *more)
     must(qs_options_check_train(o, &e), &e);
 }
 
+/* Of all records. */
+static uint64_t hash(qs_pager *p, int32_t records, uint64_t bytes)
+{
+    uint64_t h = 0;
+    qs_pager_begin(p, NULL);
+    for (int32_t r = 0; r < records; r++) {
+        h = XXH3_64bits_withSeed(qs_pager_acquire(p, r, QS_PAGE_READ), bytes, h);
+        qs_pager_release(p, r, false, QS_QUEUE_COUNT);
+    }
+    return h;
+}
+
 /* Trains STEPS steps on a fresh simulated device. */
 static outcome run(const cudasim_config *config, const char *dir, bool racy, const char *const *more)
 {
@@ -63,13 +75,13 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
         int32_t bad_mb, bad_document;
         qs_engine_fill_step(&g, step, &info);
         r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, &result, &bad_mb, &bad_document, &e) ||
-                   qs_update_run(g.update, step + 1, 0.01, g.masters, g.gradients, &r.norm[step], &e);
+                   qs_update_run(g.update, step + 1, 0.01, g.masters, g.gradients, result.gradient_squares, &r.norm[step], &e);
         r.loss[step] = result.loss_sum;
     }
     uint64_t bytes;
-    const void *states = qs_update_states(g.update, &bytes);
-    r.states = XXH3_64bits(states, bytes);
-    r.masters = XXH3_64bits(g.masters, (size_t)qs_lora_floats(&g.lora) * sizeof(float));
+    qs_pager *states = qs_update_states(g.update, &bytes);
+    r.states = hash(states, g.lora.layers, bytes);
+    r.masters = hash(g.masters, g.lora.layers, (uint64_t)g.lora.pack_floats * sizeof(float));
     r.link_bytes = qs_stream_stats_read(g.stream).link_bytes;
     must(qs_stream_settle(g.stream, &e), &e);
     qs_engine_close(&g);
