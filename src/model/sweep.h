@@ -33,7 +33,8 @@ typedef struct qs_sweep_config {
     const qs_lora *lora;
     qs_dtype type;           /* compute type */
     qs_sweep_sizes sizes;
-    qs_order order;
+    int32_t sweeps;          /* of a step: see offload/schedule.h */
+    bool checkpoints_on_disk;
     uint64_t seed;           /* of dropout */
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
     bool poison;             /* see offload/stream.h */
@@ -53,12 +54,17 @@ static inline int32_t qs_sweep_rows(int32_t max_tokens, int32_t tokens)
 /* The memory a sweep needs, as items of a plan: fills at most `capacity` items, returns their number. Allocates nothing that stays. */
 int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
 
+/* Bytes of activation checkpoints that a step writes to disk, at most. */
+uint64_t qs_sweep_written_bytes(const qs_sweep_config *c);
+
 typedef struct qs_sweep qs_sweep;
 
 /* Takes its items from the tier. The streamer and the embedding are borrowed. norm: final norm weights fp32 [hidden], host (copied). masters, gradients:
  * packs of the adapters (lora.h), one record per layer. */
 typedef struct qs_sweep_parts {
     qs_tier *tier;
+    qs_aio *aio;             /* these two only with checkpoints on disk */
+    const char *scratch_dir;
     qs_stream *stream;
     qs_embedding *embedding;
     const float *norm;

@@ -81,29 +81,6 @@ qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
 
 static bool has_adapters(const qs_sweep *s, int32_t layer) { return s->c.lora->layer_mask[layer]; }
 
-void qs_sweep_list_packs(qs_sweep *s)
-{
-    const qs_schedule *t = &s->train_schedule, *ev = &s->evaluate_schedule;
-    int32_t layers = s->c.layout->layers;
-    for (int32_t v = 0; v < t->count; v++) {
-        const qs_visit *x = &t->visits[v];
-        if ((x->kind != QS_VISIT_FORWARD && x->kind != QS_VISIT_BACKWARD) || !has_adapters(s, x->index)) continue;
-        qs_page_list_add(&s->masters_train, v, x->index, QS_PAGE_READ);
-        if (x->kind == QS_VISIT_BACKWARD) qs_page_list_add(&s->gradients_train, v, x->index, x->first ? QS_PAGE_CHANGE : QS_PAGE_NEW);
-    }
-    for (int32_t layer = 0; layer < layers; layer++) {
-        if (!has_adapters(s, layer)) continue;
-        qs_page_list_add(&s->masters_train, t->count + layer, layer, QS_PAGE_CHANGE);
-        qs_page_list_add(&s->gradients_train, t->count + layer, layer, QS_PAGE_READ);
-    }
-    for (int32_t v = 0; v < ev->count; v++)
-        if (ev->visits[v].kind == QS_VISIT_FORWARD && has_adapters(s, ev->visits[v].index))
-            qs_page_list_add(&s->masters_evaluate, v, ev->visits[v].index, QS_PAGE_READ);
-    qs_page_list_finish(&s->masters_train, layers, t->count + layers);
-    qs_page_list_finish(&s->gradients_train, layers, t->count + layers);
-    qs_page_list_finish(&s->masters_evaluate, layers, ev->count);
-}
-
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
 {
     qs_device *d = s->c.device;
@@ -169,7 +146,6 @@ void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
             b->document_start[i] = i;
         }
         to->rows = rows;
-        qs_spill_set_bytes(s->spill, mb, (uint64_t)rows * (uint64_t)s->c.a->hidden * qs_dtype_bytes(s->c.type));
         if (d->info.unified) {
             to->target = b->target;
             to->positions = b->positions;

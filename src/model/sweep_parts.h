@@ -14,13 +14,17 @@ struct qs_sweep {
     qs_sweep_config c;
     qs_sweep_parts parts;
     int32_t max_rows, lowest;          /* rows of a padded micro-batch at most; lowest layer with adapters */
+    int32_t group;                     /* micro-batches of a sweep at most; micro-batch mb has slot mb % group in the spill and in the head */
     qs_block *block;
     qs_head *head;
+    qs_page_place checkpoints_place;
+    qs_pager *checkpoints;             /* under the spill */
     qs_spill *spill;
     /* device */
     float *norm, *cos, *sin;           /* constants */
     char *dense;                       /* dequantised weights of one visit */
     int32_t dense_blob;                /* whose they are; -1: none */
+    void *buffers;                     /* the spill's */
     void *adapters;                    /* one pack in the compute type */
     float *adapters_f32, *gradients;   /* discrete: one pack each */
     double *squares;                   /* [layers] of the gradients */
@@ -39,6 +43,8 @@ struct qs_sweep {
     float scale;
     qs_schedule train_schedule, evaluate_schedule; /* of full steps */
     qs_page_list masters_train, masters_evaluate, gradients_train; /* uses of packs; a visit is a moment, and so is each layer of UPDATE */
+    qs_page_list checkpoints_train, checkpoints_evaluate;          /* a moment is one micro-batch in one visit */
+    int32_t visit;                     /* in progress */
     const qs_schedule *current;
     qs_visit_time *times;
     int32_t logits_first, logits_rows;
@@ -50,8 +56,11 @@ qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
 /* Tile `index` of the head in the compute type. */
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 
-/* When which pack is used, for the pagers. */
+static inline int32_t qs_sweep_slot(const qs_sweep *s, int32_t mb) { return mb % s->group; }
+
+/* When which pack and which checkpoint is used, for the pagers: what the visits of sweep.c do. */
 void qs_sweep_list_packs(qs_sweep *s);
+void qs_sweep_list_checkpoints(qs_sweep *s);
 /* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). Packs are held until adapters_out, which keeps the
  * gradients; `last`: no other visit of this step adds to them. */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);

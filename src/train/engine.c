@@ -108,7 +108,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
     if (o->data.count) QS_TRY(open_data(g, report, e));
     g->sweep_config = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
-                                        .type = compute_type(o, g->device), .order = o->order, .seed = (uint64_t)o->seed};
+                                        .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
     g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
                                           .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
                                           .max_grad_norm = o->max_grad_norm};
@@ -170,7 +170,7 @@ static int start_sweep(qs_engine *g, qs_err *e)
 {
     float *norm = qs_calloc((size_t)g->architecture.hidden, sizeof *norm);
     int rc = read_norm(g, norm, e);
-    qs_sweep_parts parts = {.tier = &g->tier, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
+    qs_sweep_parts parts = {.tier = &g->tier, .aio = g->aio, .scratch_dir = g->cache_dir, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
                             .gradients = g->gradients};
     if (!rc) rc = qs_sweep_open(&g->sweep_config, &parts, &g->sweep, e);
     qs_free(norm);

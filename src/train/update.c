@@ -87,6 +87,14 @@ int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity
     return device.used ? 2 : 1;
 }
 
+uint64_t qs_update_state_bytes(const qs_update_config *c)
+{
+    qs_update *u = create(c);
+    uint64_t bytes = u->pack_state_bytes;
+    qs_update_close(u);
+    return bytes;
+}
+
 int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e)
 {
     qs_update *u = create(c);

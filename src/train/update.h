@@ -24,6 +24,9 @@ typedef struct qs_update_config {
 /* The memory it needs, as items of a plan; returns their number. */
 int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity);
 
+/* Bytes of the states of one layer. */
+uint64_t qs_update_state_bytes(const qs_update_config *c);
+
 /* Takes its items from the tier; states begin at zero. aio, dir: see offload/pager.h. */
 int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e);
 void qs_update_close(qs_update *u);
