@@ -85,7 +85,7 @@ static double stream_rate(qs_aio_engine engine)
     rig r;
     qs_schedule s;
     open_rig(&r, engine);
-    qs_schedule_train(blobs - 1, 1, 1, 0, QS_ORDER_LAYER_MAJOR, &s);
+    qs_schedule_train(blobs - 1, 1, 1, 0, 1, &s);
     uint64_t start = qs_now_ns(), bytes = 0;
     for (int step = 0; step < 2; step++) {
         qs_stream_begin(r.stream, &s);

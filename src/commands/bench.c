@@ -74,7 +74,7 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     s->start_ns = qs_now_ns();
     QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, &result, &bad_mb, &bad_document, e));
     s->swept_ns = qs_now_ns();
-    QS_TRY(qs_update_run(g->update, step + 1, o->learning_rate, g->masters, g->gradients, &norm, e));
+    QS_TRY(qs_update_run(g->update, step + 1, o->learning_rate, g->masters, g->gradients, result.gradient_squares, &norm, e));
     s->end_ns = qs_now_ns();
     qs_aio_stats after = qs_aio_stats_read(g->aio);
     s->loss = result.loss_sum / (double)result.targets;

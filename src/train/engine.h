@@ -24,6 +24,7 @@ typedef struct qs_engine {
     qs_sweep_config sweep_config;
     qs_update_config update_config;
     uint64_t *blob_bytes;        /* [blobs] */
+    bool adapters_on_disk;       /* masters, gradients and optimizer states */
     qs_plan plan;
 
     /* after qs_engine_start */
@@ -36,7 +37,7 @@ typedef struct qs_engine {
     qs_embedding *embedding;
     qs_sweep *sweep;
     qs_update *update;
-    float *masters, *gradients;  /* [qs_lora_floats] */
+    qs_pager *masters, *gradients; /* packs: see src/model/lora.h */
 } qs_engine;
 
 /* What a resumed run must keep, from its checkpoint. */

@@ -70,14 +70,31 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
     return rc;
 }
 
+/* The optimizer's states, layer by layer. */
+static int write_states(qs_file_writer *w, qs_engine *g, qs_err *e)
+{
+    uint64_t bytes;
+    qs_pager *states = qs_update_states(g->update, &bytes);
+    qs_pager_begin(states, NULL);
+    for (int32_t layer = 0; layer < g->lora.layers; layer++) {
+        qs_pager_at(states, layer);
+        const void *state = qs_pager_acquire(states, layer, QS_PAGE_READ);
+        int rc = qs_pager_check(states, e);
+        if (!rc) rc = qs_file_append(w, state, bytes, e);
+        qs_pager_release(states, layer, false, QS_QUEUE_COUNT);
+        QS_TRY(rc);
+    }
+    return qs_file_commit(w, e);
+}
+
 static int write_all(const char *dir, qs_engine *g, int64_t step, qs_err *e)
 {
     QS_TRY(qs_dir_create(dir, e));
     QS_TRY(qs_peft_save(dir, &g->lora, g->options->model, g->masters, e));
-    uint64_t bytes;
-    const void *states = qs_update_states(g->update, &bytes);
     char *path = qs_path_join(dir, "optimizer.bin");
-    int rc = qs_file_replace(path, states, bytes, e);
+    qs_file_writer w;
+    int rc = qs_file_begin(path, &w, e);
+    if (!rc && (rc = write_states(&w, g, e))) qs_file_abort(&w);
     qs_free(path);
     return rc ? rc : write_state(dir, g, step, e);
 }
@@ -245,6 +262,23 @@ int qs_run_state_find(const char *out_dir, const char *named, char **path, qs_ru
 
 /* ---- loading ---------------------------------------------------------------------------------------------------------------- */
 
+static int read_states(FILE *f, const char *file, qs_engine *g, qs_err *e)
+{
+    uint64_t bytes;
+    qs_pager *states = qs_update_states(g->update, &bytes);
+    bool whole = true;
+    qs_pager_begin(states, NULL);
+    for (int32_t layer = 0; layer < g->lora.layers && whole; layer++) {
+        qs_pager_at(states, layer);
+        whole = fread(qs_pager_acquire(states, layer, QS_PAGE_NEW), 1, bytes, f) == bytes;
+        qs_pager_release(states, layer, true, QS_QUEUE_COUNT);
+    }
+    if (!whole || fgetc(f) != EOF)
+        QS_FAIL(e, QS_EFORMAT, "%s: the optimizer needs %" PRIu64 " bytes of state and the file does not hold just that; "
+                "use the --optim and LoRA options of the run", file, bytes * (uint64_t)g->lora.layers);
+    return qs_pager_check(states, e);
+}
+
 int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g, qs_err *e)
 {
     if (strcmp(state->fingerprint, qs_source_fingerprint(g->source)))
@@ -254,14 +288,10 @@ int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g,
         QS_FAIL(e, QS_EINVAL, "%s was trained on other data, or on data tokenised otherwise, than %s now; give the data and options it was started with",
                 path, g->options->data.items[0]);
     QS_TRY(qs_peft_load(path, &g->lora, &g->architecture, g->masters, e));
-    uint64_t want;
-    void *states = qs_update_states(g->update, &want);
     char *file = qs_path_join(path, "optimizer.bin");
     FILE *f = fopen(file, "re");
-    int rc = 0;
-    if (!f || fread(states, 1, want, f) != want || fgetc(f) != EOF)
-        rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: the optimizer needs %" PRIu64 " bytes of state and the file does not hold just that; "
-                        "use the --optim and LoRA options of the run", file, want);
+    int rc = f ? 0 : qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot open: %s", file, strerror(errno));
+    if (!rc) rc = read_states(f, file, g, e);
     if (f) fclose(f);
     qs_free(file);
     return rc;

@@ -131,7 +131,7 @@ static int one_step(run *r, qs_err *e)
 
     qs_engine_fill_step(g, r->step, &info);
     int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, &result, &bad_mb, &bad_document, e);
-    if (!rc) rc = qs_update_run(g->update, r->step + 1, m.learning_rate, g->masters, g->gradients, &m.grad_norm, e);
+    if (!rc) rc = qs_update_run(g->update, r->step + 1, m.learning_rate, g->masters, g->gradients, result.gradient_squares, &m.grad_norm, e);
     if (rc == -QS_ENUMERIC) return explain_nonfinite(r, bad_mb, bad_document, e);
     QS_TRY(rc);
 

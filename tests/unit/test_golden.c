@@ -12,6 +12,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/train/engine.h"
+#include "tests/support/packs.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
@@ -154,7 +155,7 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
     qs_err e = {0};
     fixture f;
     start(&f, i, quantised);
-    if (!adapter) memset(f.engine.masters, 0, (size_t)qs_lora_floats(&f.engine.lora) * sizeof(float));
+    if (!adapter) test_packs_set(&f.engine.lora, f.engine.masters, 0);
 
     int64_t n;
     snprintf(path, sizeof path, "%s/logits.safetensors", f.dir);
@@ -190,7 +191,7 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------------ */
 
-static void compare_gradient(const fixture *f, const char *path, int32_t layer, qs_linear linear, bool b, double *worst)
+static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer, qs_linear linear, bool b, double *worst)
 {
     const qs_lora *l = &f->engine.lora;
     const qs_lora_slot *s = &l->slot[linear];
@@ -198,7 +199,7 @@ static void compare_gradient(const fixture *f, const char *path, int32_t layer, 
     int64_t n;
     snprintf(name, sizeof name, "base_model.model.model.layers.%d.%s.lora_%c.weight", layer, qs_linear_name(linear), b ? 'B' : 'A');
     float *want = read_tensor(path, name, &n);
-    const float *got = f->engine.gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
+    const float *got = gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
     ck_assert_int_eq(n, (int64_t)l->r * (b ? s->out : s->in));
     double most = 0, off = 0;
     for (int64_t k = 0; k < n; k++) {
@@ -223,12 +224,14 @@ START_TEST(gradients_of_the_first_step)
     snprintf(path, sizeof path, "%s/first_gradients.safetensors", f.dir);
     qs_engine_fill_step(&f.engine, 0, &info);
     ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, &result, &mb, &document, &e), "%s", e.text);
+    float *gradients = test_packs_read(&f.engine.lora, f.engine.gradients);
     for (int32_t layer = 0; layer < f.engine.lora.layers; layer++)
         for (int i = 0; i < QS_LINEAR_COUNT && f.engine.lora.layer_mask[layer]; i++) {
             if (!f.engine.lora.slot[i].active) continue;
-            compare_gradient(&f, path, layer, (qs_linear)i, false, &worst);
-            compare_gradient(&f, path, layer, (qs_linear)i, true, &worst);
+            compare_gradient(&f, gradients, path, layer, (qs_linear)i, false, &worst);
+            compare_gradient(&f, gradients, path, layer, (qs_linear)i, true, &worst);
         }
+    qs_free(gradients);
     printf("%-10s first gradients within %.1e of each tensor's largest\n", cases[_i], worst);
     stop(&f);
 }
