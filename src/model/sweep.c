@@ -235,7 +235,7 @@ static int32_t bad_document(const qs_sweep *s, int32_t mb)
     return b->documents == 1 ? 0 : -1;
 }
 
-static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+static int check_outputs(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
 {
     int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = 1; level <= layers; level++)
@@ -254,6 +254,12 @@ static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_m
                 QS_FAIL(e, QS_ENUMERIC, "the loss is not finite in micro-batch %d", mb);
             }
     }
+    return 0;
+}
+
+static int check_gradients(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+{
+    int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = layers; level >= 0; level--)
         for (int32_t mb = 0; mb < micro_batches; mb++)
             if (s->host_flags[(layers + 1 + level) * k + mb]) {
@@ -264,7 +270,7 @@ static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_m
     return 0;
 }
 
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_result *out, int32_t *bad_mb, int32_t *document, qs_err *e)
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *document, qs_err *e)
 {
     QS_ASSERT(micro_batches > 0 && micro_batches <= s->c.sizes.micro_batches);
     *bad_mb = *document = -1;
@@ -273,10 +279,15 @@ int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_re
     int64_t targets = 0;
     for (int32_t mb = 0; mb < micro_batches; mb++) targets += s->host_batches[mb].targets;
     QS_ASSERT(targets > 0);
-    s->scale = (float)(1.0 / (double)targets);
+    s->scale = (float)(loss_scale / (double)targets);
     QS_TRY(walk(s, &s->train_schedule, micro_batches, false, e));
     collect(s, micro_batches, out);
-    return check_finite(s, micro_batches, bad_mb, document, e);
+    QS_TRY(check_outputs(s, micro_batches, bad_mb, document, e));
+    if (loss_scale == 1) return check_gradients(s, micro_batches, bad_mb, document, e);
+    qs_err overflow = {0};
+    out->overflow = check_gradients(s, micro_batches, bad_mb, document, &overflow) != 0;
+    for (int32_t layer = 0; layer < s->c.layout->layers; layer++) out->overflow |= !isfinite(out->gradient_squares[layer]);
+    return 0;
 }
 
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e)
@@ -286,7 +297,7 @@ int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, 
     qs_sweep_upload(s, micro_batches);
     QS_TRY(walk(s, &s->evaluate_schedule, micro_batches, true, e));
     collect(s, micro_batches, out);
-    return check_finite(s, micro_batches, &bad_mb, &document, e);
+    return check_outputs(s, micro_batches, &bad_mb, &document, e);
 }
 
 int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e)

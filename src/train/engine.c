@@ -197,6 +197,7 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
     QS_TRY(start_sweep(g, e));
+    g->loss_scale = qs_loss_scale_start(g->sweep_config.type == QS_F16);
     qs_tier_check(&g->tier);
     return 0;
 }

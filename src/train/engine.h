@@ -10,6 +10,7 @@
 #include "src/model/first_touch.h"
 #include "src/model/sweep.h"
 #include "src/options/options.h"
+#include "src/train/loss_scale.h"
 #include "src/train/update.h"
 
 typedef struct qs_engine {
@@ -37,6 +38,7 @@ typedef struct qs_engine {
     qs_embedding *embedding;
     qs_sweep *sweep;
     qs_update *update;
+    qs_loss_scale loss_scale;    /* part of the run's state */
     qs_pager *masters, *gradients; /* packs: see src/model/lora.h */
 } qs_engine;
 

@@ -62,6 +62,10 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
                              qs_source_fingerprint(g->source), "data", key, "numeric_identity", "device", g->device->api->name, "threads",
                              g->device->info.threads, "mlp_tile_rows", (int)s->mlp_rows, "head_tile_rows", (int)s->head_rows, "files", listed);
     QS_ASSERT(root);
+    const qs_loss_scale *scale = &g->loss_scale;
+    if (scale->dynamic)
+        json_object_set_new(root, "loss_scale", json_pack("{s:f,s:I,s:I}", "scale", scale->scale, "good_steps", (json_int_t)scale->good_steps,
+                                                          "skipped_steps", (json_int_t)scale->skipped));
     char *text = json_dumps(root, JSON_INDENT(2)), *path = qs_path_join(dir, state_name);
     if (!rc) rc = qs_file_replace(path, text, strlen(text), e);
     qs_free(path);
@@ -173,6 +177,19 @@ static int read_identity(qs_json j, qs_run_state *out, qs_err *e)
     return 0;
 }
 
+/* Absent in runs of other types. */
+static int read_loss_scale(qs_json j, qs_loss_scale *out, qs_err *e)
+{
+    qs_json scale = {0};
+    *out = qs_loss_scale_start(false);
+    QS_TRY(qs_json_object(j, "loss_scale", "loss_scale.", &scale, e));
+    if (!scale.object) return 0;
+    *out = qs_loss_scale_start(true);
+    QS_TRY(qs_json_number(scale, "scale", 1, 0x1p127, &out->scale, e));
+    QS_TRY(qs_json_int(scale, "good_steps", 0, QS_LOSS_SCALE_INTERVAL, &out->good_steps, e));
+    return qs_json_int(scale, "skipped_steps", 0, INT64_MAX, &out->skipped, e);
+}
+
 static int check_files(const char *dir, qs_json j, qs_err *e)
 {
     qs_json list = {0};
@@ -222,6 +239,7 @@ static int read_state(const char *dir, json_t **root, qs_run_state *out, qs_err 
         sscanf(key, "%16" SCNx64 "%16" SCNx64, &out->data_key[0], &out->data_key[1]);
         rc = read_identity(j, out, e);
     }
+    if (!rc) rc = read_loss_scale(j, &out->loss_scale, e);
     if (!rc) rc = check_files(dir, j, e);
     qs_free(text);
     qs_free(path);
@@ -287,6 +305,10 @@ int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g,
     if (memcmp(state->data_key, g->train_tokens->key, sizeof state->data_key))
         QS_FAIL(e, QS_EINVAL, "%s was trained on other data, or on data tokenised otherwise, than %s now; give the data and options it was started with",
                 path, g->options->data.items[0]);
+    if (state->loss_scale.dynamic != g->loss_scale.dynamic)
+        QS_FAIL(e, QS_EINVAL, "%s was trained %s fp16 and now it is %s; use the --compute_dtype of the run", path, g->loss_scale.dynamic ? "without" : "in",
+                qs_dtype_name(g->sweep_config.type));
+    g->loss_scale = state->loss_scale;
     QS_TRY(qs_peft_load(path, &g->lora, &g->architecture, g->masters, e));
     char *file = qs_path_join(path, "optimizer.bin");
     FILE *f = fopen(file, "re");

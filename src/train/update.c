@@ -169,16 +169,17 @@ static int check_all(const qs_update *u, const qs_pager *masters, const qs_pager
     return qs_pager_check(u->states, e);
 }
 
-int qs_update_run(qs_update *u, int64_t step, double learning_rate, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
+int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_scale, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
                   qs_err *e)
 {
     qs_device *d = u->c.device;
     const qs_lora *l = u->c.lora;
     QS_TRY(global_norm(l, squares, grad_norm, e));
+    *grad_norm /= loss_scale;
     qs_adamw h = {.learning_rate = learning_rate, .beta1 = u->c.beta1, .beta2 = u->c.beta2, .eps = u->c.eps,
-                  .weight_decay = u->c.weight_decay, .step = step, .gradient_scale = 1};
+                  .weight_decay = u->c.weight_decay, .step = step, .gradient_scale = (float)(1 / loss_scale)};
     if (u->c.max_grad_norm > 0 && u->c.max_grad_norm / (*grad_norm + 1e-6) < 1)
-        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6));
+        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6) / loss_scale);
     int64_t base = qs_pager_now(masters) + 1; /* after the visits, layer by layer */
     qs_pager_begin(u->states, NULL);
     for (int32_t layer = 0; layer < l->layers; layer++) {

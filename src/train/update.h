@@ -31,9 +31,9 @@ uint64_t qs_update_state_bytes(const qs_update_config *c);
 int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e);
 void qs_update_close(qs_update *u);
 
-/* Update number `step` (1 for the first): masters and states from gradients, whose sums of squares [layers] are given; both pagers stand where a sweep left them. *grad_norm is the norm before
+/* Update number `step` (1 for the first): masters and states from gradients, whose sums of squares [layers] are given; of the loss times loss_scale; both pagers stand where a sweep left them. *grad_norm is the loss's own, before
  * clipping. Blocks. A non-finite norm is QS_ENUMERIC, names the layer and changes nothing. */
-int qs_update_run(qs_update *u, int64_t step, double learning_rate, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
+int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_scale, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
                   qs_err *e);
 
 /* The states, a record of *bytes bytes (the pager's may be longer) per layer, for checkpoints: the same for every device. */

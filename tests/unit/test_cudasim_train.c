@@ -95,8 +95,8 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
         qs_sweep_result result;
         int32_t bad_mb, bad_document;
         qs_engine_fill_step(&g, step, &info);
-        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, &result, &bad_mb, &bad_document, &e) ||
-                   qs_update_run(g.update, step + 1, 0.01, g.masters, g.gradients, result.gradient_squares, &r.norm[step], &e);
+        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &bad_mb, &bad_document, &e) ||
+                   qs_update_run(g.update, step + 1, 0.01, 1, g.masters, g.gradients, result.gradient_squares, &r.norm[step], &e);
         r.loss[step] = result.loss_sum;
     }
     uint64_t bytes;

@@ -1,6 +1,6 @@
 /* Golden training: logits, first gradients and twenty optimizer steps against transformers + peft + bitsandbytes (tests/golden/README.md).
  *
- * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16: losses within 1e-2 relative. */
+ * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16 and fp16: losses within 1e-2 relative. */
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
@@ -89,6 +89,9 @@ START_TEST(twenty_fp32_steps_follow_the_reference) { compare_run(_i, "fp32", "fp
 END_TEST
 
 START_TEST(twenty_bf16_steps_stay_near_the_reference) { compare_run(_i, "bf16", "bf16", 1e-2, 0); }
+END_TEST
+
+START_TEST(twenty_fp16_steps_stay_near_the_reference) { compare_run(_i, "fp16", "fp32", 1e-2, 0); }
 END_TEST
 
 /* ---- logits -------------------------------------------------------------------------------------------------------------- */
@@ -223,7 +226,7 @@ START_TEST(gradients_of_the_first_step)
     start(&f, _i, true);
     snprintf(path, sizeof path, "%s/first_gradients.safetensors", f.dir);
     qs_engine_fill_step(&f.engine, 0, &info);
-    ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, &result, &mb, &document, &e), "%s", e.text);
+    ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, 1, &result, &mb, &document, &e), "%s", e.text);
     float *gradients = test_packs_read(&f.engine.lora, f.engine.gradients);
     for (int32_t layer = 0; layer < f.engine.lora.layers; layer++)
         for (int i = 0; i < QS_LINEAR_COUNT && f.engine.lora.layer_mask[layer]; i++) {
@@ -316,6 +319,7 @@ int main(void)
     tcase_add_loop_test(t, gradients_of_the_first_step, 0, CASES);
     tcase_add_loop_test(t, twenty_fp32_steps_follow_the_reference, 0, CASES);
     tcase_add_loop_test(t, twenty_bf16_steps_stay_near_the_reference, 0, CASES);
+    tcase_add_loop_test(t, twenty_fp16_steps_stay_near_the_reference, 0, CASES);
     tcase_add_loop_test(t, packed_documents_have_the_loss_of_single_ones, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
