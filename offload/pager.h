@@ -1,7 +1,7 @@
 /* pager.h - records of equal size in host memory, or in a scratch file with a few frames of memory before it.
  *
- * A record is a layer's adapter masters, its gradients, its optimizer states, or one activation checkpoint. With a frame for every record all of them live in memory and nothing below ever
- * reads or writes; with fewer, records come and go through the frames. The caller does the same in both cases:
+ * A record is a layer's adapter masters, its gradients, its optimizer states, or one activation checkpoint. With a frame for every record all of them live in memory and
+ * nothing below ever reads or writes; with fewer, records come and go through the frames. The caller does the same in both cases:
  *
  *     qs_pager_begin(p, &list);                        // what will be used when: made before the run, from the schedule
  *     qs_pager_at(p, moment);
@@ -10,9 +10,9 @@
  *     qs_pager_release(p, r, true, QS_QUEUE_COMPUTE);  // the device's copies queued there so far may still be using it
  *     QS_TRY(qs_pager_check(p, e));                    // now and then: failures are sticky, like the device's
  *
- * The list is the pager's foresight: it reads ahead what is used next, gives up the record that is needed last, writes one as soon as it is clear that it must leave, and does not
- * write at all what will only be overwritten (QS_PAGE_NEW). A use that is listed may be left out; one that is not listed may be made, but must not need what the list lets go. A list is cyclic: after its last
- * use comes its first.
+ * The list is the pager's foresight: it reads ahead what is used next, gives up the record that is needed last, writes one as soon as it is clear that it must leave, and
+ * does not write at all what will only be overwritten (QS_PAGE_NEW). A use that is listed may be left out; one that is not listed may be made, but must not need what the
+ * list lets go. A list is cyclic: after its last use comes its first.
  *
  * The scratch file has no name, so a killed process leaves nothing. One thread drives a pager. Nothing is allocated after opening.
  */
@@ -76,7 +76,8 @@ qs_plan_item qs_page_place_item(const qs_page_place *p);
 /* Takes the item from the tier. aio and dir: as in qs_pager_config. */
 int qs_page_place_open(const qs_page_place *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);
 
-/* Follows this list from its beginning; what the records hold stays, but for those whose first use in it is NEW. NULL: every record once, in order, nothing is let go. The list must outlive its use. */
+/* Follows this list from its beginning; what the records hold stays, but for those whose first use in it is NEW. NULL: every record once, in order, nothing is let go. The
+ * list must outlive its use. */
 void qs_pager_begin(qs_pager *p, const qs_page_list *list);
 /* It is now this moment of the list. Never goes back within a round. */
 void qs_pager_at(qs_pager *p, int64_t moment);

@@ -92,9 +92,9 @@ typedef struct qs_sweep_result {
     bool overflow;           /* with a loss scale above 1: some gradient is not finite, the step is to be skipped */
 } qs_sweep_result;
 
-/* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets are left in parts.gradients, both pagers at the UPDATE visit. `step` keys the dropout masks. Gradients, and the squares, are
- * those of the loss times loss_scale (a power of two; 1 but for fp16). Blocks
- * until everything is done. QS_ENUMERIC on the first non-finite value: says layer and micro-batch, *bad_mb and *bad_document tell which sample (may be -1). */
+/* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets, times loss_scale (a power of two; 1 but for fp16), are
+ * left in parts.gradients, both pagers at the UPDATE visit. `step` keys the dropout masks. Blocks until everything is done. QS_ENUMERIC on the first non-finite value: says layer and
+ * micro-batch, *bad_mb and *bad_document tell which sample (may be -1). */
 int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *bad_document, qs_err *e);
 
 /* Forward only, without dropout; loss alone. */

@@ -83,16 +83,23 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
 /* Tiles are halved from sizes that products run well at; below SENSIBLE_ROWS only when moving things to disk does not help. */
 enum { MLP_ROWS = 1024, HEAD_ROWS = 512, SENSIBLE_ROWS = 64, LEAST_ROWS = 32 };
 
-/* What is left of RAM's work to the disk, from nothing to everything, and then in how many sweeps; options that were given stand. False: there is no resort `i`. */
+static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+enum { MOVED = sizeof moved / sizeof *moved };
+
+/* Moves to disk what step m says; options that were given stand. */
+static void move(const qs_options *o, int m, qs_placement *p)
+{
+    p->adapters_on_disk = o->adapters_on == QS_KEPT_DISK || (o->adapters_on == QS_KEPT_AUTO && moved[m].adapters);
+    p->checkpoints_on_disk = o->checkpoints_on == QS_KEPT_DISK || (o->checkpoints_on == QS_KEPT_AUTO && moved[m].checkpoints);
+}
+
+/* From everything in RAM to everything on disk, and then in more and more sweeps. False: there is no resort `i`. */
 static bool resort(const qs_engine *g, int i, qs_placement *p)
 {
-    static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
-    enum { MOVED = sizeof moved / sizeof *moved };
     const qs_options *o = g->options;
     int32_t most = g->sweep_config.sizes.micro_batches, m = i < MOVED ? i : MOVED - 1, doubled = i - m;
     if (doubled && (o->sweeps_per_step || (int64_t)1 << (doubled - 1) >= most)) return false;
-    p->adapters_on_disk = o->adapters_on == QS_KEPT_DISK || (o->adapters_on == QS_KEPT_AUTO && moved[m].adapters);
-    p->checkpoints_on_disk = o->checkpoints_on == QS_KEPT_DISK || (o->checkpoints_on == QS_KEPT_AUTO && moved[m].checkpoints);
+    move(o, m, p);
     int64_t sweeps = o->sweeps_per_step ? o->sweeps_per_step : (int64_t)1 << doubled;
     p->sweeps = sweeps < most ? (int32_t)sweeps : most;
     return true;
@@ -167,6 +174,23 @@ static int try_tiles(qs_engine *g, const qs_placement *given, int32_t least, qs_
     }
 }
 
+/* More sweeps may have been needed for the device alone: what was moved to disk in vain goes back. */
+static void move_back(qs_engine *g, qs_placement *p)
+{
+    for (int m = 0; m < MOVED - 1; m++) {
+        qs_placement less = *p;
+        qs_plan plan;
+        qs_err no = {0};
+        move(g->options, m, &less);
+        if (less.adapters_on_disk > p->adapters_on_disk || less.checkpoints_on_disk > p->checkpoints_on_disk) continue;
+        if (qs_placement_plan(g, &less, &plan, &no)) continue;
+        qs_plan_free(&g->plan);
+        g->plan = plan;
+        *p = less;
+        return;
+    }
+}
+
 int qs_placement_choose(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
 {
     int rc = -QS_EBUDGET;
@@ -175,6 +199,7 @@ int qs_placement_choose(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     for (int32_t least = SENSIBLE_ROWS; rc == -QS_EBUDGET && least >= LEAST_ROWS; least /= 2)
         for (int i = 0; rc == -QS_EBUDGET && resort(g, i, &p); i++) rc = try_tiles(g, &given, least, &p, e);
     if (rc) return rc;
+    move_back(g, &p);
     qs_placement_configure(&p, &g->sweep_config);
     g->adapters_on_disk = g->update_config.on_disk = p.adapters_on_disk;
     return 0;
