@@ -73,7 +73,7 @@ static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         if (v->index == 0) {
-            qs_head_norm(s->head, mb, b->rows, qs_spill_get(s->spill, s->c.layout->layers, mb), s->norm);
+            qs_head_norm(s->head, mb, b->rows, qs_spill_get(s->spill, s->c.layout->layers, mb), qs_sweep_final_norm(s));
             qs_spill_put(s->spill, s->c.layout->layers, mb, false);
         }
         if (s->logits_out)
@@ -93,7 +93,7 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
                               v->index == s->c.layout->tiles - 1);
         if (v->index == 0) {
             void *x = qs_spill_get(s->spill, s->c.layout->layers, mb);
-            qs_head_gradient(s->head, mb, b->rows, x, s->norm);
+            qs_head_gradient(s->head, mb, b->rows, x, qs_sweep_final_norm(s));
             qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, s->c.layout->layers, mb));
             qs_spill_put(s->spill, s->c.layout->layers, mb, true);
         }

@@ -55,7 +55,7 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
 
 typedef struct qs_sweep qs_sweep;
 
-/* Takes its items from the tier. The streamer and the embedding are borrowed. norm: final norm weights fp32 [hidden], host (copied). masters, gradients:
+/* Takes its items from the tier. The streamer and the embedding are borrowed. norm: the final norm, fp32 [qs_norm_floats], host (copied). masters, gradients:
  * the adapters' host arrays [qs_lora_floats]. */
 typedef struct qs_sweep_parts {
     qs_tier *tier;

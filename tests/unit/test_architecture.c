@@ -196,10 +196,10 @@ END_TEST
 
 START_TEST(other_architectures_are_refused_with_the_list_of_what_is_there)
 {
-    static const char *const types[] = {"gemma", "gemma2", "phi3", "mixtral", "gpt_neox", "qwen2_moe", "mamba", ""};
+    static const char *const types[] = {"gemma", "gemma2", "phi3", "mixtral", "gptj", "qwen2_moe", "mamba", ""};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char *text = qs_printf("{'model_type':'%s'}", types[i]), *found = qs_printf("model_type is \"%s\"", types[i]);
-        refused(text, QS_EUNSUP, found, "llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3");
+        refused(text, QS_EUNSUP, found, "llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3, gpt_neox");
         qs_free(text);
         qs_free(found);
     }
