@@ -131,6 +131,35 @@ void qs_op_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat
     if (n->x.rows && n->x.cols) d->ops->rmsnorm_backward(d, n, dy, add, dx);
 }
 
+static void check_layernorm(qs_device *d, const qs_layernorm *n)
+{
+    check_mat(d, n->x);
+    QS_ASSERT(is_compute(n->weight_type) && n->eps >= 0);
+    check_array(d, n->weight, n->weight_type, n->x.cols);
+}
+
+void qs_op_layernorm(qs_device *d, const qs_layernorm *n)
+{
+    check_layernorm(d, n);
+    check_array(d, n->bias, n->weight_type, n->x.cols);
+    check_mat(d, n->y);
+    QS_ASSERT(same_shape(n->x, n->y));
+    if (n->x.rows && n->x.cols) d->ops->layernorm(d, n);
+}
+
+void qs_op_layernorm_backward(qs_device *d, const qs_layernorm *n, qs_mat dy, qs_mat add, qs_mat dx)
+{
+    check_layernorm(d, n);
+    check_mat(d, dy);
+    check_mat(d, dx);
+    QS_ASSERT(same_shape(n->x, dy) && same_shape(n->x, dx));
+    if (add.data) {
+        check_mat(d, add);
+        QS_ASSERT(same_shape(n->x, add));
+    }
+    if (n->x.rows && n->x.cols) d->ops->layernorm_backward(d, n, dy, add, dx);
+}
+
 void qs_op_rope(qs_device *d, const qs_rope *r)
 {
     check_mat(d, r->x);
@@ -169,6 +198,31 @@ void qs_op_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_ma
     QS_ASSERT(is_activation(act) && gate_up.type == dy.type && gate_up.rows == dy.rows && gate_up.cols == 2 * dy.cols);
     QS_ASSERT(same_shape(gate_up, d_gate_up));
     if (dy.rows && dy.cols) d->ops->gated_backward(d, act, gate_up, dy, d_gate_up);
+}
+
+void qs_op_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
+{
+    check_mat(d, x);
+    check_mat(d, y);
+    QS_ASSERT(is_activation(act) && same_shape(x, y));
+    if (x.rows && x.cols) d->ops->activation(d, act, x, y);
+}
+
+void qs_op_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx)
+{
+    check_mat(d, x);
+    check_mat(d, dy);
+    check_mat(d, dx);
+    QS_ASSERT(is_activation(act) && same_shape(x, dy) && same_shape(x, dx));
+    if (x.rows && x.cols) d->ops->activation_backward(d, act, x, dy, dx);
+}
+
+void qs_op_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y)
+{
+    check_mat(d, x);
+    check_mat(d, y);
+    QS_ASSERT(same_shape(x, y) && x.data != y.data && groups > 0 && parts > 0 && width > 0 && x.cols == width * groups * parts);
+    if (x.rows) d->ops->regroup(d, x, groups, parts, width, y);
 }
 
 void qs_op_dropout(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool add)

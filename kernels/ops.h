@@ -99,6 +99,18 @@ void qs_op_rmsnorm(qs_device *d, const qs_rmsnorm *n);
 /* dx = [add +] J^T dy, the weight being frozen. dy, dx, add like x; dx may alias x, dy or add; add.data NULL: nothing is added. */
 void qs_op_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx);
 
+typedef struct qs_layernorm {
+    qs_mat x, y;              /* [rows, cols], compute type; y may be x */
+    const void *weight, *bias; /* [cols] of weight_type */
+    qs_dtype weight_type;
+    float eps;
+} qs_layernorm;
+
+/* y = (x - mean(x)) * rsqrt(variance(x) + eps) * weight + bias, one rounding; the variance is the mean of squared differences (Ba et al. 2016). */
+void qs_op_layernorm(qs_device *d, const qs_layernorm *n);
+/* As qs_op_rmsnorm_backward, weight and bias being frozen; y and bias are not looked at. */
+void qs_op_layernorm_backward(qs_device *d, const qs_layernorm *n, qs_mat dy, qs_mat add, qs_mat dx);
+
 typedef struct qs_rope {
     qs_mat x;                 /* [tokens, heads * head_dim], rotated in place, compute type */
     int32_t heads, head_dim;
@@ -120,6 +132,15 @@ typedef enum qs_activation { QS_ACT_SILU, QS_ACT_GELU_TANH, QS_ACT_GELU_ERF } qs
 void qs_op_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y);
 /* d_gate_up from dy; d_gate_up may be gate_up. */
 void qs_op_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy, qs_mat d_gate_up);
+
+/* y = act(x), without a gate. Both [rows, cols] of one compute type; y may be x. */
+void qs_op_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y);
+/* dx from x and dy; dx may be x or dy. */
+void qs_op_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx);
+
+/* Each row is a grid [groups, parts] of chunks of `width` columns; y's rows are its transpose, [parts, groups]. Exact. x and y [rows, groups * parts * width] of
+ * one compute type do not overlap. With groups and parts exchanged the call undoes itself, which is its backward pass. */
+void qs_op_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y);
 
 typedef struct qs_dropout {
     float p;                  /* probability of zero; survivors are scaled by 1/(1-p) */
@@ -208,10 +229,15 @@ typedef struct qs_ops {
     size_t (*gemm_workspace_bytes)(qs_device *, const qs_gemm *);
     void (*rmsnorm)(qs_device *, const qs_rmsnorm *);
     void (*rmsnorm_backward)(qs_device *, const qs_rmsnorm *, qs_mat dy, qs_mat add, qs_mat dx);
+    void (*layernorm)(qs_device *, const qs_layernorm *);
+    void (*layernorm_backward)(qs_device *, const qs_layernorm *, qs_mat dy, qs_mat add, qs_mat dx);
     void (*rope)(qs_device *, const qs_rope *);
     void (*add)(qs_device *, qs_mat, qs_mat, qs_mat);
     void (*gated)(qs_device *, qs_activation, qs_mat, qs_mat);
     void (*gated_backward)(qs_device *, qs_activation, qs_mat, qs_mat, qs_mat);
+    void (*activation)(qs_device *, qs_activation, qs_mat, qs_mat);
+    void (*activation_backward)(qs_device *, qs_activation, qs_mat, qs_mat, qs_mat);
+    void (*regroup)(qs_device *, qs_mat, int32_t, int32_t, int64_t, qs_mat);
     void (*dropout)(qs_device *, const qs_dropout *, qs_mat, qs_mat, bool);
     void (*convert)(qs_device *, void *, qs_dtype, const void *, qs_dtype, int64_t);
     void (*scale)(qs_device *, float *, int64_t, float);

@@ -1,5 +1,6 @@
-/* elementwise.c - sums, conversion, scaling, dropout, the search for non-finite numbers. */
+/* elementwise.c - sums, conversion, scaling, dropout, regrouping of columns, the search for non-finite numbers. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
@@ -123,4 +124,16 @@ void qs_cpu_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
         found |= bad;
     }
     *flag |= found;
+}
+
+void qs_cpu_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y)
+{
+    size_t bytes = (size_t)width * qs_dtype_bytes(x.type);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < x.rows; i++) {
+        const char *from = qs_mat_row(x, i);
+        char *to = qs_mat_row(y, i);
+        for (int32_t p = 0; p < parts; p++)
+            for (int32_t g = 0; g < groups; g++, to += bytes) memcpy(to, from + ((size_t)g * (size_t)parts + (size_t)p) * bytes, bytes);
+    }
 }

@@ -1,4 +1,4 @@
-/* elementwise.cu - sums, conversion, scaling, the search for non-finite numbers. */
+/* elementwise.cu - sums, conversion, scaling, regrouping of columns, the search for non-finite numbers. */
 #include "kernels/cuda/common.cuh"
 
 enum { THREADS = 256 };
@@ -72,4 +72,31 @@ extern "C" void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
 {
     unsigned threads = qs_cuda_threads(x.cols, THREADS), row_blocks = qs_cuda_blocks(x.cols, threads);
     QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x), x.cols, row_blocks, flag));
+}
+
+/* Chunk (g, p) of a row of x becomes chunk (p, g) of y's. */
+template <class T, int N>
+static __global__ void __launch_bounds__(THREADS) regroup(qs_view<T> x, qs_view<T> y, int groups, int parts, int64_t width, int64_t cols, unsigned row_blocks)
+{
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    if (j >= cols) return;
+    int64_t chunk = j / width, p = chunk / groups, g = chunk % groups;
+    *(qs_pack<T, N> *)(y.row(row) + j) = *(const qs_pack<T, N> *)(x.row(row) + (g * parts + p) * width + j % width);
+}
+
+template <class T, int N> static void regroup_by(qs_device *d, qs_mat x, int groups, int parts, int64_t width, qs_mat y)
+{
+    unsigned threads = qs_cuda_threads(x.cols / N, THREADS), row_blocks = qs_cuda_blocks(x.cols / N, threads);
+    QS_LAUNCH(d, (regroup<T, N>), (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x), qs_view_of<T>(y), groups, parts, width, x.cols, row_blocks);
+}
+
+extern "C" void qs_cuda_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y)
+{
+    QS_BY_TYPE(x.type, {
+        const int N = 16 / sizeof(T);
+        if (width % N == 0 && qs_cuda_packs(&x, N) && qs_cuda_packs(&y, N))
+            regroup_by<T, N>(d, x, groups, parts, width, y);
+        else
+            regroup_by<T, 1>(d, x, groups, parts, width, y);
+    });
 }

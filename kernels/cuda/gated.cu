@@ -1,4 +1,4 @@
-/* gated.cu - gated linear units (Shazeer 2020): act(gate) * up, forward and backward, for SiLU and both GELUs. */
+/* gated.cu - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain activation; forward and backward. */
 #include "kernels/cuda/common.cuh"
 
 enum { THREADS = 256 };
@@ -88,3 +88,44 @@ extern "C" void qs_cuda_gated_backward(qs_device *d, qs_activation act, qs_mat g
 {
     start_type(d, act, gate_up, dy, &d_gate_up);
 }
+
+/* y = act(x), or where there is a gradient dy, y = dy * act'(x). */
+template <class T, int N, qs_activation A>
+static __global__ void __launch_bounds__(THREADS) plain(qs_view<T> x, qs_view<T> dy, qs_view<T> y, int64_t cols, unsigned row_blocks)
+{
+    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    if (j >= cols) return;
+    qs_pack<T, N> v = *(const qs_pack<T, N> *)(x.row(row) + j), g = {};
+    if (dy.data) g = *(const qs_pack<T, N> *)(dy.row(row) + j);
+    for (int i = 0; i < N; i++) {
+        act_value a = activate<A>(qs_get(v.v[i]));
+        qs_put(&v.v[i], dy.data ? qs_get(g.v[i]) * a.slope : a.value);
+    }
+    *(qs_pack<T, N> *)(y.row(row) + j) = v;
+}
+
+template <class T, int N> static void start_plain(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat y)
+{
+    unsigned threads = qs_cuda_threads(x.cols / N, THREADS), row_blocks = qs_cuda_blocks(x.cols / N, threads), grid = (unsigned)x.rows * row_blocks;
+    qs_view<T> in = qs_view_of<T>(x), gradient = qs_view_of<T>(dy), out = qs_view_of<T>(y);
+    if (act == QS_ACT_SILU) QS_LAUNCH(d, (plain<T, N, QS_ACT_SILU>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
+    else if (act == QS_ACT_GELU_TANH) QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_TANH>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
+    else QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_ERF>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
+}
+
+static void start_plain_type(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat y)
+{
+    QS_BY_TYPE(x.type, {
+        const int N = 16 / sizeof(T);
+        if (qs_cuda_packs(&x, N) && qs_cuda_packs(&y, N) && (!dy.data || qs_cuda_packs(&dy, N))) start_plain<T, N>(d, act, x, dy, y);
+        else start_plain<T, 1>(d, act, x, dy, y);
+    });
+}
+
+extern "C" void qs_cuda_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
+{
+    qs_mat none = {};
+    start_plain_type(d, act, x, none, y);
+}
+
+extern "C" void qs_cuda_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx) { start_plain_type(d, act, x, dy, dx); }

@@ -18,12 +18,15 @@ size_t qs_cuda_gemm_workspace_bytes(qs_device *d, const qs_gemm *g);
 /* norm.cu */
 void qs_cuda_rmsnorm(qs_device *d, const qs_rmsnorm *n);
 void qs_cuda_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx);
+void qs_cuda_layernorm(qs_device *d, const qs_layernorm *n);
+void qs_cuda_layernorm_backward(qs_device *d, const qs_layernorm *n, qs_mat dy, qs_mat add, qs_mat dx);
 
 /* rope.cu */
 void qs_cuda_rope(qs_device *d, const qs_rope *r);
 
 /* elementwise.cu */
 void qs_cuda_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b);
+void qs_cuda_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y);
 void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n);
 void qs_cuda_scale(qs_device *d, float *x, int64_t n, float factor);
 void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag);
@@ -31,6 +34,8 @@ void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag);
 /* gated.cu */
 void qs_cuda_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y);
 void qs_cuda_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy, qs_mat d_gate_up);
+void qs_cuda_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y);
+void qs_cuda_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx);
 
 /* dropout.cu */
 void qs_cuda_dropout(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool add);

@@ -16,6 +16,7 @@
 #include "src/commands/commands.h"
 #include "src/model/architecture.h"
 #include "src/model/lora.h"
+#include "src/model/names.h"
 #include "src/options/options.h"
 
 /* 6738415616 as "6,738,415,616". */
@@ -49,6 +50,7 @@ static void print_architecture(const char *dir, const qs_architecture *a)
     printf("%s: %s\n\n", dir, a->class_name);
     printf("  %s layers, hidden %s, ffn %s, %s\n", grouped(a->layers, t[0]), grouped(a->hidden, t[1]), grouped(a->ffn, t[2]),
            activations[a->activation]);
+    if (a->parallel_residual) printf("  attention and mlp in parallel, %d columns of a head rotate\n", a->rotary_dim);
     printf("  %d heads of %d, %d key and value heads%s%s%s%s\n", a->heads, a->head_dim, a->kv_heads, a->qk_norm ? ", q and k norm" : "",
            a->qkv_bias ? ", q k v bias" : "", a->o_bias ? ", o bias" : "", a->mlp_bias ? ", mlp bias" : "");
     printf("  vocabulary %s, %s, positions %s, %s\n", grouped(a->vocab, t[0]), a->tied ? "head tied to the embedding" : "separate head",
@@ -104,6 +106,7 @@ static void print_part(const qs_part *p, int64_t *total, uint64_t total_bytes[3]
 
 static void add_linear(qs_part *p, const qs_architecture *a, qs_linear l)
 {
+    if (!qs_linear_present(a, l)) return;
     p->linear[p->linears++] = (int64_t)qs_linear_out(a, l) * qs_linear_in(a, l);
     if (qs_linear_bias(a, l)) p->other += qs_linear_out(a, l);
 }
@@ -112,8 +115,9 @@ static void print_parts(const qs_architecture *a)
 {
     qs_part embedding = {.name = "embedding", .other = (int64_t)a->vocab * a->hidden, .times = 1};
     qs_part attention = {.name = "attention, all layers", .times = a->layers}, mlp = {.name = "mlp, all layers", .times = a->layers};
-    qs_part norms = {.name = "norms", .times = 1, .other = a->hidden}, head = {.name = "head", .other = embedding.other, .times = 1};
-    qs_part layer = {.name = "of which one layer", .times = 1, .other = 2 * (int64_t)a->hidden + (a->qk_norm ? 2 * a->head_dim : 0)};
+    int64_t norm = (a->norm == QS_NORM_LAYER ? 2 : 1) * (int64_t)a->hidden;
+    qs_part norms = {.name = "norms", .times = 1, .other = norm}, head = {.name = "head", .other = embedding.other, .times = 1};
+    qs_part layer = {.name = "of which one layer", .times = 1, .other = 2 * norm + (a->qk_norm ? 2 * a->head_dim : 0)};
     norms.other += a->layers * layer.other;
     for (int l = 0; l < QS_LINEAR_COUNT; l++) {
         add_linear(l <= QS_LINEAR_O ? &attention : &mlp, a, (qs_linear)l);
@@ -137,7 +141,7 @@ static void print_targets(const qs_lora *l)
     int32_t layers = 0;
     for (int32_t i = 0; i < l->layers; i++) layers += l->layer_mask[i];
     for (int k = 0, n = 0; k < QS_LINEAR_COUNT; k++)
-        if (l->slot[k].active) printf("%s%s", n++ ? ", " : "", strchr(qs_linear_name((qs_linear)k), '.') + 1);
+        if (l->slot[k].active) printf("%s%s", n++ ? ", " : "", qs_names_last(l->names->linear[k]));
     if (layers < l->layers) printf(" in %d of %d layers", layers, l->layers);
 }
 

@@ -36,6 +36,7 @@ typedef struct qs_family {
     bool qk_norm;
     bool window;          /* sliding_window counts unless null */
     bool optional_window; /* sliding_window counts if use_sliding_window, from layer max_window_layers on */
+    bool neox;            /* LayerNorm, biases, no gate, fused q k v, use_parallel_residual */
 } qs_family;
 
 static const qs_family families[] = {
@@ -48,6 +49,8 @@ static const qs_family families[] = {
     {.name = "qwen3", .class_name = "Qwen3ForCausalLM", .vocab = 151936, .hidden = 4096, .ffn = 22016, .layers = 32, .heads = 32,
      .kv_heads = 32, .head_dim = 128, .max_positions = 32768, .bos = -1, .eos = -1, .attention_bias = true, .qk_norm = true,
      .optional_window = true},
+    {.name = "gpt_neox", .class_name = "GPTNeoXForCausalLM", .vocab = 50432, .hidden = 6144, .ffn = 24576, .layers = 44, .heads = 64,
+     .max_positions = 2048, .bos = 0, .eos = 2, .attention_bias = true, .neox = true},
 };
 
 static int read_family(qs_json j, const qs_family **out, qs_err *e)
@@ -59,7 +62,7 @@ static int read_family(qs_json j, const qs_family **out, qs_err *e)
         if (strcmp(type, families[i].name) == 0) f = &families[i];
     if (!f)
         return qs_json_unexpected(j, "model_type", type ? QS_EUNSUP : QS_EFORMAT,
-                                  "one of the supported families: llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3", e);
+                                  "one of the supported families: llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3, gpt_neox", e);
 
     const json_t *classes = qs_json_get(j, "architectures");
     if (classes) {
@@ -96,20 +99,23 @@ static int refuse_unsupported(qs_json j, qs_err *e)
         QS_TRY(qs_json_int(j, experts[i], 0, INT32_MAX, &n, e));
         if (n > 0) return qs_json_unexpected(j, experts[i], QS_EUNSUP, "none: mixtures of experts are not supported", e);
     }
-    double dropout = 0;
-    QS_TRY(qs_json_number(j, "attention_dropout", 0, 1, &dropout, e));
-    if (dropout > 0) qs_warn("%s: attention_dropout %g is not applied in training", j.file, dropout);
+    static const char *const dropouts[] = {"attention_dropout", "hidden_dropout"};
+    for (size_t i = 0; i < sizeof dropouts / sizeof *dropouts; i++) {
+        double p = 0;
+        QS_TRY(qs_json_number(j, dropouts[i], 0, 1, &p, e));
+        if (p > 0) qs_warn("%s: %s %g is not applied in training", j.file, dropouts[i], p);
+    }
     return 0;
 }
 
-static int read_activation(qs_json j, qs_activation *out, qs_err *e)
+static int read_activation(qs_json j, const qs_family *f, qs_activation *out, qs_err *e)
 {
     static const struct { const char *name; qs_activation act; } known[] = {
         {"silu", QS_ACT_SILU}, {"swish", QS_ACT_SILU}, {"gelu", QS_ACT_GELU_ERF}, {"gelu_python", QS_ACT_GELU_ERF},
         {"gelu_new", QS_ACT_GELU_TANH}, {"gelu_fast", QS_ACT_GELU_TANH}, {"gelu_pytorch_tanh", QS_ACT_GELU_TANH},
         {"gelu_python_tanh", QS_ACT_GELU_TANH}, {"gelu_accurate", QS_ACT_GELU_TANH},
     };
-    const char *name = "silu";
+    const char *name = f->neox ? "gelu" : "silu";
     QS_TRY(qs_json_string(j, "hidden_act", &name, e));
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(name, known[i].name) == 0) {
@@ -138,7 +144,7 @@ static int read_sizes(qs_json j, const qs_family *f, qs_architecture *a, qs_err 
     /* Null is "as many as heads" everywhere; an absent key is the family's number. */
     bool absent = !json_object_get(j.object, "num_key_value_heads");
     a->kv_heads = absent && f->kv_heads ? f->kv_heads : a->heads;
-    QS_TRY(qs_json_int32(j, "num_key_value_heads", 1, WIDTH_MAX, &a->kv_heads, e));
+    if (!f->neox) QS_TRY(qs_json_int32(j, "num_key_value_heads", 1, WIDTH_MAX, &a->kv_heads, e));
     if (a->heads % a->kv_heads)
         QS_FAIL(e, QS_EFORMAT, "%s: num_attention_heads is %d and num_key_value_heads %d; expected a multiple", j.file, a->heads,
                 a->kv_heads);
@@ -156,8 +162,12 @@ static int read_sizes(qs_json j, const qs_family *f, qs_architecture *a, qs_err 
         QS_FAIL(e, QS_EFORMAT, "%s: num_attention_heads * head_dim is %lld; expected at most %d", j.file,
                 (long long)a->heads * a->head_dim, WIDTH_MAX);
 
-    double eps = 1e-6;
-    QS_TRY(qs_json_number(j, "rms_norm_eps", 0, 1, &eps, e));
+    if (f->neox && a->heads * a->head_dim != a->hidden)
+        QS_FAIL(e, QS_EUNSUP, "%s: num_attention_heads * head_dim is %d; expected hidden_size, %d, in this family", j.file, a->heads * a->head_dim,
+                a->hidden);
+
+    double eps = f->neox ? 1e-5 : 1e-6;
+    QS_TRY(qs_json_number(j, f->neox ? "layer_norm_eps" : "rms_norm_eps", 0, 1, &eps, e));
     a->norm_eps = (float)eps;
     return 0;
 }
@@ -239,6 +249,14 @@ static int read_tokens(qs_json j, const qs_family *f, qs_architecture *a, qs_err
     return 0;
 }
 
+static int read_neox(qs_json j, qs_architecture *a, qs_err *e)
+{
+    a->naming = QS_NAMING_NEOX;
+    a->norm = QS_NORM_LAYER;
+    a->plain_mlp = a->fused_qkv = a->mlp_bias = a->parallel_residual = true;
+    return qs_json_bool(j, "use_parallel_residual", &a->parallel_residual, e);
+}
+
 static int read_config(qs_json j, qs_architecture *a, qs_err *e)
 {
     const qs_family *f = NULL;
@@ -247,14 +265,15 @@ static int read_config(qs_json j, qs_architecture *a, qs_err *e)
     snprintf(a->class_name, sizeof a->class_name, "%s", f->class_name);
     QS_TRY(refuse_unsupported(j, e));
     QS_TRY(read_sizes(j, f, a, e));
-    QS_TRY(read_activation(j, &a->activation, e));
+    QS_TRY(read_activation(j, f, &a->activation, e));
     QS_TRY(qs_json_bool(j, "tie_word_embeddings", &a->tied, e));
-    bool attention_bias = false;
+    bool attention_bias = f->neox;
     if (f->attention_bias) QS_TRY(qs_json_bool(j, "attention_bias", &attention_bias, e));
     if (f->mlp_bias) QS_TRY(qs_json_bool(j, "mlp_bias", &a->mlp_bias, e));
     a->qkv_bias = f->qkv_bias || attention_bias;
     a->o_bias = attention_bias;
     a->qk_norm = f->qk_norm;
+    if (f->neox) QS_TRY(read_neox(j, a, e));
     QS_TRY(read_window(j, f, a, e));
     QS_TRY(qs_rope_config_read(j, a, e));
     return read_tokens(j, f, a, e);
@@ -275,17 +294,16 @@ int qs_architecture_read(const char *dir, qs_architecture *out, qs_err *e)
     return rc;
 }
 
-const char *qs_linear_name(qs_linear l)
+bool qs_linear_present(const qs_architecture *a, qs_linear l)
 {
-    static const char *const names[QS_LINEAR_COUNT] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                                                       "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-    return names[l];
+    return !((a->fused_qkv && (l == QS_LINEAR_K || l == QS_LINEAR_V)) || (a->plain_mlp && l == QS_LINEAR_GATE));
 }
 
 int32_t qs_linear_out(const qs_architecture *a, qs_linear l)
 {
+    if (!qs_linear_present(a, l)) return 0;
     switch (l) {
-    case QS_LINEAR_Q: return a->heads * a->head_dim;
+    case QS_LINEAR_Q: return (a->fused_qkv ? 3 : 1) * a->heads * a->head_dim;
     case QS_LINEAR_K:
     case QS_LINEAR_V: return a->kv_heads * a->head_dim;
     case QS_LINEAR_GATE:
@@ -301,16 +319,17 @@ int32_t qs_linear_in(const qs_architecture *a, qs_linear l)
 
 bool qs_linear_bias(const qs_architecture *a, qs_linear l)
 {
+    if (!qs_linear_present(a, l)) return false;
     return l <= QS_LINEAR_V ? a->qkv_bias : l == QS_LINEAR_O ? a->o_bias : a->mlp_bias;
 }
 
 int64_t qs_architecture_parameters(const qs_architecture *a)
 {
-    int64_t layer = 2 * (int64_t)a->hidden + (a->qk_norm ? 2 * (int64_t)a->head_dim : 0);
+    int64_t norm = (a->norm == QS_NORM_LAYER ? 2 : 1) * (int64_t)a->hidden, layer = 2 * norm + (a->qk_norm ? 2 * (int64_t)a->head_dim : 0);
     for (int l = 0; l < QS_LINEAR_COUNT; l++) {
         int64_t out = qs_linear_out(a, l);
         layer += out * qs_linear_in(a, l) + (qs_linear_bias(a, l) ? out : 0);
     }
     int64_t embedding = (int64_t)a->vocab * a->hidden;
-    return (a->tied ? 1 : 2) * embedding + a->layers * layer + a->hidden;
+    return (a->tied ? 1 : 2) * embedding + a->layers * layer + norm;
 }

@@ -25,7 +25,7 @@ static void carve_attention_forms(const qs_block *b, qs_arena *a, qs_block_forms
 static void carve_mlp_forms(const qs_block *b, qs_arena *a, size_t rows, qs_block_forms *f)
 {
     size_t e = qs_dtype_bytes(b->c.type);
-    f->gate_up = qs_arena_take(a, rows * 2 * (size_t)b->c.a->ffn * e, QS_ARENA_ALIGN);
+    f->gate_up = qs_arena_take(a, rows * (size_t)b->up_cols * e, QS_ARENA_ALIGN);
     f->h_gate_up = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_GATE_UP] * e, QS_ARENA_ALIGN);
 }
 
@@ -98,7 +98,7 @@ static size_t workspace(const qs_block *b)
     at.q.stride = at.k.stride = at.v.stride = b->qkv_cols;
     size_t need = qs_op_attention_workspace_bytes(b->c.device, &at);
     need = most(need, most(gemm_workspace(b, rows, b->qkv_cols, m->hidden), gemm_workspace(b, rows, m->hidden, b->q_cols)));
-    need = most(need, most(gemm_workspace(b, tile, 2 * (int64_t)m->ffn, m->hidden), gemm_workspace(b, tile, m->hidden, m->ffn)));
+    need = most(need, most(gemm_workspace(b, tile, b->up_cols, m->hidden), gemm_workspace(b, tile, m->hidden, m->ffn)));
     for (int i = 0; i < QS_LINEAR_COUNT; i++) {
         const qs_lora_slot *s = &b->c.lora->slot[i];
         bool mlp = i >= QS_LINEAR_GATE;
@@ -114,6 +114,7 @@ void qs_block_create(const qs_block_config *config, qs_arena *memory, qs_block *
     b->q_cols = (int64_t)config->a->heads * config->a->head_dim;
     b->kv_cols = (int64_t)config->a->kv_heads * config->a->head_dim;
     b->qkv_cols = b->q_cols + 2 * b->kv_cols;
+    b->up_cols = (config->a->plain_mlp ? 1 : 2) * (int64_t)config->a->ffn;
     for (int g = 0; g < QS_GROUP_COUNT; g++) b->h_cols[g] = (int64_t)config->lora->group_targets[g] * config->lora->r;
     carve(b, memory);
     b->workspace_bytes = workspace(b);
@@ -131,10 +132,7 @@ void qs_block_linear(const qs_block_call *c, qs_mat in, qs_mat w, const float *b
     qs_op_gemm(c->b->c.device, &(qs_gemm){.a = in, .b = w, .c = out, .transpose_b = true, .alpha = 1, .bias = bias, .bias_type = QS_F32});
 }
 
-void qs_block_norm(const qs_block_call *c, qs_mat x, const float *weight, qs_mat y)
-{
-    qs_op_rmsnorm(c->b->c.device, &(qs_rmsnorm){.x = x, .y = y, .weight = weight, .weight_type = QS_F32, .eps = c->b->c.a->norm_eps});
-}
+void qs_block_norm(const qs_block_call *c, qs_mat x, qs_norm w, qs_mat y) { qs_norm_forward(c->b->c.device, c->b->c.a, w, x, y); }
 
 qs_lora_call qs_block_lora_call(const qs_block_call *c, qs_group group, qs_mat x, int64_t first_row, void *h)
 {
@@ -168,7 +166,7 @@ void qs_block_rotate(const qs_block_call *c, void *qkv, bool inverse)
     const qs_block *b = c->b;
     qs_mat all = qs_block_mat(b, qkv, c->batch->rows, b->qkv_cols);
     qs_rope r = {.x = qs_mat_part(all, 0, c->batch->rows, 0, b->q_cols + b->kv_cols), /* q and k are neighbours: one call */
-                 .heads = b->c.a->heads + b->c.a->kv_heads, .head_dim = b->c.a->head_dim, .rotary_dim = b->c.a->head_dim,
+                 .heads = b->c.a->heads + b->c.a->kv_heads, .head_dim = b->c.a->head_dim, .rotary_dim = b->c.a->rotary_dim,
                  .cos = c->batch->cos, .sin = c->batch->sin, .positions = c->batch->positions, .inverse = inverse};
     qs_op_rope(b->c.device, &r);
 }
@@ -196,9 +194,12 @@ void qs_block_attention_half(const qs_block_call *c, void *x)
     qs_mat qkv = qs_block_mat(b, c->f.qkv, rows, b->qkv_cols), o = qs_block_mat(b, c->f.o, rows, b->q_cols);
 
     qs_block_norm(c, in, c->w->norm1, n);
-    qs_block_linear(c, n, c->w->qkv, c->w->bias[QS_GROUP_QKV], qkv);
+    bool fused = b->c.a->fused_qkv;
+    qs_mat product = fused ? qs_block_mat(b, b->d_qkv, rows, b->qkv_cols) : qkv;
+    qs_block_linear(c, n, c->w->qkv, c->w->bias[QS_GROUP_QKV], product);
     qs_lora_call lora = qs_block_lora_call(c, QS_GROUP_QKV, n, 0, c->f.h_qkv);
-    qs_lora_forward(&lora, qkv);
+    qs_lora_forward(&lora, product);
+    if (fused) qs_op_regroup(d, product, b->c.a->heads, 3, b->c.a->head_dim, qkv);
     if (b->c.a->qk_norm) norm_heads(c);
     qs_block_rotate(c, c->f.qkv, false);
     qs_attention attention = qs_block_attention(c);
@@ -208,7 +209,7 @@ void qs_block_attention_half(const qs_block_call *c, void *x)
     lora = qs_block_lora_call(c, QS_GROUP_O, o, 0, c->f.h_o);
     qs_lora_forward(&lora, m);
     qs_op_add(d, m, in, m);
-    qs_block_norm(c, m, c->w->norm2, n);
+    qs_block_norm(c, b->c.a->parallel_residual ? in : m, c->w->norm2, n);
 }
 
 /* Rows from `first` on of a buffer that holds a tile, or every row where it is kept. */
@@ -219,7 +220,7 @@ static void *tile_at(const qs_block_call *c, void *data, int64_t first, int64_t 
 
 qs_mat qs_block_gate_up(const qs_block_call *c, int64_t first, int64_t rows)
 {
-    int64_t cols = 2 * (int64_t)c->b->c.a->ffn;
+    int64_t cols = c->b->up_cols;
     return qs_block_mat(c->b, tile_at(c, c->f.gate_up, first, cols), rows, cols);
 }
 
@@ -230,13 +231,19 @@ qs_lora_call qs_block_lora_gate_up(const qs_block_call *c, int64_t first, int64_
     return qs_block_lora_call(c, QS_GROUP_GATE_UP, n, first, tile_at(c, c->f.h_gate_up, first, b->h_cols[QS_GROUP_GATE_UP]));
 }
 
+void qs_block_activate(const qs_block_call *c, qs_mat gate_up, qs_mat act)
+{
+    const qs_architecture *a = c->b->c.a;
+    (a->plain_mlp ? qs_op_activation : qs_op_gated)(c->b->c.device, a->activation, gate_up, act);
+}
+
 void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows)
 {
     qs_mat gate_up = qs_block_gate_up(c, first, rows);
     qs_lora_call lora = qs_block_lora_gate_up(c, first, rows);
     qs_block_linear(c, lora.x, c->w->gate_up, c->w->bias[QS_GROUP_GATE_UP], gate_up);
     qs_lora_forward(&lora, gate_up);
-    qs_op_gated(c->b->c.device, c->b->c.a->activation, gate_up, qs_block_mat(c->b, c->b->act, rows, c->b->c.a->ffn));
+    qs_block_activate(c, gate_up, qs_block_mat(c->b, c->b->act, rows, c->b->c.a->ffn));
 }
 
 qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept)

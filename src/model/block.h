@@ -1,11 +1,15 @@
 /* block.h - one transformer block, forward and backward, for every supported family.
  *
- *     n = rmsnorm(x);  q k v = n W^T (+ bias) (+ LoRA);  [q, k normed per head];  q k rotated;  o = attention(q, k, v)
- *     m = x + o Wo^T;  n = rmsnorm(m);  y = m + (act(n Wg^T) * (n Wu^T)) Wd^T
+ *     n = norm(x);  q k v = n W^T (+ bias) (+ LoRA);  [q, k normed per head];  q k rotated;  o = attention(q, k, v)
+ *     m = x + o Wo^T;  n = norm(m);  y = m + (act(n Wg^T) * (n Wu^T)) Wd^T
+ *
+ * The architecture says which norm, which activation, whether there is a gate (without: act(n Wu^T)), and whether the residual is parallel: then the second norm
+ * reads x, not m. A fused q k v comes out of its product head by head, [heads, 3, head_dim], as the checkpoint has it and LoRA sees it; it is regrouped to
+ * q, k, v once, and its gradient back.
  *
  * Forward keeps nothing but y. Backward gets x and dy, runs the forward again up to the MLP, and goes back through the MLP in tiles of rows, so that no
  * intermediate of width ffn exists for more than `mlp_rows` rows. Where memory is left, a caller lets forward keep what backward would form again: a quarter of a step's
- * arithmetic less for 2 * (qkv + o + hidden + 2 ffn) bytes per token, the same bits. Base weights are frozen: only LoRA gradients are formed, accumulated in fp32.
+ * arithmetic less for 2 * (qkv + o + hidden + 2 ffn, or ffn without a gate) bytes per token, the same bits. Base weights are frozen: only LoRA gradients are formed, accumulated in fp32.
  * The same functions serve every micro-batch; all calls only queue work on the device.
  */
 #ifndef QS_MODEL_BLOCK_H
@@ -13,11 +17,12 @@
 
 #include "src/base/arena.h"
 #include "src/model/lora.h"
+#include "src/model/norm.h"
 
 /* The weights of one block on the device: dense matrices [out, in] of the compute type, vectors fp32 (NULL: none). */
 typedef struct qs_block_weights {
     qs_mat qkv, o, gate_up, down;
-    const float *norm1, *norm2, *q_norm, *k_norm;
+    qs_norm norm1, norm2, q_norm, k_norm; /* q_norm, k_norm: with qk_norm only */
     const float *bias[QS_GROUP_COUNT]; /* of [q;k;v], o, [gate;up], down */
     int32_t window;
 } qs_block_weights;

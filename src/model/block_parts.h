@@ -10,15 +10,16 @@ typedef struct qs_block_forms {
     void *qkv;        /* [rows, qkv_cols] */
     void *qk_raw;     /* [rows, q_cols + kv_cols] q and k before their norm (qk_norm only) */
     void *o;          /* [rows, q_cols] */
-    void *m;          /* [rows, hidden] x + attention */
+    void *m;          /* [rows, hidden] x + attention; with a parallel residual the backward pass needs it not, and keeps a gradient there */
     float *lse;       /* [heads, rows] */
     void *h_qkv, *h_o, *h_gate_up;       /* LoRA's inner activations */
-    void *gate_up;    /* [rows, 2 ffn]; the backward pass overwrites it */
+    void *gate_up;    /* [rows, up_cols]; the backward pass overwrites it */
 } qs_block_forms;
 
 struct qs_block {
     qs_block_config c;
     int64_t q_cols, kv_cols, qkv_cols;   /* columns of q, of k (and v), of all three */
+    int64_t up_cols;                     /* of gate and up: 2 ffn, or ffn without a gate */
     int64_t h_cols[QS_GROUP_COUNT];      /* targets * r */
     /* Work buffers; rows as in a micro-batch unless noted. */
     void *n;          /* [rows, hidden] the normed input of either half */
@@ -29,7 +30,7 @@ struct qs_block {
     /* One or the other: the MLP tile ... */
     void *act, *d_act, *h_down;          /* [mlp_rows, ...], with own.gate_up and own.h_gate_up */
     /* ... or the attention's gradients. */
-    void *d_o, *d_qkv;
+    void *d_o, *d_qkv;                   /* d_qkv also takes the product of a fused q k v before it is regrouped */
     size_t workspace_bytes;
 };
 
@@ -47,7 +48,9 @@ static inline qs_mat qs_block_mat(const qs_block *b, void *data, int64_t rows, i
 
 /* out = in W^T (+ bias), W [out, in]. */
 void qs_block_linear(const qs_block_call *c, qs_mat in, qs_mat w, const float *bias, qs_mat out);
-void qs_block_norm(const qs_block_call *c, qs_mat x, const float *weight, qs_mat y);
+void qs_block_norm(const qs_block_call *c, qs_mat x, qs_norm w, qs_mat y);
+/* The MLP's act from its gate_up. */
+void qs_block_activate(const qs_block_call *c, qs_mat gate_up, qs_mat act);
 qs_lora_call qs_block_lora_call(const qs_block_call *c, qs_group group, qs_mat x, int64_t first_row, void *h);
 qs_attention qs_block_attention(const qs_block_call *c);
 /* Rotates q and k of `qkv` forwards, or back. */

@@ -6,6 +6,7 @@
 #include "src/base/memory.h"
 #include "src/model/architecture.h"
 #include "src/model/layout.h"
+#include "src/model/names.h"
 
 enum { SHAPE_BYTES = 96, NAME_BYTES = 128 };
 
@@ -72,35 +73,40 @@ static void warn_of_unused(const qs_architecture *a, const qs_source *s)
 {
     char name[NAME_BYTES];
     for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-        qs_layout_vector_name(0, (qs_vector)v, name);
-        const qs_source_tensor *t = qs_layout_vector_length(a, (qs_vector)v) ? NULL : qs_source_find(s, name);
+        if (!qs_layout_vector_name(a, 0, (qs_vector)v, name) || qs_layout_vector_length(a, (qs_vector)v)) continue;
+        const qs_source_tensor *t = qs_source_find(s, name);
         if (t) qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it", qs_source_path(s, t->file), name);
     }
-    qs_layout_vector_name(a->layers, QS_VECTOR_NORM1, name);
+    qs_layout_vector_name(a, a->layers, QS_VECTOR_NORM1, name);
     const qs_source_tensor *t = qs_source_find(s, name);
     if (t) qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, t->file), name, a->layers);
 }
 
 int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *e)
 {
+    char name[NAME_BYTES];
     /* With tied weights either name may be the one that was kept. */
-    const char *embedding = a->tied ? qs_layout_embedding_name(a, s) : "model.embed_tokens.weight";
-    if (a->tied && !qs_source_find(s, embedding)) embedding = "model.embed_tokens.weight";
-    QS_TRY(check_tensor(s, embedding, a->vocab, a->hidden, e));
+    qs_layout_embedding_name(a, s, name);
+    if (!qs_source_find(s, name)) snprintf(name, sizeof name, "%s.weight", qs_names_of(a)->embedding);
+    QS_TRY(check_tensor(s, name, a->vocab, a->hidden, e));
     for (int32_t layer = 0; layer < a->layers; layer++) {
-        char name[NAME_BYTES];
         for (int v = 0; v < QS_VECTOR_COUNT; v++) {
             int64_t n = qs_layout_vector_length(a, (qs_vector)v);
-            qs_layout_vector_name(layer, (qs_vector)v, name);
-            if (n) QS_TRY(check_tensor(s, name, n, 0, e));
+            if (n && qs_layout_vector_name(a, layer, (qs_vector)v, name)) QS_TRY(check_tensor(s, name, n, 0, e));
         }
         for (int l = 0; l < QS_LINEAR_COUNT; l++) {
-            qs_layout_linear_name(layer, (qs_linear)l, name);
+            if (!qs_layout_linear_name(a, layer, (qs_linear)l, name)) continue;
             QS_TRY(check_tensor(s, name, qs_linear_out(a, (qs_linear)l), qs_linear_in(a, (qs_linear)l), e));
         }
     }
-    QS_TRY(check_tensor(s, "model.norm.weight", a->hidden, 0, e));
-    if (!a->tied) QS_TRY(check_tensor(s, "lm_head.weight", a->vocab, a->hidden, e));
+    for (int bias = 0; bias <= (a->norm == QS_NORM_LAYER); bias++) {
+        qs_layout_final_norm_name(a, bias, name);
+        QS_TRY(check_tensor(s, name, a->hidden, 0, e));
+    }
+    if (!a->tied) {
+        qs_layout_head_name(a, s, name);
+        QS_TRY(check_tensor(s, name, a->vocab, a->hidden, e));
+    }
     warn_of_unused(a, s);
     return 0;
 }

@@ -22,7 +22,9 @@ static uint64_t row_bytes(const qs_architecture *a, const qs_source_tensor *t) {
 
 static const qs_source_tensor *tensor_of(const qs_architecture *a, const qs_source *s)
 {
-    return qs_source_find(s, qs_layout_embedding_name(a, s));
+    char name[128];
+    qs_layout_embedding_name(a, s, name);
+    return qs_source_find(s, name);
 }
 
 static void carve(qs_embedding *m, uint64_t row, int32_t max_tokens, qs_arena *memory)

@@ -93,18 +93,19 @@ static void list_blob(qs_first_touch *t, int blob)
     t->count = t->started = t->finished = 0;
     if (blob >= l->layers) {
         int32_t tile = blob - l->layers;
-        list_tensor(t, qs_source_find(t->source, qs_layout_head_name(t->a, t->source)),
+        qs_layout_head_name(t->a, t->source, name);
+        list_tensor(t, qs_source_find(t->source, name),
                     (uint64_t)tile * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden,
                     (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1, -1);
         return;
     }
     for (int v = 0; v < QS_VECTOR_COUNT; v++) {
         if (!l->vector[v].n) continue;
-        qs_layout_vector_name(blob, (qs_vector)v, name);
+        qs_layout_vector_name(t->a, blob, (qs_vector)v, name);
         list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->vector[v].n, -1, v);
     }
     for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        qs_layout_linear_name(blob, (qs_linear)i, name);
+        if (!qs_layout_linear_name(t->a, blob, (qs_linear)i, name)) continue;
         list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in, i, -1);
     }
 }

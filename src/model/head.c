@@ -69,16 +69,9 @@ static qs_ce_state state(const qs_head *h, int32_t mb, int64_t row, const int32_
     return (qs_ce_state){h->max + at, h->sum + at, h->target_logit + at, targets + row};
 }
 
-static qs_rmsnorm norm(const qs_head *h, int32_t mb, int32_t rows, void *x, const float *weight)
+void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w)
 {
-    return (qs_rmsnorm){.x = qs_mat_of(x, h->c.type, rows, h->c.a->hidden), .y = normed(h, mb, 0, rows), .weight = weight,
-                        .weight_type = QS_F32, .eps = h->c.a->norm_eps};
-}
-
-void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, const float *norm_weight)
-{
-    qs_rmsnorm n = norm(h, mb, rows, x, norm_weight);
-    qs_op_rmsnorm(h->c.device, &n);
+    qs_norm_forward(h->c.device, h->c.a, w, qs_mat_of(x, h->c.type, rows, h->c.a->hidden), normed(h, mb, 0, rows));
 }
 
 /* Where the logits of rows [row, row + rows) against tile w go. */
@@ -126,12 +119,12 @@ void qs_head_gradient_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32
     }
 }
 
-void qs_head_gradient(qs_head *h, int32_t mb, int32_t rows, void *x, const float *norm_weight)
+void qs_head_gradient(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w)
 {
     qs_mat dn = normed(h, mb, 0, rows); /* the normed states are done with */
     qs_op_convert(h->c.device, dn.data, h->c.type, gradient(h, mb, 0, rows).data, QS_F32, (int64_t)rows * h->c.a->hidden);
-    qs_rmsnorm n = norm(h, mb, rows, x, norm_weight);
-    qs_op_rmsnorm_backward(h->c.device, &n, dn, (qs_mat){0}, n.x);
+    qs_mat in = qs_mat_of(x, h->c.type, rows, h->c.a->hidden);
+    qs_norm_backward(h->c.device, h->c.a, w, in, dn, (qs_mat){0}, in);
 }
 
 void qs_head_logits(qs_head *h, int32_t mb, int32_t first, int32_t count, qs_mat w, int32_t vocab_start, float *out)

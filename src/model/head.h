@@ -10,7 +10,7 @@
 
 #include "kernels/ops.h"
 #include "src/base/arena.h"
-#include "src/model/architecture.h"
+#include "src/model/norm.h"
 
 typedef struct qs_head qs_head;
 
@@ -29,8 +29,8 @@ void qs_head_create(const qs_head_config *c, qs_arena *memory, qs_head **out);
 void qs_head_free(qs_head *h);
 size_t qs_head_workspace_bytes(const qs_head *h);
 
-/* Normed hidden states of micro-batch mb from x[rows, hidden]; norm_weight [hidden] fp32. Before its first tile. */
-void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, const float *norm_weight);
+/* Normed hidden states of micro-batch mb from x[rows, hidden]; w: the final norm, [hidden]. Before its first tile. */
+void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w);
 
 /* Folds tile w[vocabulary entries, hidden] (compute type) that begins at entry vocab_start. targets [rows]: token id or -1. Tiles in ascending order. */
 void qs_head_loss_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start, const int32_t *targets);
@@ -42,7 +42,7 @@ void qs_head_loss(qs_head *h, int32_t mb, int32_t rows, const int32_t *targets, 
 void qs_head_gradient_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start, const int32_t *targets, float scale, bool starts);
 
 /* After the last tile: x[rows, hidden], the level that norm was given, becomes dL/dx. */
-void qs_head_gradient(qs_head *h, int32_t mb, int32_t rows, void *x, const float *norm_weight);
+void qs_head_gradient(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w);
 
 /* For tests and generation: logits of rows [first, first + count) against this tile into out[count, vocabulary] (host, fp32). Blocks. */
 void qs_head_logits(qs_head *h, int32_t mb, int32_t first, int32_t count, qs_mat w, int32_t vocab_start, float *out);

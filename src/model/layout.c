@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "src/base/memory.h"
+#include "src/model/names.h"
 
 enum { TILE_BYTES = 16 << 20 };
 
@@ -13,20 +14,35 @@ static uint64_t take(uint64_t *used, uint64_t bytes)
     return at;
 }
 
-void qs_layout_linear_name(int32_t layer, qs_linear linear, char name[128])
+bool qs_layout_linear_name(const qs_architecture *a, int32_t layer, qs_linear linear, char name[128])
 {
-    snprintf(name, 128, "model.layers.%d.%s.weight", layer, qs_linear_name(linear));
+    const qs_names *n = qs_names_of(a);
+    if (!n->linear[linear]) return false;
+    snprintf(name, 128, "%s.%d.%s.weight", n->blocks, layer, n->linear[linear]);
+    return true;
 }
 
-void qs_layout_vector_name(int32_t layer, qs_vector v, char name[128])
+bool qs_layout_vector_name(const qs_architecture *a, int32_t layer, qs_vector v, char name[128])
 {
-    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"};
-    if (v < QS_VECTOR_BIAS) snprintf(name, 128, "model.layers.%d.%s.weight", layer, norms[v]);
-    else snprintf(name, 128, "model.layers.%d.%s.bias", layer, qs_linear_name((qs_linear)(v - QS_VECTOR_BIAS)));
+    const qs_names *n = qs_names_of(a);
+    bool bias = v >= QS_VECTOR_BIAS;
+    const char *module = v >= QS_VECTOR_NORM1_BIAS ? n->norm[v - QS_VECTOR_NORM1_BIAS]
+                         : bias                    ? n->linear[v - QS_VECTOR_BIAS]
+                         : v <= QS_VECTOR_NORM2    ? n->norm[v]
+                                                   : n->head_norm[v - QS_VECTOR_Q_NORM];
+    if (!module) return false;
+    snprintf(name, 128, "%s.%d.%s.%s", n->blocks, layer, module, bias ? "bias" : "weight");
+    return true;
+}
+
+void qs_layout_final_norm_name(const qs_architecture *a, bool bias, char name[128])
+{
+    snprintf(name, 128, "%s.%s", qs_names_of(a)->final_norm, bias ? "bias" : "weight");
 }
 
 int64_t qs_layout_vector_length(const qs_architecture *a, qs_vector v)
 {
+    if (v >= QS_VECTOR_NORM1_BIAS) return a->norm == QS_NORM_LAYER ? a->hidden : 0;
     if (v >= QS_VECTOR_BIAS) {
         qs_linear l = (qs_linear)(v - QS_VECTOR_BIAS);
         return qs_linear_bias(a, l) ? qs_linear_out(a, l) : 0;
@@ -35,15 +51,27 @@ int64_t qs_layout_vector_length(const qs_architecture *a, qs_vector v)
     return a->hidden;
 }
 
-const char *qs_layout_head_name(const qs_architecture *a, const qs_source *source)
+/* The head as a module of its own. */
+static void own_head(const qs_architecture *a, const qs_source *source, char name[128])
 {
-    if (a->tied && qs_source_find(source, "model.embed_tokens.weight")) return "model.embed_tokens.weight";
-    return "lm_head.weight";
+    const qs_names *n = qs_names_of(a);
+    snprintf(name, 128, "%s.weight", n->head);
+    if (!n->other_head || qs_source_find(source, name)) return;
+    char other[128];
+    snprintf(other, sizeof other, "%s.weight", n->other_head);
+    if (qs_source_find(source, other)) snprintf(name, 128, "%s", other);
 }
 
-const char *qs_layout_embedding_name(const qs_architecture *a, const qs_source *source)
+void qs_layout_embedding_name(const qs_architecture *a, const qs_source *source, char name[128])
 {
-    return qs_source_find(source, "model.embed_tokens.weight") ? "model.embed_tokens.weight" : "lm_head.weight";
+    snprintf(name, 128, "%s.weight", qs_names_of(a)->embedding);
+    if (a->tied && !qs_source_find(source, name)) own_head(a, source, name);
+}
+
+void qs_layout_head_name(const qs_architecture *a, const qs_source *source, char name[128])
+{
+    if (a->tied) qs_layout_embedding_name(a, source, name);
+    else own_head(a, source, name);
 }
 
 static qs_dtype type_of(const qs_source *source, const char *name)
@@ -61,14 +89,14 @@ void qs_layout_make(const qs_architecture *a, const qs_source *source, qs_quant_
     qs_layout *l = out;
     *l = (qs_layout){.quant = quant, .layers = a->layers};
     char name[128];
-    qs_layout_linear_name(0, QS_LINEAR_Q, name);
+    qs_layout_linear_name(a, 0, QS_LINEAR_Q, name);
     l->base_type = type_of(source, name);
     for (int32_t layer = 0; layer < a->layers; layer++)
         for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-            qs_layout_linear_name(layer, (qs_linear)i, name);
-            l->base_type = widest(l->base_type, type_of(source, name));
+            if (qs_layout_linear_name(a, layer, (qs_linear)i, name)) l->base_type = widest(l->base_type, type_of(source, name));
         }
-    l->head_type = type_of(source, qs_layout_head_name(a, source));
+    qs_layout_head_name(a, source, name);
+    l->head_type = type_of(source, name);
 
     uint64_t used = 0;
     for (int v = 0; v < QS_VECTOR_COUNT; v++) l->vector[v].n = qs_layout_vector_length(a, (qs_vector)v);
@@ -95,6 +123,7 @@ void qs_layout_make(const qs_architecture *a, const qs_source *source, qs_quant_
             used += (uint64_t)n * qs_dtype_bytes(l->base_type);
             continue;
         }
+        if (!n) continue;
         w->weight_at = take(&used, (uint64_t)(n + 1) / 2);
         uint64_t blocks = (uint64_t)qs_quant_blocks(n);
         w->absmax_at = take(&used, quant.double_quant ? blocks : blocks * 4);

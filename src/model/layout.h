@@ -2,7 +2,7 @@
  *
  * A layer's blob holds, 64-byte aligned and in this order: the norm weights and biases (fp32), then for each linear its weight, quantised (codes, absmax or absmax8 + nested + offset)
  * or in the checkpoint's 16/32-bit type. The blob of a head tile holds rows [first, first + rows) of the head in the checkpoint's type. All layers have one
- * layout. Dense scratch: the linears that share an input lie one below the other ([q;k;v], [gate;up]), so that each group is one matrix product.
+ * layout. Dense scratch: the linears that share an input lie one below the other ([q;k;v], [gate;up]; a family without k, v or gate has the fused matrix or up alone), so that each group is one matrix product.
  */
 #ifndef QS_MODEL_LAYOUT_H
 #define QS_MODEL_LAYOUT_H
@@ -19,7 +19,8 @@ typedef struct qs_quant_config {
 typedef enum qs_vector {
     QS_VECTOR_NORM1, QS_VECTOR_NORM2, QS_VECTOR_Q_NORM, QS_VECTOR_K_NORM,
     QS_VECTOR_BIAS,          /* + qs_linear */
-    QS_VECTOR_COUNT = QS_VECTOR_BIAS + QS_LINEAR_COUNT
+    QS_VECTOR_NORM1_BIAS = QS_VECTOR_BIAS + QS_LINEAR_COUNT, QS_VECTOR_NORM2_BIAS,
+    QS_VECTOR_COUNT
 } qs_vector;
 
 typedef struct qs_linear_layout {
@@ -55,13 +56,15 @@ static inline int32_t qs_layout_tile_rows(const qs_layout *l, int32_t tile)
 /* Everything about the layout that decides a blob's bytes, for the cache's key; freed with qs_free. */
 char *qs_layout_describe(const qs_layout *l);
 
-/* Full tensor names: "model.layers.3.self_attn.q_proj.weight" into name[128]. */
-void qs_layout_linear_name(int32_t layer, qs_linear linear, char name[128]);
-void qs_layout_vector_name(int32_t layer, qs_vector v, char name[128]);
+/* Full tensor names: "model.layers.3.self_attn.q_proj.weight" into name[128]; false, and no name, where the family has no such tensor. */
+bool qs_layout_linear_name(const qs_architecture *a, int32_t layer, qs_linear linear, char name[128]);
+bool qs_layout_vector_name(const qs_architecture *a, int32_t layer, qs_vector v, char name[128]);
+/* "model.norm.weight", or ".bias". */
+void qs_layout_final_norm_name(const qs_architecture *a, bool bias, char name[128]);
 /* Elements of a vector; 0 when the architecture has none. */
 int64_t qs_layout_vector_length(const qs_architecture *a, qs_vector v);
 /* Name of the head's tensor in this source: "lm_head.weight", or the embedding's when tied. */
-const char *qs_layout_head_name(const qs_architecture *a, const qs_source *source);
-const char *qs_layout_embedding_name(const qs_architecture *a, const qs_source *source);
+void qs_layout_head_name(const qs_architecture *a, const qs_source *source, char name[128]);
+void qs_layout_embedding_name(const qs_architecture *a, const qs_source *source, char name[128]);
 
 #endif

@@ -12,16 +12,19 @@
 
 #include "src/base/memory.h"
 #include "src/base/random.h"
+#include "src/model/names.h"
 
 enum { PATH_MAX_BYTES = 64, R_MAX = 1 << 16, PACK_ALIGN = 64 };
 
 /* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs into them. */
 static const uint64_t INIT_STREAM = (uint64_t)0x4c4f << 48;
 
-/* "model.layers.3.self_attn.q_proj" */
-static void module_path(char *out, int32_t layer, qs_linear linear)
+/* "model.layers.3.self_attn.q_proj"; false where the family has no such linear. */
+static bool module_path(const qs_names *n, char *out, int32_t layer, qs_linear linear)
 {
-    snprintf(out, PATH_MAX_BYTES, "model.layers.%d.%s", layer, qs_linear_name(linear));
+    if (!n->linear[linear]) return false;
+    snprintf(out, PATH_MAX_BYTES, "%s.%d.%s", n->blocks, layer, n->linear[linear]);
+    return true;
 }
 
 bool qs_lora_is_name(const char *s)
@@ -100,9 +103,9 @@ static int takes(const qs_matcher *m, int i, const char *path, bool *out, qs_err
     return 0;
 }
 
-static int refuse_embeddings(const qs_matcher *m, qs_err *e)
+static int refuse_embeddings(const qs_matcher *m, const qs_names *n, qs_err *e)
 {
-    static const char *const outside[] = {"lm_head", "model.embed_tokens"};
+    const char *const outside[] = {n->head, n->embedding, n->other_head ? n->other_head : n->head};
     for (size_t i = 0; i < sizeof outside / sizeof *outside && !m->all; i++) {
         bool taken;
         QS_TRY(takes(m, -1, outside[i], &taken, e));
@@ -113,22 +116,34 @@ static int refuse_embeddings(const qs_matcher *m, qs_err *e)
     return 0;
 }
 
+/* "q_proj, k_proj and v_proj", and a path for example. */
+static void list_modules(const qs_names *n, char list[160], char example[PATH_MAX_BYTES])
+{
+    int used = 0;
+    for (int k = 0; k < QS_LINEAR_COUNT; k++) {
+        const char *between = k == QS_LINEAR_DOWN ? " and " : ", ";
+        if (!module_path(n, example, 0, k)) continue;
+        used += snprintf(list + used, 160 - (size_t)used, "%s%s", used ? between : "", qs_names_last(n->linear[k]));
+    }
+    module_path(n, example, 0, QS_LINEAR_Q);
+}
+
 /* Every name must match something, or a misspelt one would silently train less than was asked. */
-static int check_each_matches(const qs_matcher *m, int32_t layers, qs_err *e)
+static int check_each_matches(const qs_matcher *m, const qs_names *n, int32_t layers, qs_err *e)
 {
     for (int t = 0; t < (m->regex || m->all ? 1 : m->config->target_count); t++) {
         bool any = false;
         for (int32_t l = 0; l < layers && !any; l++) {
             for (int k = 0; k < QS_LINEAR_COUNT && !any; k++) {
                 char path[PATH_MAX_BYTES];
-                module_path(path, l, k);
-                QS_TRY(takes(m, t, path, &any, e));
+                if (module_path(n, path, l, k)) QS_TRY(takes(m, t, path, &any, e));
             }
         }
-        if (!any)
-            QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and "
-                                  "down_proj in model.layers.0 to %d (as model.layers.0.self_attn.q_proj, model.layers.0.mlp.up_proj)",
-                    m->config->targets[t], layers - 1);
+        if (any) continue;
+        char list[160], example[PATH_MAX_BYTES];
+        list_modules(n, list, example);
+        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)", m->config->targets[t], list, n->blocks,
+                layers - 1, example);
     }
     return 0;
 }
@@ -138,11 +153,10 @@ static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
 {
     int32_t first = -1;
     for (int32_t l = 0; l < out->layers; l++) {
-        bool taken[QS_LINEAR_COUNT], any = false;
+        bool taken[QS_LINEAR_COUNT] = {false}, any = false;
         for (int k = 0; k < QS_LINEAR_COUNT; k++) {
             char path[PATH_MAX_BYTES];
-            module_path(path, l, k);
-            QS_TRY(takes(m, -1, path, &taken[k], e));
+            if (module_path(out->names, path, l, k)) QS_TRY(takes(m, -1, path, &taken[k], e));
             any |= taken[k];
         }
         out->layer_mask[l] = any;
@@ -150,7 +164,7 @@ static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
             if (first < 0) out->slot[k].active = taken[k];
             else if (out->slot[k].active != taken[k])
                 QS_FAIL(e, QS_EUNSUP, "target_modules takes %s in layer %d but not in layer %d; layers with different sets are not supported",
-                        qs_linear_name(k), taken[k] ? l : first, taken[k] ? first : l);
+                        out->names->linear[k], taken[k] ? l : first, taken[k] ? first : l);
         }
         if (any && first < 0) first = l;
     }
@@ -192,15 +206,15 @@ static int check_numbers(const qs_lora_config *c, qs_err *e)
 
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e)
 {
-    *out = (qs_lora){.layers = a->layers, .r = config->r, .alpha = config->alpha, .dropout = config->dropout, .rslora = config->rslora};
+    *out = (qs_lora){.names = qs_names_of(a), .layers = a->layers, .r = config->r, .alpha = config->alpha, .dropout = config->dropout, .rslora = config->rslora};
     QS_TRY(check_numbers(config, e));
     out->scaling = (float)(config->alpha / (config->rslora ? sqrt(config->r) : config->r));
     out->layer_mask = qs_calloc((size_t)a->layers, 1);
 
     qs_matcher m;
     int rc = matcher_open(config, &m, e);
-    if (!rc) rc = refuse_embeddings(&m, e);
-    if (!rc) rc = check_each_matches(&m, a->layers, e);
+    if (!rc) rc = refuse_embeddings(&m, out->names, e);
+    if (!rc) rc = check_each_matches(&m, out->names, a->layers, e);
     if (!rc) rc = match_layers(&m, out, e);
     matcher_close(&m);
     if (rc) {

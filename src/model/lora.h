@@ -1,7 +1,7 @@
 /* lora.h - the adapters: which linear layers have one, where their numbers lie, and PEFT's files.
  *
  * All adapters are fp32 vectors (masters), one contiguous stretch per block: "pack" l holds layer l and is record l of a pager, in host memory or on disk. Within a pack the order is, for each group
- * of linears that share an input (q k v | o | gate up | down): the A matrices [r, in] of its targets one below the other, then their B matrices [out, r]
+ * of linears that share an input (q k v | o | gate up | down; GPT-NeoX: query_key_value | dense | dense_h_to_4h | dense_4h_to_h): the A matrices [r, in] of its targets one below the other, then their B matrices [out, r]
  * one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
  * (Hu et al., "LoRA", 2021; rank-stabilised scaling: Kalajdzievski 2023.)
  */
@@ -31,6 +31,7 @@ typedef struct qs_lora_slot {
 } qs_lora_slot;
 
 typedef struct qs_lora {
+    const struct qs_names *names; /* of the family's modules */
     int32_t layers, r;
     float scaling, dropout;
     double alpha;
@@ -44,7 +45,7 @@ typedef struct qs_lora {
 } qs_lora;
 
 /* Matches the targets as PEFT does: one string with regex characters is a full match on "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a
- * suffix after a dot; "all-linear" (any case) is all seven. lm_head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer that has adapters
+ * suffix after a dot; "all-linear" (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer that has adapters
  * must have the same set (QS_EUNSUP otherwise). Freed with qs_lora_free. */
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
 void qs_lora_free(qs_lora *l);
@@ -73,7 +74,7 @@ typedef struct qs_peft_config { qs_lora_config lora; char **owned; char *base_mo
 int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);
 void qs_peft_config_free(qs_peft_config *c);
 
-/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight) and adapter_config.json (sorted keys, indent 2, only fields that
+/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight, or as the family's modules are called) and adapter_config.json (sorted keys, indent 2, only fields that
  * PEFT knows since 0.9) into dir (created). Each file is replaced atomically. base_model is the directory or name of the base, or NULL. */
 int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, qs_pager *masters, qs_err *e);
 

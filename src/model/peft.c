@@ -13,14 +13,15 @@
 #include "io/safetensors.h"
 #include "src/base/memory.h"
 #include "src/model/lora.h"
+#include "src/model/names.h"
 #include "src/model/peft_config.h"
 
 enum { KEY_BYTES = 112, TARGETS_BYTES = 96 };
 
 /* side 0: A [r, in]; 1: B [out, r]. */
-static void tensor_key(char *out, int32_t layer, qs_linear linear, int side)
+static void tensor_key(const qs_lora *l, char *out, int32_t layer, qs_linear linear, int side)
 {
-    snprintf(out, KEY_BYTES, "base_model.model.model.layers.%d.%s.lora_%c.weight", layer, qs_linear_name(linear), "AB"[side]);
+    snprintf(out, KEY_BYTES, "base_model.model.%s.%d.%s.lora_%c.weight", l->names->blocks, layer, l->names->linear[linear], "AB"[side]);
 }
 
 static int32_t masked_layers(const qs_lora *l)
@@ -35,7 +36,7 @@ static void describe_targets(const qs_lora *l, char *text)
 {
     int n = 0;
     for (int k = 0; k < QS_LINEAR_COUNT; k++)
-        if (l->slot[k].active) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", strchr(qs_linear_name(k), '.') + 1);
+        if (l->slot[k].active) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", qs_names_last(l->names->linear[k]));
     snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
 }
 
@@ -103,9 +104,9 @@ static int load_pack(const char *path, const qs_source_tensor **sorted, int coun
         const qs_lora_slot *t = &l->slot[k];
         char key[KEY_BYTES];
         if (!t->active) continue;
-        tensor_key(key, layer, k, 0);
+        tensor_key(l, key, layer, k, 0);
         QS_TRY(load_matrix(path, sorted, count, key, l->r, t->in, taken, pack + t->a_at, e));
-        tensor_key(key, layer, k, 1);
+        tensor_key(l, key, layer, k, 1);
         QS_TRY(load_matrix(path, sorted, count, key, t->out, l->r, taken, pack + t->b_at, e));
     }
     return 0;
@@ -217,7 +218,7 @@ static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, 
         for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
             const qs_lora_slot *t = &l->slot[k];
             for (int side = 0; side < 2 && t->active; side++, n++) {
-                tensor_key(keys[n], layer, k, side);
+                tensor_key(l, keys[n], layer, k, side);
                 entries[n] = (qs_safetensors_entry){.name = keys[n], .type = QS_F32, .dims = 2, .shape = {side ? t->out : l->r, side ? l->r : t->in}};
                 source.place[n] = (struct tensor_place){layer, side ? t->b_at : t->a_at};
             }

@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "src/base/json.h"
 #include "src/base/memory.h"
+#include "src/model/names.h"
 
 enum { CONFIG_MAX_BYTES = 16 << 20, R_MAX = 1 << 16 };
 
@@ -125,7 +126,8 @@ static json_t *targets(const qs_lora *l)
 {
     json_t *list = json_array();
     if (l->target_count == 1 && strcasecmp(l->target_names[0], "all-linear") == 0) {
-        for (int k = 0; k < QS_LINEAR_COUNT; k++) json_array_append_new(list, json_string(strchr(qs_linear_name(k), '.') + 1));
+        for (int k = 0; k < QS_LINEAR_COUNT; k++)
+            if (l->names->linear[k]) json_array_append_new(list, json_string(qs_names_last(l->names->linear[k])));
         return list;
     }
     if (l->target_count == 1 && !qs_lora_is_name(l->target_names[0])) {

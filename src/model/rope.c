@@ -18,7 +18,7 @@ static float dynamic_base(const qs_architecture *a, int32_t positions)
     float base = (float)a->rope_theta, factor = (float)a->rope_factor;
     if (positions <= a->max_positions) return base;
     float stretch = factor * (float)positions / (float)a->max_positions - (float)(a->rope_factor - 1);
-    return base * (float)pow(stretch, (double)a->head_dim / (a->head_dim - 2));
+    return base * (float)pow(stretch, (double)a->rotary_dim / (a->rotary_dim - 2));
 }
 
 /* Llama 3.1: long waves are slowed by the factor, short ones kept, those between blended. */
@@ -36,12 +36,12 @@ static float llama3(const qs_architecture *a, float f)
 /* The (fractional) index whose wave turns `rotations` times within the original length. */
 static double yarn_index(const qs_architecture *a, double rotations)
 {
-    return a->head_dim * log(a->rope_original_positions / (rotations * 2 * M_PI)) / (2 * log(a->rope_theta));
+    return a->rotary_dim * log(a->rope_original_positions / (rotations * 2 * M_PI)) / (2 * log(a->rope_theta));
 }
 
 static void yarn(const qs_architecture *a, float *inv_freq)
 {
-    int d = a->head_dim;
+    int d = a->rotary_dim;
     double low = yarn_index(a, a->rope_beta_fast), high = yarn_index(a, a->rope_beta_slow);
     if (a->rope_truncate) low = floor(low), high = ceil(high);
     low = fmax(low, 0);
@@ -63,8 +63,8 @@ void qs_rope_frequencies(const qs_architecture *a, int32_t positions, float *inv
         return;
     }
     float base = a->rope == QS_ROPE_DYNAMIC ? dynamic_base(a, positions) : (float)a->rope_theta;
-    for (int i = 0; i < a->head_dim / 2; i++) {
-        float f = 1 / wave(base, i, a->head_dim);
+    for (int i = 0; i < a->rotary_dim / 2; i++) {
+        float f = 1 / wave(base, i, a->rotary_dim);
         if (a->rope == QS_ROPE_LINEAR) f /= (float)a->rope_factor;
         inv_freq[i] = a->rope == QS_ROPE_LLAMA3 ? llama3(a, f) : f;
     }
@@ -72,7 +72,7 @@ void qs_rope_frequencies(const qs_architecture *a, int32_t positions, float *inv
 
 void qs_rope_tables(const qs_architecture *a, int32_t positions, float *cos_table, float *sin_table)
 {
-    int half = a->head_dim / 2;
+    int half = a->rotary_dim / 2;
     float scale = (float)a->rope_attention_factor;
     float *inv_freq = qs_malloc((size_t)half * sizeof *inv_freq);
     qs_rope_frequencies(a, positions, inv_freq);

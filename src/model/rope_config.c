@@ -74,12 +74,23 @@ static int read_llama3(qs_json r, qs_architecture *a, qs_err *e)
     return 0;
 }
 
-static int read_rotated_share(qs_json j, qs_err *e)
+/* The share of a head that rotates. */
+static int read_rotated_share(qs_json j, double *share, const qs_architecture *a, qs_err *e)
 {
-    double share = 1;
-    QS_TRY(qs_json_number(j, "partial_rotary_factor", 0, FACTOR_MAX, &share, e));
-    if (share != 1)
-        return qs_json_unexpected(j, "partial_rotary_factor", QS_EUNSUP, "1: heads that rotate in part are not supported", e);
+    bool partial = a->naming == QS_NAMING_NEOX;
+    QS_TRY(qs_json_number(j, "partial_rotary_factor", 0, FACTOR_MAX, share, e));
+    if (!partial && *share != 1)
+        return qs_json_unexpected(j, "partial_rotary_factor", QS_EUNSUP, "1: heads of this family that rotate in part are not supported", e);
+    if (*share > 1) return qs_json_unexpected(j, "partial_rotary_factor", QS_EFORMAT, "at most 1", e);
+    return 0;
+}
+
+static int set_rotary_dim(qs_json config, double share, qs_architecture *a, qs_err *e)
+{
+    a->rotary_dim = (int32_t)(a->head_dim * share);
+    if (a->rotary_dim < 2 || a->rotary_dim % 2)
+        QS_FAIL(e, QS_EUNSUP, "%s: %g of a head of %d is %d columns to rotate; expected an even number of at least 2", config.file, share, a->head_dim,
+                a->rotary_dim);
     return 0;
 }
 
@@ -101,13 +112,19 @@ int qs_rope_config_read(qs_json config, qs_architecture *a, qs_err *e)
     a->rope_beta_slow = 1;
     a->rope_truncate = true;
     a->rope_original_positions = a->max_positions;
+    double share = a->naming == QS_NAMING_NEOX ? 0.25 : 1;
     QS_TRY(qs_json_number(config, "rope_theta", 2, 1e15, &a->rope_theta, e));
-    QS_TRY(read_rotated_share(config, e));
-    if (!r.object) return 0;
-
-    QS_TRY(read_type(r, &a->rope, e));
-    QS_TRY(qs_json_number(r, "rope_theta", 2, 1e15, &a->rope_theta, e));
-    QS_TRY(read_rotated_share(r, e));
+    QS_TRY(read_rotated_share(config, &share, a, e));
+    if (a->naming == QS_NAMING_NEOX) { /* its own names for both */
+        QS_TRY(qs_json_number(config, "rotary_emb_base", 2, 1e15, &a->rope_theta, e));
+        QS_TRY(qs_json_number(config, "rotary_pct", 0, 1, &share, e));
+    }
+    if (r.object) {
+        QS_TRY(read_type(r, &a->rope, e));
+        QS_TRY(qs_json_number(r, "rope_theta", 2, 1e15, &a->rope_theta, e));
+        QS_TRY(read_rotated_share(r, &share, a, e));
+    }
+    QS_TRY(set_rotary_dim(config, share, a, e));
     if (a->rope == QS_ROPE_PLAIN) return 0;
 
     QS_TRY(qs_json_int32(r, "original_max_position_embeddings", 1, 1 << 30, &a->rope_original_positions, e));
@@ -117,7 +134,7 @@ int qs_rope_config_read(qs_json config, qs_architecture *a, qs_err *e)
     QS_TRY(require(r, "factor", e));
     QS_TRY(qs_json_number(r, "factor", 1, FACTOR_MAX, &a->rope_factor, e));
     if (a->rope == QS_ROPE_LLAMA3) return read_llama3(r, a, e);
-    if (a->rope == QS_ROPE_DYNAMIC && a->head_dim <= 2)
-        QS_FAIL(e, QS_EUNSUP, "%s: dynamic rope_scaling needs head_dim of at least 4, found %d", config.file, a->head_dim);
+    if (a->rope == QS_ROPE_DYNAMIC && a->rotary_dim <= 2)
+        QS_FAIL(e, QS_EUNSUP, "%s: dynamic rope_scaling needs head_dim of at least 4, found %d", config.file, a->rotary_dim);
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "src/base/memory.h"
 #include "src/model/layout.h"
+#include "src/model/names.h"
 
 struct qs_shape {
     const char *name, *model_type, *class_name;
@@ -17,6 +18,9 @@ struct qs_shape {
 
 #define LLAMA .model_type = "llama", .class_name = "LlamaForCausalLM"
 #define QWEN2 .model_type = "qwen2", .class_name = "Qwen2ForCausalLM"
+#define NEOX .model_type = "gpt_neox", .class_name = "GPTNeoXForCausalLM"
+#define NEOX_KEYS(activation)                                                                                                              \
+    ",\n  \"hidden_act\": \"" activation "\",\n  \"rotary_pct\": 0.25,\n  \"use_parallel_residual\": true,\n  \"bos_token_id\": 0,\n  \"eos_token_id\": 0"
 #define LLAMA31_ROPE(factor)                                                                                                         \
     ",\n  \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": " factor ", \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, " \
     "\"original_max_position_embeddings\": 8192}"
@@ -38,6 +42,8 @@ static const qs_shape shapes[] = {
     {"open-llama-3b", LLAMA, 26, 3200, 8640, 32, 32, 100, 32000, 2048, 1e4, "1e-6", .more = LLAMA2_TOKENS},
     {"mistral-7b", .model_type = "mistral", .class_name = "MistralForCausalLM", 32, 4096, 14336, 32, 8, 128, 32000, 32768, 1e4, "1e-5",
      .more = ",\n  \"sliding_window\": 4096" LLAMA2_TOKENS},
+    {"pythia-1.4b", NEOX, 24, 2048, 8192, 16, 16, 128, 50304, 2048, 1e4, "1e-5", .more = NEOX_KEYS("gelu")},
+    {"gpt-neox-20b", NEOX, 44, 6144, 24576, 64, 64, 96, 50432, 2048, 1e4, "1e-5", .more = NEOX_KEYS("gelu_fast")},
     {"qwen2.5-7b", QWEN2, 28, 3584, 18944, 28, 4, 128, 152064, 131072, 1e6, "1e-6", .more = QWEN_TOKENS},
     {"qwen2.5-72b", QWEN2, 80, 8192, 29568, 64, 8, 128, 152064, 131072, 1e6, "1e-5", .more = QWEN_TOKENS},
 };
@@ -56,32 +62,34 @@ int qs_shape_find(const char *name, const qs_shape **out, qs_err *e)
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", shapes[i].name);
     }
-    if (!strncmp(name, "gpt-neox", 8))
-        QS_FAIL(e, QS_EUNSUP, "%s is of the gpt_neox family, which is not supported (llama, mistral, qwen2 and qwen3 are); choose from %s", name, known);
     QS_FAIL(e, QS_EUSAGE, "no shape is called %.60s; choose from %s", name, known);
 }
 
 char *qs_shape_config(const qs_shape *s, int32_t layers)
 {
-    return qs_printf("{\n"
-                     "  \"architectures\": [\"%s\"],\n"
-                     "  \"model_type\": \"%s\",\n"
-                     "  \"num_hidden_layers\": %d,\n"
-                     "  \"hidden_size\": %d,\n"
-                     "  \"intermediate_size\": %d,\n"
-                     "  \"num_attention_heads\": %d,\n"
-                     "  \"num_key_value_heads\": %d,\n"
-                     "  \"head_dim\": %d,\n"
-                     "  \"vocab_size\": %d,\n"
-                     "  \"max_position_embeddings\": %d,\n"
-                     "  \"rope_theta\": %.1f,\n"
-                     "  \"rms_norm_eps\": %s,\n"
-                     "  \"tie_word_embeddings\": %s,\n"
-                     "  \"hidden_act\": \"silu\",\n"
-                     "  \"torch_dtype\": \"bfloat16\"%s\n"
-                     "}\n",
-                     s->class_name, s->model_type, layers ? layers : s->layers, s->hidden, s->ffn, s->heads, s->kv_heads, s->head_dim, s->vocab,
-                     s->positions, s->theta, s->eps, s->tied ? "true" : "false", s->more);
+    bool neox = !strcmp(s->model_type, "gpt_neox");
+    char *own = neox ? qs_strdup("")
+                     : qs_printf("  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n", s->kv_heads, s->head_dim);
+    char *text = qs_printf("{\n"
+                           "  \"architectures\": [\"%s\"],\n"
+                           "  \"model_type\": \"%s\",\n"
+                           "  \"num_hidden_layers\": %d,\n"
+                           "  \"hidden_size\": %d,\n"
+                           "  \"intermediate_size\": %d,\n"
+                           "  \"num_attention_heads\": %d,\n"
+                           "%s"
+                           "  \"vocab_size\": %d,\n"
+                           "  \"max_position_embeddings\": %d,\n"
+                           "  \"%s\": %.1f,\n"
+                           "  \"%s\": %s,\n"
+                           "  \"tie_word_embeddings\": %s,\n"
+                           "  \"torch_dtype\": \"bfloat16\"%s\n"
+                           "}\n",
+                           s->class_name, s->model_type, layers ? layers : s->layers, s->hidden, s->ffn, s->heads, own, s->vocab, s->positions,
+                           neox ? "rotary_emb_base" : "rope_theta", s->theta, neox ? "layer_norm_eps" : "rms_norm_eps", s->eps,
+                           s->tied ? "true" : "false", s->more);
+    qs_free(own);
+    return text;
 }
 
 static void add(qs_synthetic_entry *list, int *count, const char *name, int64_t rows, int64_t columns)
@@ -94,23 +102,26 @@ static void add(qs_synthetic_entry *list, int *count, const char *name, int64_t 
 
 int qs_shape_tensors(const qs_architecture *a, qs_synthetic_entry **out)
 {
-    qs_synthetic_entry *list = qs_calloc((size_t)a->layers * (QS_VECTOR_COUNT + QS_LINEAR_COUNT) + 3, sizeof *list);
+    qs_synthetic_entry *list = qs_calloc((size_t)a->layers * (QS_VECTOR_COUNT + QS_LINEAR_COUNT) + 4, sizeof *list);
+    const qs_names *n = qs_names_of(a);
     int count = 0;
     char name[128];
-    add(list, &count, "model.embed_tokens.weight", a->vocab, a->hidden);
+    snprintf(name, sizeof name, "%s.weight", n->embedding);
+    add(list, &count, name, a->vocab, a->hidden);
     for (int32_t layer = 0; layer < a->layers; layer++) {
         for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-            int64_t n = qs_layout_vector_length(a, (qs_vector)v);
-            qs_layout_vector_name(layer, (qs_vector)v, name);
-            if (n) add(list, &count, name, n, 0);
+            int64_t length = qs_layout_vector_length(a, (qs_vector)v);
+            if (length && qs_layout_vector_name(a, layer, (qs_vector)v, name)) add(list, &count, name, length, 0);
         }
-        for (int l = 0; l < QS_LINEAR_COUNT; l++) {
-            qs_layout_linear_name(layer, (qs_linear)l, name);
-            add(list, &count, name, qs_linear_out(a, (qs_linear)l), qs_linear_in(a, (qs_linear)l));
-        }
+        for (int l = 0; l < QS_LINEAR_COUNT; l++)
+            if (qs_layout_linear_name(a, layer, (qs_linear)l, name)) add(list, &count, name, qs_linear_out(a, (qs_linear)l), qs_linear_in(a, (qs_linear)l));
     }
-    add(list, &count, "model.norm.weight", a->hidden, 0);
-    if (!a->tied) add(list, &count, "lm_head.weight", a->vocab, a->hidden);
+    for (int bias = 0; bias <= (a->norm == QS_NORM_LAYER); bias++) {
+        qs_layout_final_norm_name(a, bias, name);
+        add(list, &count, name, a->hidden, 0);
+    }
+    snprintf(name, sizeof name, "%s.weight", n->head);
+    if (!a->tied) add(list, &count, name, a->vocab, a->hidden);
     *out = list;
     return count;
 }

@@ -10,7 +10,7 @@
 
 typedef struct qs_shape qs_shape;
 
-/* QS_EUSAGE for a name that is not known (lists those that are), QS_EUNSUP for one of an architecture that this program has not (gpt-neox-20b). */
+/* QS_EUSAGE for a name that is not known (lists those that are). */
 int qs_shape_find(const char *name, const qs_shape **out, qs_err *e);
 
 /* Names by index; NULL past the last one. */

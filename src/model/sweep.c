@@ -87,7 +87,7 @@ static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
         if (v->index == 0) {
-            qs_head_norm(s->head, slot, b->rows, qs_spill_get(s->spill, s->c.layout->layers, slot), s->norm);
+            qs_head_norm(s->head, slot, b->rows, qs_spill_get(s->spill, s->c.layout->layers, slot), qs_sweep_final_norm(s));
             qs_spill_put(s->spill, s->c.layout->layers, slot, false);
         }
         if (s->logits_out)
@@ -108,7 +108,7 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
                               v->index == s->c.layout->tiles - 1);
         if (v->index == 0) {
             void *x = qs_spill_get(s->spill, s->c.layout->layers, slot);
-            qs_head_gradient(s->head, slot, b->rows, x, s->norm);
+            qs_head_gradient(s->head, slot, b->rows, x, qs_sweep_final_norm(s));
             qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, s->c.layout->layers, mb));
             qs_spill_put(s->spill, s->c.layout->layers, slot, true);
         }

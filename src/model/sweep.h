@@ -60,7 +60,7 @@ uint64_t qs_sweep_written_bytes(const qs_sweep_config *c);
 
 typedef struct qs_sweep qs_sweep;
 
-/* Takes its items from the tier. The streamer and the embedding are borrowed. norm: final norm weights fp32 [hidden], host (copied). masters, gradients:
+/* Takes its items from the tier. The streamer and the embedding are borrowed. norm: the final norm, fp32 [qs_norm_floats], host (copied). masters, gradients:
  * packs of the adapters (lora.h), one record per layer. */
 typedef struct qs_sweep_parts {
     qs_tier *tier;

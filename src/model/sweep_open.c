@@ -51,9 +51,9 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     const qs_layout *l = c->layout;
     bool unified = c->device->info.unified;
     size_t k = (size_t)c->sizes.micro_batches, rows = (size_t)s->max_rows, e = qs_dtype_bytes(c->type);
-    size_t half = (size_t)c->a->head_dim / 2;
+    size_t half = (size_t)c->a->rotary_dim / 2;
 
-    s->norm = qs_arena_take(&a->constants, (size_t)c->a->hidden * sizeof(float), QS_ARENA_ALIGN);
+    s->norm = qs_arena_take(&a->constants, (size_t)qs_norm_floats(c->a) * sizeof(float), QS_ARENA_ALIGN);
     s->cos = qs_arena_take(&a->constants, (size_t)c->sizes.max_positions * half * sizeof(float), QS_ARENA_ALIGN);
     s->sin = qs_arena_take(&a->constants, (size_t)c->sizes.max_positions * half * sizeof(float), QS_ARENA_ALIGN);
 
@@ -159,12 +159,12 @@ uint64_t qs_sweep_written_bytes(const qs_sweep_config *c)
 static void fill_constants(qs_sweep *s)
 {
     qs_device *d = s->c.device;
-    size_t half = (size_t)s->c.a->head_dim / 2, table = (size_t)s->c.sizes.max_positions * half;
+    size_t half = (size_t)s->c.a->rotary_dim / 2, table = (size_t)s->c.sizes.max_positions * half;
     float *tables = qs_malloc(2 * table * sizeof(float));
     qs_rope_tables(s->c.a, s->c.sizes.max_positions, tables, tables + table);
     d->api->copy_in(d, QS_QUEUE_COMPUTE, s->cos, tables, table * sizeof(float));
     d->api->copy_in(d, QS_QUEUE_COMPUTE, s->sin, tables + table, table * sizeof(float));
-    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm, (size_t)s->c.a->hidden * sizeof(float));
+    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm, (size_t)qs_norm_floats(s->c.a) * sizeof(float));
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     qs_free(tables);
 }

@@ -19,6 +19,7 @@ static void dequantise(qs_sweep *s, const char *blob)
     for (int i = 0; i < QS_LINEAR_COUNT; i++) {
         const qs_linear_layout *w = &l->linear[i];
         int64_t n = (int64_t)w->out * w->in;
+        if (!n) continue; /* the family has none */
         void *out = s->dense + w->dense_at * e;
         if (l->quant.type == QS_QUANT_NONE) {
             qs_op_convert(s->c.device, out, s->c.type, blob + w->weight_at, l->base_type, n);
@@ -49,21 +50,24 @@ qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *data)
     const void *at[QS_LINEAR_COUNT];
     for (int i = 0; i < QS_LINEAR_COUNT; i++) at[i] = in_place ? blob + l->linear[i].weight_at : s->dense + l->linear[i].dense_at * e;
     int64_t hidden = s->c.a->hidden, ffn = s->c.a->ffn, q = l->linear[QS_LINEAR_Q].out, kv = l->linear[QS_LINEAR_K].out;
+    qs_linear first_up = s->c.a->plain_mlp ? QS_LINEAR_UP : QS_LINEAR_GATE;
     qs_block_weights w = {.qkv = qs_mat_of((void *)at[QS_LINEAR_Q], s->c.type, q + 2 * kv, hidden),
-                          .o = qs_mat_of((void *)at[QS_LINEAR_O], s->c.type, hidden, q),
-                          .gate_up = qs_mat_of((void *)at[QS_LINEAR_GATE], s->c.type, 2 * ffn, hidden),
+                          .o = qs_mat_of((void *)at[QS_LINEAR_O], s->c.type, hidden, l->linear[QS_LINEAR_O].in),
+                          .gate_up = qs_mat_of((void *)at[first_up], s->c.type, l->linear[QS_LINEAR_GATE].out + ffn, hidden),
                           .down = qs_mat_of((void *)at[QS_LINEAR_DOWN], s->c.type, hidden, ffn),
-                          .norm1 = vector_of(s, blob, QS_VECTOR_NORM1),
-                          .norm2 = vector_of(s, blob, QS_VECTOR_NORM2),
-                          .q_norm = vector_of(s, blob, QS_VECTOR_Q_NORM),
-                          .k_norm = vector_of(s, blob, QS_VECTOR_K_NORM),
+                          .norm1 = {vector_of(s, blob, QS_VECTOR_NORM1), vector_of(s, blob, QS_VECTOR_NORM1_BIAS)},
+                          .norm2 = {vector_of(s, blob, QS_VECTOR_NORM2), vector_of(s, blob, QS_VECTOR_NORM2_BIAS)},
+                          .q_norm = {.weight = vector_of(s, blob, QS_VECTOR_Q_NORM)},
+                          .k_norm = {.weight = vector_of(s, blob, QS_VECTOR_K_NORM)},
                           .window = qs_architecture_window(s->c.a, index)};
     w.bias[QS_GROUP_QKV] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_Q);
     w.bias[QS_GROUP_O] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_O);
-    w.bias[QS_GROUP_GATE_UP] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_GATE);
+    w.bias[QS_GROUP_GATE_UP] = vector_of(s, blob, QS_VECTOR_BIAS + first_up);
     w.bias[QS_GROUP_DOWN] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_DOWN);
     return w;
 }
+
+qs_norm qs_sweep_final_norm(const qs_sweep *s) { return (qs_norm){s->norm, s->c.a->norm == QS_NORM_LAYER ? s->norm + s->c.a->hidden : NULL}; }
 
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
 {

@@ -55,6 +55,7 @@ struct qs_sweep {
 
 /* Weights of layer `index`, dequantised into the dense scratch unless they are there or need not be. */
 qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
+qs_norm qs_sweep_final_norm(const qs_sweep *s);
 /* Tile `index` of the head in the compute type. */
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 

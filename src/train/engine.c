@@ -140,16 +140,18 @@ static int open_cache(qs_engine *g, qs_err *e)
     return rc;
 }
 
-static int read_norm(qs_engine *g, float *norm, qs_err *e)
+static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
 {
-    const qs_source_tensor *t = qs_source_find(g->source, "model.norm.weight");
+    char name[128];
+    qs_layout_final_norm_name(&g->architecture, bias, name);
+    const qs_source_tensor *t = qs_source_find(g->source, name);
     QS_ASSERT(t);
     qs_region buffer;
     QS_TRY(qs_region_map(&buffer, qs_source_buffer_bytes(t->bytes), "the final norm", e));
     qs_source_read r = {.tensor = t, .bytes = t->bytes, .buffer = buffer.base};
     qs_source_read_start(g->source, g->aio, &r);
     int rc = qs_source_read_finish(g->source, g->aio, &r, e);
-    if (!rc) qs_convert(norm, QS_F32, r.data, t->type, (size_t)g->architecture.hidden);
+    if (!rc) qs_convert(out, QS_F32, r.data, t->type, (size_t)g->architecture.hidden);
     qs_region_free(&buffer);
     return rc;
 }
@@ -168,8 +170,9 @@ static int start_adapters(qs_engine *g, qs_err *e)
 
 static int start_sweep(qs_engine *g, qs_err *e)
 {
-    float *norm = qs_calloc((size_t)g->architecture.hidden, sizeof *norm);
-    int rc = read_norm(g, norm, e);
+    float *norm = qs_calloc((size_t)qs_norm_floats(&g->architecture), sizeof *norm);
+    int rc = read_norm(g, false, norm, e);
+    if (!rc && g->architecture.norm == QS_NORM_LAYER) rc = read_norm(g, true, norm + g->architecture.hidden, e);
     qs_sweep_parts parts = {.tier = &g->tier, .aio = g->aio, .scratch_dir = g->cache_dir, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
                             .gradients = g->gradients};
     if (!rc) rc = qs_sweep_open(&g->sweep_config, &parts, &g->sweep, e);

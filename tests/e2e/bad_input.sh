@@ -52,8 +52,8 @@ name="missing config file";              train --config "$dir/absent.yaml"; expe
 name="no model";                         train --model "$dir/nowhere"; expect 1 nowhere
 fresh_model; : >"$dir/model/config.json"
 name="empty config.json";                train; expect 1 config.json
-fresh_model; sed 's/"llama"/"gpt_neox"/; s/LlamaForCausalLM/GPTNeoXForCausalLM/' $base/model/config.json >"$dir/model/config.json"
-name="unsupported architecture";         train; expect 1 config.json gpt_neox
+fresh_model; sed 's/"llama"/"gptj"/; s/LlamaForCausalLM/GPTJForCausalLM/' $base/model/config.json >"$dir/model/config.json"
+name="unsupported architecture";         train; expect 1 config.json gptj
 fresh_model; sed 's/"hidden_size": [0-9]*/"hidden_size": 60/' $base/model/config.json >"$dir/model/config.json"
 name="wrong shapes";                     train; expect 1 model
 fresh_model; sed 's/"num_hidden_layers": [0-9]*/"num_hidden_layers": 99/' $base/model/config.json >"$dir/model/config.json"

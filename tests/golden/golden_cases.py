@@ -1,6 +1,6 @@
 """The training cases: what each model looks like and how it is trained.
 
-Together they cover the Llama family (llama, mistral, qwen2, qwen3), every quantisation, optimizer and
+Together they cover the Llama family (llama, mistral, qwen2, qwen3) and GPT-NeoX, every quantisation, optimizer and
 schedule at least once. Sizes are small but awkward on purpose: rows of 172 weights make 4-bit blocks cross
 rows, head_dim differs from hidden/heads where a family allows it, and the mistral window is shorter than the
 sequences.
@@ -26,6 +26,14 @@ def _config(kind, **fields):
             "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2,
             "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True}
+    return base | fields
+
+
+def _neox(**fields):
+    base = {"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_size": 64,
+            "intermediate_size": 172, "num_hidden_layers": 2, "num_attention_heads": 4, "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False,
+            "attention_dropout": 0.0, "hidden_dropout": 0.0, "initializer_range": 0.02, "use_cache": True}
     return base | fields
 
 
@@ -81,4 +89,15 @@ CASES = (
                         torch_dtype="bfloat16"),
          options=_options(lora_r=16, lora_alpha=8, learning_rate=5e-3, adam_beta2=0.95, adam_epsilon=1e-6,
                           target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"])),
+    Case("gpt_neox", seed=16, dtype="bf16", init_b_std=0.05,
+         config=_neox(vocab_size=88, hidden_act="gelu_fast", rotary_pct=0.25, rotary_emb_base=10000,
+                      use_parallel_residual=True, torch_dtype="bfloat16"),
+         options=_options(lora_r=4, lora_alpha=8, learning_rate=5e-3)),
+    Case("gpt_neox_serial", seed=17, dtype="f32",
+         config=_neox(vocab_size=48, hidden_size=32, intermediate_size=68, num_attention_heads=2,
+                      hidden_act="gelu", attention_bias=False, use_parallel_residual=False,
+                      rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "partial_rotary_factor": 0.5},
+                      dtype="float32"),
+         options=_options(quant_type="none", double_quant=False, lora_r=4, target_modules=["query_key_value"],
+                          lr_scheduler_type="cosine", learning_rate=1e-2)),
 )

@@ -23,9 +23,14 @@ def _weight_std(name, tensor):
     """Spread that keeps activations near 1 and logits a few units wide, so losses and gradients are not flat."""
     if name.endswith("bias"):
         return 0.2
-    if "embed_tokens" in name:
+    if "embed_tokens" in name or "embed_in" in name:
         return 0.3
     return tensor.shape[1] ** -0.5
+
+
+def _file_name(case, name):
+    """GPT-NeoX checkpoints call the head embed_out, newer transformers lm_head like every other model's."""
+    return name.replace("lm_head", "embed_out") if case.config["model_type"] == "gpt_neox" else name
 
 
 def write_checkpoint(case, path):
@@ -39,7 +44,7 @@ def write_checkpoint(case, path):
             value = 1.0 + 0.2 * torch.randn(tensor.shape, generator=g)
         else:
             value = _weight_std(name, tensor) * torch.randn(tensor.shape, generator=g)
-        tensors[name] = value.to(DTYPES[case.dtype])
+        tensors[_file_name(case, name)] = value.to(DTYPES[case.dtype])
     if case.shards == 1:
         write_tensors(path / "model.safetensors", tensors)
         return

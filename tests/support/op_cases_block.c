@@ -1,4 +1,4 @@
-/* op_cases_block.c - normalisation, rotary embedding, gated units, dropout, conversions. */
+/* op_cases_block.c - normalisation, rotary embedding, gated units and activations, regrouping, dropout, conversions. */
 #include <math.h>
 
 #include "src/base/random.h"
@@ -72,6 +72,87 @@ static void rmsnorm_backward_reference(op_run *r)
     }
 }
 static const op_kind rmsnorm_backward = {rmsnorm_backward_setup, rmsnorm_backward_launch, rmsnorm_backward_reference};
+
+/* ---- layernorm: size rows, cols; type2: of the weight and bias; value[0]: the mean of the rows ------------------------------------ */
+
+enum { N_BIAS = N_DX + 1 };
+
+static qs_layernorm layernorm_of(const op_run *r)
+{
+    return (qs_layernorm){.x = op_mat(r, N_X), .y = op_mat(r, N_Y), .weight = op_device(r, N_WEIGHT), .bias = op_device(r, N_BIAS),
+                          .weight_type = r->c->type2, .eps = 1e-5f};
+}
+
+static double row_mean(const op_run *r, int64_t i)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < r->c->size[1]; j++) sum += op_at(r, N_X, i, j);
+    return sum / (double)r->c->size[1];
+}
+
+static double reciprocal_deviation(const op_run *r, int64_t i)
+{
+    double squares = 0, mean = row_mean(r, i);
+    for (int64_t j = 0; j < r->c->size[1]; j++) squares += (op_at(r, N_X, i, j) - mean) * (op_at(r, N_X, i, j) - mean);
+    return 1 / sqrt(squares / (double)r->c->size[1] + 1e-5);
+}
+
+static void layernorm_inputs(op_run *r)
+{
+    rmsnorm_setup(r);
+    for (int64_t i = 0; i < r->c->size[0]; i++)
+        for (int64_t j = 0; j < r->c->size[1]; j++)
+            qs_store_f32(r->array[N_X].before, r->c->type, (size_t)(i * r->array[N_X].stride + j), (float)(op_at(r, N_X, i, j) + r->c->value[0]));
+}
+static void layernorm_setup(op_run *r)
+{
+    layernorm_inputs(r);
+    for (int k = N_DY; k <= N_DX; k++) op_array_make(r, k, OP_INPUT, r->c->type, 0, 0);
+    op_array_normal(r, N_BIAS, OP_INPUT, r->c->type2, 1, r->c->size[1], 1);
+}
+static void layernorm_launch(op_run *r, qs_device *d)
+{
+    qs_layernorm n = layernorm_of(r);
+    qs_op_layernorm(d, &n);
+}
+static void layernorm_reference(op_run *r)
+{
+    for (int64_t i = 0; i < r->c->size[0]; i++) {
+        double mean = row_mean(r, i), k = reciprocal_deviation(r, i);
+        for (int64_t j = 0; j < r->c->size[1]; j++)
+            *op_want(r, N_Y, i, j) = (op_at(r, N_X, i, j) - mean) * k * op_at(r, N_WEIGHT, 0, j) + op_at(r, N_BIAS, 0, j);
+    }
+}
+static const op_kind layernorm = {layernorm_setup, layernorm_launch, layernorm_reference};
+
+/* Backward; size[2], size[3] as for rmsnorm. */
+static void layernorm_backward_setup(op_run *r)
+{
+    rmsnorm_backward_setup(r);
+    op_array_normal(r, N_BIAS, OP_INPUT, r->c->type2, 1, r->c->size[1], 1);
+}
+static void layernorm_backward_launch(op_run *r, qs_device *d)
+{
+    qs_layernorm n = layernorm_of(r);
+    qs_op_layernorm_backward(d, &n, op_mat(r, N_DY), r->c->size[2] ? op_mat(r, N_ADD) : (qs_mat){0}, op_mat(r, r->c->size[3] ? N_ADD : N_DX));
+}
+static void layernorm_backward_reference(op_run *r)
+{
+    int64_t cols = r->c->size[1];
+    for (int64_t i = 0; i < r->c->size[0]; i++) {
+        double mean = row_mean(r, i), k = reciprocal_deviation(r, i), sum = 0, dot = 0;
+        for (int64_t j = 0; j < cols; j++) {
+            double h = op_at(r, N_DY, i, j) * op_at(r, N_WEIGHT, 0, j);
+            sum += h / (double)cols;
+            dot += h * (op_at(r, N_X, i, j) - mean) * k / (double)cols;
+        }
+        for (int64_t j = 0; j < cols; j++) {
+            double dx = k * (op_at(r, N_DY, i, j) * op_at(r, N_WEIGHT, 0, j) - sum - (op_at(r, N_X, i, j) - mean) * k * dot);
+            *op_want(r, r->c->size[3] ? N_ADD : N_DX, i, j) = dx + (r->c->size[2] ? op_at(r, N_ADD, i, j) : 0);
+        }
+    }
+}
+static const op_kind layernorm_backward = {layernorm_backward_setup, layernorm_backward_launch, layernorm_backward_reference};
 
 /* ---- rope: size tokens, heads, head_dim, rotary_dim, inverse ------------------------------------------------------------- */
 
@@ -182,6 +263,70 @@ static void gated_backward_reference(op_run *r)
 }
 static const op_kind gated_backward = {gated_backward_setup, gated_backward_launch, gated_backward_reference};
 
+/* ---- activation: size rows, cols, activation, in place of dy ------------------------------------------------------------------- */
+
+enum { A_X, A_Y, A_DY, A_DX };
+
+static void act_setup(op_run *r)
+{
+    op_array_normal(r, A_X, OP_INPUT, r->c->type, r->c->size[0], r->c->size[1], 2);
+    op_array_make(r, A_Y, OP_OUTPUT, r->c->type, r->c->size[0], r->c->size[1]);
+}
+static void act_launch(op_run *r, qs_device *d) { qs_op_activation(d, (qs_activation)r->c->size[2], op_mat(r, A_X), op_mat(r, A_Y)); }
+static void act_reference(op_run *r)
+{
+    double slope;
+    for (int64_t i = 0; i < r->c->size[0]; i++)
+        for (int64_t j = 0; j < r->c->size[1]; j++) *op_want(r, A_Y, i, j) = activation((qs_activation)r->c->size[2], op_at(r, A_X, i, j), &slope);
+}
+static const op_kind act = {act_setup, act_launch, act_reference};
+
+static void act_backward_setup(op_run *r)
+{
+    bool in_place = r->c->size[3];
+    op_array_normal(r, A_X, OP_INPUT, r->c->type, r->c->size[0], r->c->size[1], 2);
+    op_array_make(r, A_Y, OP_INPUT, r->c->type, 0, 0);
+    op_array_normal(r, A_DY, in_place ? OP_IN_OUT : OP_INPUT, r->c->type, r->c->size[0], r->c->size[1], 1);
+    op_array_make(r, A_DX, in_place ? OP_INPUT : OP_OUTPUT, r->c->type, r->c->size[0], r->c->size[1]);
+}
+static void act_backward_launch(op_run *r, qs_device *d)
+{
+    qs_op_activation_backward(d, (qs_activation)r->c->size[2], op_mat(r, A_X), op_mat(r, A_DY), op_mat(r, r->c->size[3] ? A_DY : A_DX));
+}
+static void act_backward_reference(op_run *r)
+{
+    for (int64_t i = 0; i < r->c->size[0]; i++)
+        for (int64_t j = 0; j < r->c->size[1]; j++) {
+            double slope;
+            activation((qs_activation)r->c->size[2], op_at(r, A_X, i, j), &slope);
+            *op_want(r, r->c->size[3] ? A_DY : A_DX, i, j) = op_at(r, A_DY, i, j) * slope;
+        }
+}
+static const op_kind act_backward = {act_backward_setup, act_backward_launch, act_backward_reference};
+
+/* ---- regroup: size rows, groups, parts, width ------------------------------------------------------------------------------------ */
+
+static void regroup_setup(op_run *r)
+{
+    int64_t cols = r->c->size[1] * r->c->size[2] * r->c->size[3];
+    op_array_normal(r, A_X, OP_INPUT, r->c->type, r->c->size[0], cols, 1);
+    op_array_make(r, A_Y, OP_OUTPUT, r->c->type, r->c->size[0], cols);
+}
+static void regroup_launch(op_run *r, qs_device *d)
+{
+    qs_op_regroup(d, op_mat(r, A_X), (int32_t)r->c->size[1], (int32_t)r->c->size[2], r->c->size[3], op_mat(r, A_Y));
+}
+static void regroup_reference(op_run *r)
+{
+    int64_t groups = r->c->size[1], parts = r->c->size[2], width = r->c->size[3];
+    for (int64_t i = 0; i < r->c->size[0]; i++)
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t p = 0; p < parts; p++)
+                for (int64_t w = 0; w < width; w++)
+                    *op_want(r, A_Y, i, (p * groups + g) * width + w) = op_at(r, A_X, i, (g * parts + p) * width + w);
+}
+static const op_kind regroup = {regroup_setup, regroup_launch, regroup_reference};
+
 /* ---- add, convert, scale, flag, dropout: size rows, cols ----------------------------------------------------------------------- */
 
 enum { E_X, E_Y, E_Z };
@@ -277,6 +422,13 @@ static const op_case cases[] = {
     {"rmsnorm backward f32", &rmsnorm_backward, QS_F32, QS_F32, {9, 200, 1, 0}, {0}, 3, F32},
     {"rmsnorm backward bf16, in place", &rmsnorm_backward, QS_BF16, QS_BF16, {17, 333, 1, 1}, {0}, 2, BF16},
     {"rmsnorm backward f16, nothing added", &rmsnorm_backward, QS_F16, QS_F16, {3, 64, 0, 0}, {0}, 0, F16},
+    {"layernorm f32", &layernorm, QS_F32, QS_F32, {9, 200}, {0}, 3, F32},
+    {"layernorm f32, ragged, rows far from zero", &layernorm, QS_F32, QS_F32, {5, 77}, {300}, 1, 64 * OP_TOL_F32, "differences to the mean lose the bits of it"},
+    {"layernorm bf16, fp32 weight", &layernorm, QS_BF16, QS_F32, {33, 2048}, {0}, 0, BF16},
+    {"layernorm f16, one column", &layernorm, QS_F16, QS_F16, {4, 1}, {0}, 0, F16},
+    {"layernorm backward f32", &layernorm_backward, QS_F32, QS_F32, {9, 200, 1, 0}, {0}, 3, F32},
+    {"layernorm backward bf16, in place", &layernorm_backward, QS_BF16, QS_F32, {17, 333, 1, 1}, {0}, 2, BF16},
+    {"layernorm backward f16, nothing added", &layernorm_backward, QS_F16, QS_F16, {3, 64, 0, 0}, {0}, 0, F16},
     {"rope f32", &rope, QS_F32, QS_F32, {21, 3, 20, 20, 0}, {0}, 5, F32},
     {"rope bf16, llama heads", &rope, QS_BF16, QS_F32, {60, 4, 64, 64, 0}, {0}, 0, BF16},
     {"rope bf16 inverse", &rope, QS_BF16, QS_F32, {12, 2, 128, 128, 1}, {0}, 4, BF16},
@@ -290,6 +442,16 @@ static const op_case cases[] = {
     {"silu gate backward bf16, in place", &gated_backward, QS_BF16, QS_F32, {11, 300, QS_ACT_SILU, 1}, {0}, 2, BF16},
     {"gelu_tanh gate backward f32", &gated_backward, QS_F32, QS_F32, {7, 100, QS_ACT_GELU_TANH}, {0}, 0, F32},
     {"gelu_erf gate backward f16", &gated_backward, QS_F16, QS_F32, {7, 50, QS_ACT_GELU_ERF, 1}, {0}, 0, F16},
+    {"gelu_tanh f32", &act, QS_F32, QS_F32, {7, 101, QS_ACT_GELU_TANH}, {0}, 3, F32},
+    {"gelu_tanh bf16", &act, QS_BF16, QS_F32, {19, 512, QS_ACT_GELU_TANH}, {0}, 0, BF16},
+    {"gelu_erf f32", &act, QS_F32, QS_F32, {7, 100, QS_ACT_GELU_ERF}, {0}, 0, F32},
+    {"silu f16", &act, QS_F16, QS_F32, {7, 40, QS_ACT_SILU}, {0}, 0, F16},
+    {"gelu_tanh backward f32", &act_backward, QS_F32, QS_F32, {7, 101, QS_ACT_GELU_TANH}, {0}, 3, F32},
+    {"gelu_erf backward bf16, in place", &act_backward, QS_BF16, QS_F32, {11, 304, QS_ACT_GELU_ERF, 1}, {0}, 0, BF16},
+    {"silu backward f16", &act_backward, QS_F16, QS_F32, {5, 40, QS_ACT_SILU}, {0}, 1, F16},
+    {"regroup f32", &regroup, QS_F32, QS_F32, {5, 4, 3, 6}, {0}, 2, EXACT},
+    {"regroup bf16", &regroup, QS_BF16, QS_F32, {9, 8, 3, 96}, {0}, 0, EXACT},
+    {"regroup f16, back", &regroup, QS_F16, QS_F32, {3, 3, 5, 7}, {0}, 1, EXACT},
     {"add f32", &add, QS_F32, QS_F32, {5, 37}, {0}, 2, F32},
     {"add bf16", &add, QS_BF16, QS_F32, {40, 512}, {0}, 0, BF16},
     {"convert f32 to bf16", &convert, QS_F32, QS_BF16, {1, 40001}, {0}, 0, EXACT},
@@ -316,10 +478,13 @@ const op_case_list op_cases_block = OP_LIST("block", cases);
 
 static const op_gradient gradients[] = {
     {"rmsnorm", CASE(rmsnorm, 5, 75), CASE(rmsnorm_backward, 5, 75), N_X, N_Y, N_DY, N_DX, 0},
+    {"layernorm", CASE(layernorm, 5, 75), CASE(layernorm_backward, 5, 75), N_X, N_Y, N_DY, N_DX, 0},
     {"rope", CASE(rope, 11, 3, 20, 16, 0), CASE(rope, 11, 3, 20, 16, 1), R_X, R_X, R_X, R_X, 0},
     {"silu gate", CASE(gated, 4, 37, QS_ACT_SILU), CASE(gated_backward, 4, 37, QS_ACT_SILU), GU, GY, GDY, GD, 0},
     {"gelu_tanh gate", CASE(gated, 4, 37, QS_ACT_GELU_TANH), CASE(gated_backward, 4, 37, QS_ACT_GELU_TANH), GU, GY, GDY, GD, 0},
     {"gelu_erf gate", CASE(gated, 4, 37, QS_ACT_GELU_ERF), CASE(gated_backward, 4, 37, QS_ACT_GELU_ERF), GU, GY, GDY, GD, 0},
+    {"gelu_tanh", CASE(act, 4, 37, QS_ACT_GELU_TANH), CASE(act_backward, 4, 37, QS_ACT_GELU_TANH), A_X, A_Y, A_DY, A_DX, 0},
+    {"gelu_erf", CASE(act, 4, 37, QS_ACT_GELU_ERF), CASE(act_backward, 4, 37, QS_ACT_GELU_ERF), A_X, A_Y, A_DY, A_DX, 0},
 };
 
 const op_gradient_list op_gradients_block = OP_GRADIENTS(gradients);

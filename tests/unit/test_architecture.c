@@ -92,6 +92,34 @@ START_TEST(other_published_models_have_their_number_of_parameters)
 }
 END_TEST
 
+START_TEST(gpt_neox_is_made_of_other_parts)
+{
+    qs_architecture a = good("{'model_type':'gpt_neox','architectures':['GPTNeoXForCausalLM']}");
+    ck_assert_int_eq(qs_architecture_parameters(&a), 20554567680);
+    ck_assert(a.norm == QS_NORM_LAYER && a.plain_mlp && a.fused_qkv && a.parallel_residual && a.activation == QS_ACT_GELU_ERF);
+    ck_assert(a.qkv_bias && a.o_bias && a.mlp_bias && !a.tied);
+    ck_assert_int_eq(a.rotary_dim, 24);
+    ck_assert_float_eq(a.norm_eps, 1e-5f);
+    ck_assert_int_eq(qs_linear_out(&a, QS_LINEAR_Q), 3 * 6144);
+    ck_assert_int_eq(qs_linear_out(&a, QS_LINEAR_K) + qs_linear_out(&a, QS_LINEAR_V) + qs_linear_out(&a, QS_LINEAR_GATE), 0);
+    a = good("{'model_type':'gpt_neox','layer_norm_eps':1e-4,'use_parallel_residual':false,'attention_bias':false,'hidden_act':'gelu_new',"
+             "'rotary_pct':0.5,'rotary_emb_base':500,'num_key_value_heads':8}");
+    ck_assert(!a.parallel_residual && !a.qkv_bias && !a.o_bias && a.mlp_bias && a.activation == QS_ACT_GELU_TANH);
+    ck_assert_int_eq(a.rotary_dim, 48);
+    ck_assert_int_eq(a.kv_heads, 64); /* not a key of this family */
+    ck_assert_double_eq(a.rope_theta, 500);
+    ck_assert_float_eq(a.norm_eps, 1e-4f);
+    /* What newer configs keep in rope_parameters beats the old keys. */
+    a = good("{'model_type':'gpt_neox','rotary_pct':0.5,'rope_parameters':{'rope_type':'default','rope_theta':700,'partial_rotary_factor':1.0}}");
+    ck_assert_int_eq(a.rotary_dim, 96);
+    ck_assert_double_eq(a.rope_theta, 700);
+    ck_assert_int_eq(good("{'model_type':'gpt_neox','rotary_pct':0.26}").rotary_dim, 24); /* of 24.96 */
+    refused("{'model_type':'gpt_neox','rotary_pct':0.27}", QS_EUNSUP, "0.27 of a head of 96 is 25", "even");
+    refused("{'model_type':'gpt_neox','rotary_pct':0}", QS_EUNSUP, "is 0 columns", "at least 2");
+    refused("{'model_type':'gpt_neox','head_dim':64}", QS_EUNSUP, "num_attention_heads * head_dim is 4096", "6144");
+}
+END_TEST
+
 START_TEST(key_value_heads_default_by_family_and_null_means_all)
 {
     ck_assert_int_eq(good("{'model_type':'mistral'}").kv_heads, 8);
@@ -196,10 +224,10 @@ END_TEST
 
 START_TEST(other_architectures_are_refused_with_the_list_of_what_is_there)
 {
-    static const char *const types[] = {"gemma", "gemma2", "phi3", "mixtral", "gpt_neox", "qwen2_moe", "mamba", ""};
+    static const char *const types[] = {"gemma", "gemma2", "phi3", "mixtral", "gptj", "qwen2_moe", "mamba", ""};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char *text = qs_printf("{'model_type':'%s'}", types[i]), *found = qs_printf("model_type is \"%s\"", types[i]);
-        refused(text, QS_EUNSUP, found, "llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3");
+        refused(text, QS_EUNSUP, found, "llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3, gpt_neox");
         qs_free(text);
         qs_free(found);
     }
@@ -310,6 +338,7 @@ int main(void)
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
     tcase_add_test(t, llama_2_7b_has_the_published_number_of_parameters);
     tcase_add_test(t, other_published_models_have_their_number_of_parameters);
+    tcase_add_test(t, gpt_neox_is_made_of_other_parts);
     tcase_add_test(t, key_value_heads_default_by_family_and_null_means_all);
     tcase_add_test(t, a_mistral_without_sliding_window_has_4096_and_with_null_none);
     tcase_add_test(t, a_qwen_window_counts_only_when_used_and_from_max_window_layers);

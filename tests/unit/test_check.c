@@ -52,6 +52,30 @@ static void whole_model(void)
     add("lm_head.weight", 32, 16);
 }
 
+static const qs_architecture neox = {.naming = QS_NAMING_NEOX, .norm = QS_NORM_LAYER, .fused_qkv = true, .plain_mlp = true, .qkv_bias = true, .o_bias = true,
+                                     .mlp_bias = true, .layers = 2, .hidden = 16, .ffn = 20, .heads = 4, .kv_heads = 4, .head_dim = 4, .vocab = 32};
+
+static void whole_neox(const char *head)
+{
+    count = 0;
+    add("gpt_neox.embed_in.weight", 32, 16);
+    for (int l = 0; l < 2; l++) {
+        static const struct { const char *name; int64_t rows, cols; } layer[] = {
+            {"input_layernorm.weight", 16, 0}, {"input_layernorm.bias", 16, 0}, {"post_attention_layernorm.weight", 16, 0},
+            {"post_attention_layernorm.bias", 16, 0}, {"attention.query_key_value.weight", 48, 16}, {"attention.query_key_value.bias", 48, 0},
+            {"attention.dense.weight", 16, 16}, {"attention.dense.bias", 16, 0}, {"mlp.dense_h_to_4h.weight", 20, 16}, {"mlp.dense_h_to_4h.bias", 20, 0},
+            {"mlp.dense_4h_to_h.weight", 16, 20}, {"mlp.dense_4h_to_h.bias", 16, 0}};
+        for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
+            char name[96];
+            snprintf(name, sizeof name, "gpt_neox.layers.%d.%s", l, layer[i].name);
+            add(name, layer[i].rows, layer[i].cols);
+        }
+    }
+    add("gpt_neox.final_layer_norm.weight", 16, 0);
+    add("gpt_neox.final_layer_norm.bias", 16, 0);
+    add(head, 32, 16);
+}
+
 static int check(const qs_architecture *a, int shards)
 {
     char *sub = qs_printf("%s/%d", dir, shards);
@@ -101,6 +125,24 @@ START_TEST(every_tensor_is_asked_for)
     whole_model();
     count--;
     refused(QS_EMISSING, "lm_head.weight, [32, 16], which config.json asks for", "and the 2 other shards");
+}
+END_TEST
+
+START_TEST(every_tensor_of_a_gpt_neox_is_asked_for)
+{
+    whole_neox("embed_out.weight");
+    int all = count;
+    ck_assert_msg(check(&neox, 1) == 0, "%s", err.text);
+    for (int i = 0; i < all; i++) {
+        whole_neox("embed_out.weight");
+        char *expected = qs_printf("no tensor %s, [", names[i]);
+        tensors[i] = tensors[--count];
+        ck_assert_int_eq(check(&neox, 1), -QS_EMISSING);
+        ck_assert_msg(strstr(err.text, expected), "no \"%s\" in: %s", expected, err.text);
+        qs_free(expected);
+    }
+    whole_neox("lm_head.weight"); /* as newer checkpoints may call it */
+    ck_assert_msg(check(&neox, 1) == 0, "%s", err.text);
 }
 END_TEST
 
@@ -155,7 +197,7 @@ END_TEST
 
 START_TEST(golden_models_pass)
 {
-    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn"};
+    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *path = qs_printf("tests/golden/%s/model", cases[i]);
         qs_architecture a;
@@ -183,6 +225,7 @@ int main(void)
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
     tcase_add_test(t, a_whole_model_passes_in_one_file_and_in_shards);
     tcase_add_test(t, every_tensor_is_asked_for);
+    tcase_add_test(t, every_tensor_of_a_gpt_neox_is_asked_for);
     tcase_add_test(t, a_wrong_shape_is_told_with_both_and_the_shard);
     tcase_add_test(t, types_that_are_not_floats_are_refused);
     tcase_add_test(t, tied_weights_may_be_kept_under_either_name);

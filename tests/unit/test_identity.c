@@ -30,6 +30,8 @@ static void make_deep_model(const char *dir)
     deep = true;
 }
 
+static const char *model = "llama"; /* the golden one */
+
 /* The job: a small model with options of our own, `steps` long. */
 static void job(test_words *w, const char *dir, const char *out, int steps)
 {
@@ -41,8 +43,8 @@ static void job(test_words *w, const char *dir, const char *out, int steps)
         test_words_add(w, "--model=%s/model", dir);
         test_words_add(w, "--data=%s/model/data.jsonl", dir);
     } else {
-        test_words_add(w, "--model=tests/golden/llama/model");
-        test_words_add(w, "--data=tests/golden/llama/data.jsonl");
+        test_words_add(w, "--model=tests/golden/%s/model", model);
+        test_words_add(w, "--data=tests/golden/%s/data.jsonl", model);
     }
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(w, "%s", fixed[i]);
     test_words_add(w, "--max_steps=%d", steps);
@@ -119,6 +121,25 @@ START_TEST(placement_changes_no_bit)
     variant(dir, "small", "b", 6, WITH(p, o, "--vram=4M", "--ram=40M", "--stream_slots=2"));
     same(dir, "resident", "small");
     test_dir_remove(dir);
+}
+END_TEST
+
+/* Parallel residual or not, a fused q k v, no gate: what is kept and what is formed again is other than Llama's. */
+START_TEST(placement_of_a_gpt_neox_changes_no_bit)
+{
+    static const char *const models[] = {"gpt_neox", "gpt_neox_serial"};
+    const char *p = precision[_i % 2];
+    model = models[_i / 2];
+    char *dir = test_dir_create();
+    variant(dir, "resident", "a", 4, WITH(p));
+    variant(dir, "recomputed", "a", 4, WITH(p, "--keep_layers=0"));
+    same(dir, "resident", "recomputed");
+    variant(dir, "one-kept", "a", 4, WITH(p, "--keep_layers=1", "--order=micro-batch-major"));
+    same(dir, "resident", "one-kept");
+    variant(dir, "streamed", "a", 4, WITH(p, "--resident_layers=0", "--device=cpu:discrete"));
+    same(dir, "resident", "streamed");
+    test_dir_remove(dir);
+    model = "llama";
 }
 END_TEST
 
@@ -347,6 +368,7 @@ int main(void)
     TCase *t = tcase_create("identity");
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, placement_changes_no_bit, 0, 2);
+    tcase_add_loop_test(t, placement_of_a_gpt_neox_changes_no_bit, 0, 4);
     tcase_add_loop_test(t, a_discrete_device_changes_no_bit, 0, 2);
     tcase_add_loop_test(t, layer_major_and_micro_batch_major_are_the_same_sums, 0, 2);
     tcase_add_loop_test(t, paging_changes_no_bit, 0, 4);

@@ -69,6 +69,30 @@ START_TEST(all_linear_is_all_seven_in_any_case)
 }
 END_TEST
 
+/* q 120x40 is the fused one, o 40x40, up 100x40, down 40x100. */
+static const qs_architecture neox = {.naming = QS_NAMING_NEOX, .fused_qkv = true, .plain_mlp = true, .layers = 12, .hidden = 40, .ffn = 100, .heads = 5,
+                                     .kv_heads = 5, .head_dim = 8, .vocab = 64};
+
+START_TEST(the_fused_query_key_value_of_gpt_neox_is_one_target)
+{
+    qs_lora l;
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"query_key_value"}, &l), 0);
+    ck_assert(l.slot[QS_LINEAR_Q].active && !l.slot[QS_LINEAR_K].active && !l.slot[QS_LINEAR_V].active && !l.slot[QS_LINEAR_O].active);
+    ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (40 + 120));
+    qs_lora_free(&l);
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"dense"}, &l), 0); /* attention.dense, not mlp.dense_h_to_4h */
+    ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (40 + 40));
+    qs_lora_free(&l);
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"all-linear"}, &l), 0);
+    ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (160 + 80 + 140 + 140));
+    qs_lora_free(&l);
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"q_proj"}, &l), -QS_EINVAL);
+    ck_assert_msg(strstr(err.text, "there are query_key_value, dense, dense_h_to_4h and dense_4h_to_h in gpt_neox.layers.0 to 11"), "%s", err.text);
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"embed_out"}, &l), -QS_EUNSUP);
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"lm_head"}, &l), -QS_EUNSUP);
+}
+END_TEST
+
 START_TEST(one_pattern_matches_the_whole_path)
 {
     EXPECT("qv", ALL, ".*\\.(q|v)_proj");
@@ -207,6 +231,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, names_match_the_end_of_a_path_after_a_dot);
     tcase_add_test(t, all_linear_is_all_seven_in_any_case);
+    tcase_add_test(t, the_fused_query_key_value_of_gpt_neox_is_one_target);
     tcase_add_test(t, one_pattern_matches_the_whole_path);
     tcase_add_test(t, head_and_embeddings_are_refused);
     tcase_add_test(t, a_costly_pattern_is_an_error_and_not_a_hang);

@@ -72,7 +72,7 @@ END_TEST
 
 static qs_architecture plain(void)
 {
-    return (qs_architecture){.head_dim = 4, .max_positions = 64, .rope_theta = 10000, .rope_factor = 1, .rope_attention_factor = 1,
+    return (qs_architecture){.head_dim = 4, .rotary_dim = 4, .max_positions = 64, .rope_theta = 10000, .rope_factor = 1, .rope_attention_factor = 1,
                              .rope_original_positions = 64};
 }
 
