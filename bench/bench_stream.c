@@ -61,7 +61,7 @@ static void open_rig(rig *r, qs_aio_engine engine)
     must(qs_aio_open(&(qs_aio_config){.engine = engine, .depth = DEPTH}, &r->aio, &e));
     qs_aio_register(r->aio, r->tier.pinned.base, r->tier.pinned.bytes, &e);
     qs_cache_key key = {.model = "bench", .fingerprint = "bench", .format = "bench", .blobs = blobs, .blob_bytes = sizes};
-    must(qs_cache_open(dir, &key, &r->cache, &e));
+    must(qs_cache_open((const char *const *)&dir, 1, &key, &r->cache, &e));
     qs_stream_config c = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = sizes, .tier = &r->tier,
                           .maker = {NULL, make, expect}};
     must(qs_stream_open(&c, &r->stream, &e));

@@ -30,7 +30,6 @@ typedef struct qs_engine {
     qs_tier tier;
     qs_aio *aio;
     qs_cache *cache;
-    char *cache_dir;
     qs_first_touch *maker;
     qs_stream *stream;
     qs_embedding *embedding;
