@@ -115,6 +115,7 @@ static void pump(qs_aio *a)
                               .left = bytes,
                               .write = op->write,
                               .op = op};
+        if (!op->queued_bytes) op->start_ns = qs_now_ns();
         op->queued_bytes += bytes;
         op->pending++;
         a->in_flight++;
@@ -199,7 +200,9 @@ static void reap(qs_aio *a, bool wait)
         a->in_flight--;
         r->next = a->idle;
         a->idle = r;
-        if (!op->pending && op->queued_bytes == op->bytes) op->active = false;
+        if (op->pending || op->queued_bytes < op->bytes) continue;
+        op->active = false;
+        op->end_ns = qs_now_ns();
     }
     pump(a);
 }

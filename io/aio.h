@@ -66,6 +66,7 @@ typedef struct qs_aio_op {
     int pending;         /* requests in flight */
     int error;           /* first -errno; -ENODATA: the file ended */
     const qs_aio_file *failed; /* where: the file, or its part */
+    uint64_t start_ns, end_ns; /* first request made, last completion seen */
     bool active;
     struct qs_aio_op *next;
 } qs_aio_op;

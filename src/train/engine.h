@@ -25,6 +25,7 @@ typedef struct qs_engine {
     qs_update_config update_config;
     uint64_t *blob_bytes;        /* [blobs] */
     qs_plan plan;
+    qs_recorder *recorder;       /* NULL, or set before the start: what the streamer notes its doings in */
 
     /* after qs_engine_start */
     qs_tier tier;
