@@ -110,6 +110,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++)
         if (tokens[i] < 2 || (tokens[i] > 512 && tokens[i] % 512)) fail("is no number of tokens: at most 512, or a multiple of it", argv[i + 2]);
     if (qs_dir_create(dir, &e)) fail(e.text, dir);
+    setvbuf(stdout, NULL, _IOLBF, 0);
 
     json_t *first = measure("first", 16, 0); /* makes the cache, and knows how many blobs there are */
     const json_t *visits = json_object_get(best_step(first), "visits");
@@ -129,7 +130,6 @@ int main(int argc, char **argv)
         missed += streamed[i] > bound;
         printf("%8d %10.3f %10.3f %10.3f %10.3f %10.3f %10.3f %7.3f\n", tokens[i], streamed[i], compute[i], disk[i], layer, bound, number(step, "wait_disk_seconds"),
                streamed[i] / bound);
-        fflush(stdout);
         json_decref(part);
         json_decref(whole);
     }

@@ -6,7 +6,7 @@
 #include "src/base/memory.h"
 #include "src/commands/profile.h"
 
-enum { MOST_ROWS = 2048, MOST_FFN = 8192, ROUNDS = 5 };
+enum { MOST_ROWS = 1024, MOST_FFN = 4096, ROUNDS = 5 };
 #define LONGEST_NS ((uint64_t)3000000000)
 
 static int32_t at_most(int32_t v, int32_t limit) { return v < limit ? v : limit; }

@@ -236,13 +236,22 @@ END_TEST
 START_TEST(two_processes_do_not_fill_one_part)
 {
     qs_cache *second = NULL;
+    char *other = test_path(dir, "other"), *rest[2] = {test_path(dir, "rest1"), test_path(dir, "rest2")};
+    const char *own[] = {other, rest[0], rest[1]}, *shared[] = {other, dirs[1], dirs[2]}; /* equal caches: their parts may stand for each other */
+    ck_assert_int_eq(qs_cache_open(own, PARTS, &key, &second, &e), 0);
+    qs_cache_close(second);
     open_cache();
     ck_assert_int_eq(qs_cache_open(names(), PARTS, &key, &second, &e), -QS_EIO);
     ck_assert_msg(strstr(e.text, "another process"), "%s", e.text);
+    ck_assert_int_eq(qs_cache_open(shared, PARTS, &key, &second, &e), -QS_EIO);
+    ck_assert_msg(strstr(e.text, "another process") && strstr(e.text, dirs[1]), "%s", e.text);
     ck_assert_int_eq(fill(), 0);
     ck_assert_msg(!qs_cache_open(names(), PARTS, &key, &second, &e), "%s", e.text);
     ck_assert_int_eq(qs_cache_present(second), BLOBS);
     qs_cache_close(second);
+    qs_free(other);
+    qs_free(rest[0]);
+    qs_free(rest[1]);
 }
 END_TEST
 
