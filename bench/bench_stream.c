@@ -86,7 +86,7 @@ static double stream_rate(qs_aio_engine engine, char *const *dirs, int count)
     rig r;
     qs_schedule s;
     open_rig(&r, engine, dirs, count);
-    qs_schedule_train(blobs - 1, 1, 1, 0, QS_ORDER_LAYER_MAJOR, &s);
+    qs_schedule_train(blobs - 1, 1, 1, 0, 1, &s);
     uint64_t start = qs_now_ns(), bytes = 0;
     for (int step = 0; step < 2; step++) {
         qs_stream_begin(r.stream, &s);
@@ -182,7 +182,7 @@ static void fill_cache(char *const *dirs, int count)
     rig r;
     qs_schedule s;
     open_rig(&r, QS_AIO_AUTO, dirs, count);
-    qs_schedule_evaluate(blobs - 1, 1, 1, &s);
+    qs_schedule_evaluate(blobs - 1, 1, 1, 1, &s);
     qs_stream_begin(r.stream, &s);
     for (int32_t v = 0; v < s.count; v++) {
         const void *weights;

@@ -44,6 +44,10 @@ enum { QS_FILE_READ = 0, QS_FILE_WRITE = 1, QS_FILE_CREATE = 2 | QS_FILE_WRITE, 
  * comes from statx(STATX_DIOALIGN), else 4096. QS_FILE_CREATE creates (never truncates). Close with qs_aio_file_close (safe on a zeroed
  * struct). */
 int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e);
+
+/* A file of `bytes` bytes in dir (created) for the life of this process: it has no name, so it is gone when it is closed, however the process ends. Its place on the disk is
+ * reserved. QS_EIO with what is missing when there is none; `what` says in that sentence what the file is for. Opened for reading and writing, direct where it can be. */
+int qs_aio_file_scratch(qs_aio_file *out, const char *dir, const char *what, uint64_t bytes, qs_err *e);
 void qs_aio_file_close(qs_aio_file *f);
 
 /* One file made of several, on disks that then work at once: unit k, of `unit` bytes (a multiple of 4096), is unit k / count of part k % count.

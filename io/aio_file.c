@@ -1,11 +1,13 @@
 /* Opening files for aio: direct where the file system can, with the alignment that it asks for. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/aio.h"
+#include "io/file.h"
 #include "src/base/memory.h"
 
 /* Buffers and places are aligned to this much at most; it suits every file system that does not say what it needs. */
@@ -31,6 +33,19 @@ static bool make_direct(int fd)
     return flags >= 0 && !fcntl(fd, F_SETFL, flags | O_DIRECT);
 }
 
+/* Direct where that is wanted and can be had. */
+static void settle_mode(qs_aio_file *f, bool direct)
+{
+    uint32_t align = direct ? direct_align(f->fd) : 0;
+    if (align && make_direct(f->fd)) {
+        f->direct = true;
+        f->align = align;
+        return;
+    }
+    /* Only what is asked for enters the page cache, so that it can be dropped again when it has been read. */
+    posix_fadvise(f->fd, 0, 0, POSIX_FADV_RANDOM);
+}
+
 int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e)
 {
     *out = (qs_aio_file){.fd = -1};
@@ -44,14 +59,37 @@ int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e)
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     *out = (qs_aio_file){.fd = fd, .align = 1, .bytes = (uint64_t)st.st_size, .path = qs_strdup(path)};
-    uint32_t align = flags & QS_FILE_BUFFERED ? 0 : direct_align(fd);
-    if (align && make_direct(fd)) {
-        out->direct = true;
-        out->align = align;
-    } else {
-        /* Only what is asked for enters the page cache, so that it can be dropped again when it has been read. */
-        posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    settle_mode(out, !(flags & QS_FILE_BUFFERED));
+    return 0;
+}
+
+/* Reserves the whole length, so that a disk that is too small shows now. 0 or an errno. */
+static int reserve(int fd, uint64_t bytes)
+{
+    if (!fallocate(fd, 0, 0, (off_t)bytes)) return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
+    return ftruncate(fd, (off_t)bytes) ? errno : 0; /* a file system that cannot reserve */
+}
+
+int qs_aio_file_scratch(qs_aio_file *out, const char *dir, const char *what, uint64_t bytes, qs_err *e)
+{
+    *out = (qs_aio_file){.fd = -1};
+    QS_TRY(qs_dir_create(dir, e));
+    char *path = qs_path_join(dir, "scratch-XXXXXX");
+    int fd = mkostemp(path, O_CLOEXEC), error = fd < 0 ? errno : 0;
+    if (fd >= 0) unlink(path);
+    if (!error) error = reserve(fd, bytes);
+    if (error) {
+        uint64_t left = 0;
+        qs_err ignored = {0};
+        qs_dir_free_bytes(dir, &left, &ignored);
+        if (fd >= 0) close(fd);
+        qs_free(path);
+        QS_FAIL(e, QS_EIO, "%s: no room for %s, %llu MiB, of which %llu are free: %s; free some space, choose another --cache, or give more --ram", dir, what,
+                (unsigned long long)((bytes + (1 << 20) - 1) >> 20), (unsigned long long)(left >> 20), strerror(error));
     }
+    *out = (qs_aio_file){.fd = fd, .align = 1, .bytes = bytes, .path = path};
+    settle_mode(out, true);
     return 0;
 }
 

@@ -40,6 +40,15 @@ typedef struct qs_safetensors_entry {
 int qs_safetensors_write(const char *path, const qs_safetensors_entry *entries, int count, const char *const *metadata, int metadata_count,
                          qs_err *e);
 
+/* The same for data that is not in memory all at once: entries have none, and data_of gives that of entry `index` when it is its turn, valid until the next call. NULL
+ * is a failure: *e says which. */
+typedef struct qs_safetensors_data {
+    void *context;
+    const void *(*data_of)(void *context, int index, qs_err *e);
+} qs_safetensors_data;
+int qs_safetensors_write_from(const char *path, const qs_safetensors_entry *entries, int count, const qs_safetensors_data *data,
+                              const char *const *metadata, int metadata_count, qs_err *e);
+
 /* Convenience for small files: reads a whole tensor as fp32 (from F32, BF16 or F16) into out[n]; n must match. */
 int qs_safetensors_read_f32(const char *path, const qs_source_tensor *t, float *out, int64_t n, qs_err *e);
 

@@ -66,19 +66,29 @@ static char *header_text(const qs_safetensors_entry *const *order, int count, co
     return text;
 }
 
-static int append_all(qs_file_writer *w, const qs_safetensors_entry *const *order, int count, const char *header, size_t header_bytes,
-                      qs_err *e)
+static int append_all(qs_file_writer *w, const qs_safetensors_entry *entries, const qs_safetensors_entry *const *order, int count,
+                      const qs_safetensors_data *data, const char *header, size_t header_bytes, qs_err *e)
 {
     uint8_t prefix[8];
     for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)header_bytes >> 8 * i);
     QS_TRY(qs_file_append(w, prefix, 8, e));
     QS_TRY(qs_file_append(w, header, header_bytes, e));
-    for (int i = 0; i < count; i++) QS_TRY(qs_file_append(w, order[i]->data, entry_bytes(order[i]), e));
+    for (int i = 0; i < count; i++) {
+        const void *bytes = data ? data->data_of(data->context, (int)(order[i] - entries), e) : order[i]->data;
+        if (data && !bytes) return e ? -e->code : -QS_EIO;
+        QS_TRY(qs_file_append(w, bytes, entry_bytes(order[i]), e));
+    }
     return qs_file_commit(w, e);
 }
 
 int qs_safetensors_write(const char *path, const qs_safetensors_entry *entries, int count, const char *const *metadata, int metadata_count,
                          qs_err *e)
+{
+    return qs_safetensors_write_from(path, entries, count, NULL, metadata, metadata_count, e);
+}
+
+int qs_safetensors_write_from(const char *path, const qs_safetensors_entry *entries, int count, const qs_safetensors_data *data,
+                              const char *const *metadata, int metadata_count, qs_err *e)
 {
     const qs_safetensors_entry **order = qs_calloc((size_t)count, sizeof *order);
     for (int i = 0; i < count; i++) order[i] = &entries[i];
@@ -91,7 +101,7 @@ int qs_safetensors_write(const char *path, const qs_safetensors_entry *entries, 
     char *header = header_text(order, count, metadata, metadata_count, &header_bytes, &bad);
     if (!header)
         rc = qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "%s: the name %s comes twice, or is not UTF-8", path, bad);
-    else if (!(rc = qs_file_begin(path, &w, e)) && (rc = append_all(&w, order, count, header, header_bytes, e)))
+    else if (!(rc = qs_file_begin(path, &w, e)) && (rc = append_all(&w, entries, order, count, data, header, header_bytes, e)))
         qs_file_abort(&w);
     qs_free(header);
     qs_free(order);

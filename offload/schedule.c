@@ -24,7 +24,7 @@ static void backwards(qs_schedule *s, int32_t lowest, int32_t first, int32_t cou
 
 static void begin(qs_schedule *s, int32_t layers, int32_t tiles, int32_t micro_batches, int32_t rounds)
 {
-    QS_ASSERT(layers > 0 && tiles > 0 && micro_batches > 0);
+    QS_ASSERT(layers > 0 && tiles > 0 && micro_batches > 0 && rounds > 0 && rounds <= micro_batches);
     int32_t most = rounds * (2 * (layers + tiles) + 1) + 1;
     *s = (qs_schedule){.layers = layers, .tiles = tiles, .micro_batches = micro_batches};
     s->visits = qs_calloc((size_t)most, sizeof *s->visits);
@@ -45,22 +45,25 @@ static void finish(qs_schedule *s)
     qs_free(seen);
 }
 
-void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, qs_order order, qs_schedule *out)
+void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, int32_t sweeps, qs_schedule *out)
 {
-    int32_t rounds = order == QS_ORDER_LAYER_MAJOR ? 1 : micro_batches, each = micro_batches / rounds;
-    begin(out, layers, tiles, micro_batches, rounds);
-    for (int32_t round = 0; round < rounds; round++) {
-        forwards(out, round * each, each);
-        backwards(out, lowest_trained, round * each, each);
+    int32_t group = qs_schedule_group(micro_batches, sweeps);
+    begin(out, layers, tiles, micro_batches, sweeps);
+    for (int32_t first = 0; first < micro_batches; first += group) {
+        int32_t count = micro_batches - first < group ? micro_batches - first : group;
+        forwards(out, first, count);
+        backwards(out, lowest_trained, first, count);
     }
     add(out, QS_VISIT_UPDATE, -1, 0, 0, micro_batches);
     finish(out);
 }
 
-void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, qs_schedule *out)
+void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t sweeps, qs_schedule *out)
 {
-    begin(out, layers, tiles, micro_batches, 1);
-    forwards(out, 0, micro_batches);
+    int32_t group = qs_schedule_group(micro_batches, sweeps);
+    begin(out, layers, tiles, micro_batches, sweeps);
+    for (int32_t first = 0; first < micro_batches; first += group)
+        forwards(out, first, micro_batches - first < group ? micro_batches - first : group);
     finish(out);
 }
 

@@ -4,7 +4,7 @@
  *
  * A visit is "these weights are on the device: do this to micro-batches [first, first + count) of the step". The weights of a visit are one blob: layer l is
  * blob l, tile t of the head (a range of the vocabulary) is blob layers + t. The head is visited twice, tile by tile: forwards to fold the logits into
- * the loss, backwards to form the gradient, so the whole list is a palindrome of blobs.
+ * the loss, backwards to form the gradient, so the whole list is a palindrome of blobs; with several sweeps per step, one palindrome after another.
  *
  * Planner, simulator, streamer, executor and profiler all read this list; none keeps its own idea of the order.
  */
@@ -31,16 +31,18 @@ typedef struct qs_schedule {
     int32_t *next_use;    /* [count] steps from visit v to the next visit of its blob, going round the end; 0 when it has no blob */
 } qs_schedule;
 
-typedef enum qs_order {
-    QS_ORDER_LAYER_MAJOR,      /* every visit serves all micro-batches: the weights cross a link twice a step */
-    QS_ORDER_MICRO_BATCH_MAJOR /* the usual loop, for comparison: same sums in the same order, same bits */
-} qs_order;
+/* A step may make several sweeps, each over a group of the micro-batches: with 1 the weights cross a link twice a step, with `micro_batches` (the usual loop) twice for each. More sweeps
+ * keep fewer activation checkpoints at a time. The sums and their order, so the bits, are the same. Micro-batches of a group, the last of which may have fewer: */
+static inline int32_t qs_schedule_group(int32_t micro_batches, int32_t sweeps)
+{
+    return (micro_batches + sweeps - 1) / sweeps;
+}
 
-/* The visits of a training step. Layers below `lowest_trained` have no adapters and get no backward visit. Free with qs_schedule_free. */
-void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, qs_order order, qs_schedule *out);
+/* The visits of a training step. Layers below `lowest_trained` have no adapters and get no backward visit. sweeps: 1 to micro_batches. Free with qs_schedule_free. */
+void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, int32_t sweeps, qs_schedule *out);
 
-/* Forward only, for evaluation: EMBED, F.., HEAD_LOSS. */
-void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, qs_schedule *out);
+/* Forward only, for evaluation: EMBED, F.., HEAD_LOSS, for each group. */
+void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t sweeps, qs_schedule *out);
 
 void qs_schedule_free(qs_schedule *s);
 

@@ -23,10 +23,10 @@ struct qs_spill {
 
 static const qs_device_api *api(const qs_spill *s) { return s->c.device->api; }
 static bool unified(const qs_spill *s) { return s->c.device->info.unified; }
-static size_t index_of(const qs_spill *s, int32_t level, int32_t mb)
+static int32_t record_of(const qs_spill *s, int32_t level, int32_t mb)
 {
     QS_ASSERT(level >= 0 && level < s->c.levels && mb >= 0 && mb < s->c.micro_batches);
-    return (size_t)level * (size_t)s->c.micro_batches + (size_t)mb;
+    return qs_spill_record(&s->c, level, mb);
 }
 
 void qs_spill_open(const qs_spill_config *config, qs_spill **out)
@@ -78,7 +78,9 @@ void qs_spill_set_bytes(qs_spill *s, int32_t micro_batch, uint64_t bytes)
 
 void *qs_spill_host(qs_spill *s, int32_t level, int32_t micro_batch)
 {
-    return (char *)s->c.host + index_of(s, level, micro_batch) * s->c.bytes;
+    void *p = qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_NEW);
+    qs_pager_wait_device(s->c.host, record_of(s, level, micro_batch));
+    return p;
 }
 
 static buffer *find(const qs_spill *s, int32_t level, int32_t mb)
@@ -111,9 +113,11 @@ static buffer *fetch(qs_spill *s, int32_t level, int32_t mb)
     qs_device *d = s->c.device;
     api(s)->event_wait(d, b->computed, QS_QUEUE_IN);
     api(s)->event_wait(d, b->stored, QS_QUEUE_IN);
-    api(s)->event_wait(d, s->in_host[index_of(s, level, mb)], QS_QUEUE_IN);
+    api(s)->event_wait(d, s->in_host[record_of(s, level, mb)], QS_QUEUE_IN);
     if (s->c.poison) api(s)->fill(d, QS_QUEUE_IN, b->memory, 0xff, s->c.bytes);
-    api(s)->copy_in(d, QS_QUEUE_IN, b->memory, qs_spill_host(s, level, mb), s->bytes[mb]);
+    const void *host = qs_pager_acquire(s->c.host, record_of(s, level, mb), QS_PAGE_READ);
+    api(s)->copy_in(d, QS_QUEUE_IN, b->memory, host, s->bytes[mb]);
+    qs_pager_release(s->c.host, record_of(s, level, mb), false, QS_QUEUE_IN);
     api(s)->event_record(d, b->arrived, QS_QUEUE_IN);
     s->link_bytes += s->bytes[mb];
     return b;
@@ -121,7 +125,7 @@ static buffer *fetch(qs_spill *s, int32_t level, int32_t mb)
 
 void qs_spill_expect(qs_spill *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s) || find(s, level, micro_batch)) return;
+    if (unified(s) || find(s, level, micro_batch) || !qs_pager_ready(s->c.host, record_of(s, level, micro_batch))) return;
     int32_t held = 0;
     for (int32_t i = 0; i < s->c.buffers; i++) held += s->buffers[i].pins > 0;
     if (held + 2 <= s->c.buffers) fetch(s, level, micro_batch);
@@ -129,7 +133,7 @@ void qs_spill_expect(qs_spill *s, int32_t level, int32_t micro_batch)
 
 void *qs_spill_get(qs_spill *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s)) return qs_spill_host(s, level, micro_batch);
+    if (unified(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_CHANGE);
     buffer *b = find(s, level, micro_batch);
     if (!b) b = fetch(s, level, micro_batch);
     QS_ASSERT(b);
@@ -141,7 +145,7 @@ void *qs_spill_get(qs_spill *s, int32_t level, int32_t micro_batch)
 
 void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s)) return qs_spill_host(s, level, micro_batch);
+    if (unified(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_NEW);
     buffer *b = find(s, level, micro_batch);
     if (!b) b = take(s, level, micro_batch);
     QS_ASSERT(b);
@@ -155,7 +159,10 @@ void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch)
 
 void qs_spill_put(qs_spill *s, int32_t level, int32_t micro_batch, bool changed)
 {
-    if (unified(s)) return;
+    if (unified(s)) {
+        qs_pager_release(s->c.host, record_of(s, level, micro_batch), changed, QS_QUEUE_COUNT);
+        return;
+    }
     buffer *b = find(s, level, micro_batch);
     QS_ASSERT(b && b->pins > 0);
     qs_device *d = s->c.device;
@@ -163,16 +170,19 @@ void qs_spill_put(qs_spill *s, int32_t level, int32_t micro_batch, bool changed)
     api(s)->event_record(d, b->computed, QS_QUEUE_COMPUTE);
     if (!changed) return;
     api(s)->event_wait(d, b->computed, QS_QUEUE_OUT);
-    api(s)->copy_out(d, QS_QUEUE_OUT, qs_spill_host(s, level, micro_batch), b->memory, s->bytes[micro_batch]);
+    void *host = qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_NEW);
+    api(s)->copy_out(d, QS_QUEUE_OUT, host, b->memory, s->bytes[micro_batch]);
+    qs_pager_release(s->c.host, record_of(s, level, micro_batch), true, QS_QUEUE_OUT);
     api(s)->event_record(d, b->stored, QS_QUEUE_OUT);
-    api(s)->event_record(d, s->in_host[index_of(s, level, micro_batch)], QS_QUEUE_OUT);
+    api(s)->event_record(d, s->in_host[record_of(s, level, micro_batch)], QS_QUEUE_OUT);
     s->link_bytes += s->bytes[micro_batch];
 }
 
 void qs_spill_host_written(qs_spill *s, int32_t level, int32_t micro_batch)
 {
+    qs_pager_release(s->c.host, record_of(s, level, micro_batch), true, QS_QUEUE_COUNT);
     if (unified(s)) return;
-    buffer *b = find(s, level, micro_batch); /* an older step's: forget it */
+    buffer *b = find(s, level, micro_batch); /* an older sweep's: forget it */
     if (b) b->level = -1;
 }
 

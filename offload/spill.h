@@ -1,7 +1,7 @@
-/* spill.h - activation checkpoints: one [rows, hidden] matrix per (level, micro-batch), kept in host memory between visits.
+/* spill.h - activation checkpoints: one [rows, hidden] matrix per (level, micro-batch), kept on the host between visits.
  *
  * Level 0 is the embedding's output, level l + 1 the output of layer l. In the backward pass the gradient with respect to a level takes the place of the level itself, so
- * no other store is needed. On a unified device a checkpoint is used where it lies. On a discrete one it passes through a few buffers in device memory: written back on QS_QUEUE_OUT behind the
+ * no other store is needed. On the host they are records of a pager: all in memory, or in a scratch file with some frames of memory before it. On a unified device a checkpoint is used where it lies. On a discrete one it passes through a few buffers in device memory: written back on QS_QUEUE_OUT behind the
  * next kernels, fetched ahead on QS_QUEUE_IN, ordered by events alone; what is still in a buffer is not fetched.
  *
  *     x = qs_spill_get(s, l, mb);          // device pointer, ready for QS_QUEUE_COMPUTE
@@ -13,16 +13,15 @@
 #ifndef QS_OFFLOAD_SPILL_H
 #define QS_OFFLOAD_SPILL_H
 
-#include "kernels/device.h"
-#include "src/base/arena.h"
+#include "offload/pager.h"
 
 typedef struct qs_spill qs_spill;
 
 typedef struct qs_spill_config {
     qs_device *device;
-    int32_t levels, micro_batches;
+    int32_t levels, micro_batches; /* of a sweep */
     uint64_t bytes;            /* of one checkpoint at its largest, a multiple of 4096 */
-    void *host;                /* levels * micro_batches * bytes */
+    qs_pager *host;            /* levels * micro_batches records of `bytes`; borrowed. Whoever owns it says what moment it is */
     void *device_memory;       /* discrete: buffers * bytes */
     int32_t buffers;           /* discrete: at least QS_SPILL_BUFFERS */
     bool poison;               /* overwrite buffers with 0xff before they are taken over (tests) */
@@ -33,20 +32,22 @@ enum { QS_SPILL_BUFFERS = 4 };
 void qs_spill_open(const qs_spill_config *config, qs_spill **out);
 void qs_spill_close(qs_spill *s); /* waits for copies in flight; NULL is fine */
 
-/* Bytes that the checkpoints of a step really take (rows of this micro-batch); set before its first use in a step. */
+/* Record of the pager that holds a checkpoint. */
+static inline int32_t qs_spill_record(const qs_spill_config *c, int32_t level, int32_t micro_batch) { return level * c->micro_batches + micro_batch; }
+
+/* Bytes that the checkpoints of a sweep really take (rows of this micro-batch); set before its first use in it. */
 void qs_spill_set_bytes(qs_spill *s, int32_t micro_batch, uint64_t bytes);
 
-/* Fetches a checkpoint; valid until its put. */
+/* Fetches a checkpoint; valid until its put. Blocks for the disk when it is there. */
 void *qs_spill_get(qs_spill *s, int32_t level, int32_t micro_batch);
-/* Starts fetching one that will be got soon; a hint. */
+/* Starts fetching one that will be got soon, if it is in host memory; a hint. */
 void qs_spill_expect(qs_spill *s, int32_t level, int32_t micro_batch);
 /* A buffer to overwrite. */
 void *qs_spill_new(qs_spill *s, int32_t level, int32_t micro_batch);
 /* Ends the use begun by get or new. */
 void qs_spill_put(qs_spill *s, int32_t level, int32_t micro_batch, bool changed);
 
-/* For host producers (embedding rows): where the checkpoint lies in host memory, and "it was written there". On a discrete device no copy of an earlier step may
- * be under way to or from it: the sweep waits for its queues at the end of a step. */
+/* For host producers (embedding rows): where the whole checkpoint is to be written, once copies of an earlier sweep from there are done, and "it was written". */
 void *qs_spill_host(qs_spill *s, int32_t level, int32_t micro_batch);
 void qs_spill_host_written(qs_spill *s, int32_t level, int32_t micro_batch);
 

@@ -65,7 +65,7 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     const qs_options *o = g->options;
     int32_t micro_batches = g->sweep_config.sizes.micro_batches, bad_mb, bad_document;
     qs_sweep_result result;
-    double norm;
+    double norm, scale = g->loss_scale.scale;
     for (int32_t mb = 0; mb < micro_batches; mb++)
         fill_random(qs_sweep_batch(g->sweep, mb), (int32_t)o->per_device_train_batch_size, (int32_t)o->max_seq_length, g->architecture.vocab,
                     (uint64_t)o->seed, (uint64_t)step * (uint64_t)micro_batches + (uint64_t)mb);
@@ -73,9 +73,10 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     uint64_t link = qs_sweep_link_bytes(g->sweep);
     *g->recorder = s->recorder;
     s->start_ns = qs_now_ns();
-    QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, &result, &bad_mb, &bad_document, e));
+    QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e));
     s->swept_ns = qs_now_ns();
-    QS_TRY(qs_update_run(g->update, step + 1, o->learning_rate, g->masters, g->gradients, &norm, e));
+    if (qs_loss_scale_step(&g->loss_scale, !result.overflow))
+        QS_TRY(qs_update_run(g->update, step + 1 - g->loss_scale.skipped, o->learning_rate, scale, g->masters, g->gradients, result.gradient_squares, &norm, e));
     s->end_ns = qs_now_ns();
     s->recorder = *g->recorder;
     qs_aio_stats after = qs_aio_stats_read(g->aio);

@@ -8,6 +8,42 @@
 
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
+/* All but the MLP's part. */
+static void carve_attention_forms(const qs_block *b, qs_arena *a, qs_block_forms *f)
+{
+    const qs_architecture *m = b->c.a;
+    size_t e = qs_dtype_bytes(b->c.type), rows = (size_t)b->c.max_rows, q = (size_t)b->q_cols;
+    f->qkv = qs_arena_take(a, rows * (size_t)b->qkv_cols * e, QS_ARENA_ALIGN);
+    f->qk_raw = qs_arena_take(a, m->qk_norm ? rows * (q + (size_t)b->kv_cols) * e : 0, QS_ARENA_ALIGN);
+    f->o = qs_arena_take(a, rows * q * e, QS_ARENA_ALIGN);
+    f->m = qs_arena_take(a, rows * (size_t)m->hidden * e, QS_ARENA_ALIGN);
+    f->lse = qs_arena_take(a, rows * (size_t)m->heads * sizeof(float), QS_ARENA_ALIGN);
+    f->h_qkv = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_QKV] * e, QS_ARENA_ALIGN);
+    f->h_o = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_O] * e, QS_ARENA_ALIGN);
+}
+
+static void carve_mlp_forms(const qs_block *b, qs_arena *a, size_t rows, qs_block_forms *f)
+{
+    size_t e = qs_dtype_bytes(b->c.type);
+    f->gate_up = qs_arena_take(a, rows * 2 * (size_t)b->c.a->ffn * e, QS_ARENA_ALIGN);
+    f->h_gate_up = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_GATE_UP] * e, QS_ARENA_ALIGN);
+}
+
+static qs_block_forms kept_forms(const qs_block *b, qs_arena *a)
+{
+    qs_block_forms f;
+    carve_attention_forms(b, a, &f);
+    carve_mlp_forms(b, a, (size_t)b->c.max_rows, &f);
+    return f;
+}
+
+size_t qs_block_kept_bytes(const qs_block *b)
+{
+    qs_arena counting = {0};
+    kept_forms(b, &counting);
+    return qs_round_up(counting.used, 4096);
+}
+
 static void carve(qs_block *b, qs_arena *a)
 {
     const qs_architecture *m = b->c.a;
@@ -17,21 +53,14 @@ static void carve(qs_block *b, qs_arena *a)
     for (int g = 0; g < QS_GROUP_COUNT; g++) widest_h = most(widest_h, (size_t)b->h_cols[g]);
     b->n = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
     b->dn = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
-    b->qkv = qs_arena_take(a, rows * qkv * e, QS_ARENA_ALIGN);
-    b->qk_raw = qs_arena_take(a, m->qk_norm ? rows * (q + (size_t)b->kv_cols) * e : 0, QS_ARENA_ALIGN);
-    b->o = qs_arena_take(a, rows * q * e, QS_ARENA_ALIGN);
-    b->m = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
-    b->lse = qs_arena_take(a, rows * (size_t)m->heads * sizeof(float), QS_ARENA_ALIGN);
-    b->h_qkv = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_QKV] * e, QS_ARENA_ALIGN);
-    b->h_o = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_O] * e, QS_ARENA_ALIGN);
+    carve_attention_forms(b, a, &b->own);
     b->dh = qs_arena_take(a, rows * widest_h * e, QS_ARENA_ALIGN);
     b->dropped = qs_arena_take(a, b->c.lora->dropout > 0 ? rows * widest_in * e : 0, QS_ARENA_ALIGN);
     /* The MLP's tile and the attention's gradients are never alive together. */
     size_t shared = a->used;
-    b->gate_up = qs_arena_take(a, tile * 2 * ffn * e, QS_ARENA_ALIGN);
+    carve_mlp_forms(b, a, tile, &b->own);
     b->act = qs_arena_take(a, tile * ffn * e, QS_ARENA_ALIGN);
     b->d_act = qs_arena_take(a, tile * ffn * e, QS_ARENA_ALIGN);
-    b->h_gate_up = qs_arena_take(a, tile * (size_t)b->h_cols[QS_GROUP_GATE_UP] * e, QS_ARENA_ALIGN);
     b->h_down = qs_arena_take(a, tile * (size_t)b->h_cols[QS_GROUP_DOWN] * e, QS_ARENA_ALIGN);
     size_t mlp_end = a->used;
     a->used = shared;
@@ -117,15 +146,15 @@ qs_lora_call qs_block_lora_call(const qs_block_call *c, qs_group group, qs_mat x
 qs_attention qs_block_attention(const qs_block_call *c)
 {
     const qs_block *b = c->b;
-    qs_mat qkv = qs_block_mat(b, b->qkv, c->batch->rows, b->qkv_cols);
+    qs_mat qkv = qs_block_mat(b, c->f.qkv, c->batch->rows, b->qkv_cols);
     int64_t rows = c->batch->rows;
     /* head_dim^-0.5, rounded once from double as Python does */
     double scale = 1.0 / __builtin_sqrt((double)b->c.a->head_dim);
     return (qs_attention){.q = qs_mat_part(qkv, 0, rows, 0, b->q_cols),
                           .k = qs_mat_part(qkv, 0, rows, b->q_cols, b->kv_cols),
                           .v = qs_mat_part(qkv, 0, rows, b->q_cols + b->kv_cols, b->kv_cols),
-                          .o = qs_block_mat(b, b->o, rows, b->q_cols),
-                          .lse = b->lse,
+                          .o = qs_block_mat(b, c->f.o, rows, b->q_cols),
+                          .lse = c->f.lse,
                           .heads = b->c.a->heads,
                           .kv_heads = b->c.a->kv_heads,
                           .head_dim = b->c.a->head_dim,
@@ -149,7 +178,7 @@ static void norm_heads(const qs_block_call *c)
 {
     const qs_block *b = c->b;
     int64_t rows = c->batch->rows, d = b->c.a->head_dim;
-    qs_mat all = qs_block_mat(b, b->qkv, rows, b->qkv_cols), raw = qs_block_mat(b, b->qk_raw, rows, b->q_cols + b->kv_cols);
+    qs_mat all = qs_block_mat(b, c->f.qkv, rows, b->qkv_cols), raw = qs_block_mat(b, c->f.qk_raw, rows, b->q_cols + b->kv_cols);
     for (int64_t h = 0; h < b->c.a->heads + b->c.a->kv_heads; h++) {
         qs_mat from = qs_mat_part(all, 0, rows, h * d, d), keep = qs_mat_part(raw, 0, rows, h * d, d);
         qs_dropout copy = {.p = 0}; /* a strided copy */
@@ -163,40 +192,65 @@ void qs_block_attention_half(const qs_block_call *c, void *x)
     qs_block *b = c->b;
     qs_device *d = b->c.device;
     int64_t rows = c->batch->rows, hidden = b->c.a->hidden;
-    qs_mat in = qs_block_mat(b, x, rows, hidden), n = qs_block_mat(b, b->n, rows, hidden), m = qs_block_mat(b, b->m, rows, hidden);
-    qs_mat qkv = qs_block_mat(b, b->qkv, rows, b->qkv_cols), o = qs_block_mat(b, b->o, rows, b->q_cols);
+    qs_mat in = qs_block_mat(b, x, rows, hidden), n = qs_block_mat(b, b->n, rows, hidden), m = qs_block_mat(b, c->f.m, rows, hidden);
+    qs_mat qkv = qs_block_mat(b, c->f.qkv, rows, b->qkv_cols), o = qs_block_mat(b, c->f.o, rows, b->q_cols);
 
     qs_block_norm(c, in, c->w->norm1, n);
     qs_block_linear(c, n, c->w->qkv, c->w->bias[QS_GROUP_QKV], qkv);
-    qs_lora_call lora = qs_block_lora_call(c, QS_GROUP_QKV, n, 0, b->h_qkv);
+    qs_lora_call lora = qs_block_lora_call(c, QS_GROUP_QKV, n, 0, c->f.h_qkv);
     qs_lora_forward(&lora, qkv);
     if (b->c.a->qk_norm) norm_heads(c);
-    qs_block_rotate(c, b->qkv, false);
+    qs_block_rotate(c, c->f.qkv, false);
     qs_attention attention = qs_block_attention(c);
     qs_op_attention(d, &attention);
 
     qs_block_linear(c, o, c->w->o, c->w->bias[QS_GROUP_O], m);
-    lora = qs_block_lora_call(c, QS_GROUP_O, o, 0, b->h_o);
+    lora = qs_block_lora_call(c, QS_GROUP_O, o, 0, c->f.h_o);
     qs_lora_forward(&lora, m);
     qs_op_add(d, m, in, m);
     qs_block_norm(c, m, c->w->norm2, n);
 }
 
-void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows)
+/* Rows from `first` on of a buffer that holds a tile, or every row where it is kept. */
+static void *tile_at(const qs_block_call *c, void *data, int64_t first, int64_t cols)
 {
-    qs_block *b = c->b;
-    int64_t ffn = b->c.a->ffn;
-    qs_mat n = qs_mat_part(qs_block_mat(b, b->n, c->batch->rows, b->c.a->hidden), first, rows, 0, b->c.a->hidden);
-    qs_mat gate_up = qs_block_mat(b, b->gate_up, rows, 2 * ffn);
-    qs_block_linear(c, n, c->w->gate_up, c->w->bias[QS_GROUP_GATE_UP], gate_up);
-    qs_lora_call lora = qs_block_lora_call(c, QS_GROUP_GATE_UP, n, first, b->h_gate_up);
-    qs_lora_forward(&lora, gate_up);
-    qs_op_gated(b->c.device, b->c.a->activation, gate_up, qs_block_mat(b, b->act, rows, ffn));
+    return c->kept ? (char *)data + (size_t)(first * cols) * qs_dtype_bytes(c->b->c.type) : data;
 }
 
-void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y)
+qs_mat qs_block_gate_up(const qs_block_call *c, int64_t first, int64_t rows)
 {
-    qs_block_call c = {b, w, l, batch};
+    int64_t cols = 2 * (int64_t)c->b->c.a->ffn;
+    return qs_block_mat(c->b, tile_at(c, c->f.gate_up, first, cols), rows, cols);
+}
+
+qs_lora_call qs_block_lora_gate_up(const qs_block_call *c, int64_t first, int64_t rows)
+{
+    const qs_block *b = c->b;
+    qs_mat n = qs_mat_part(qs_block_mat(b, b->n, c->batch->rows, b->c.a->hidden), first, rows, 0, b->c.a->hidden);
+    return qs_block_lora_call(c, QS_GROUP_GATE_UP, n, first, tile_at(c, c->f.h_gate_up, first, b->h_cols[QS_GROUP_GATE_UP]));
+}
+
+void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows)
+{
+    qs_mat gate_up = qs_block_gate_up(c, first, rows);
+    qs_lora_call lora = qs_block_lora_gate_up(c, first, rows);
+    qs_block_linear(c, lora.x, c->w->gate_up, c->w->bias[QS_GROUP_GATE_UP], gate_up);
+    qs_lora_forward(&lora, gate_up);
+    qs_op_gated(c->b->c.device, c->b->c.a->activation, gate_up, qs_block_mat(c->b, c->b->act, rows, c->b->c.a->ffn));
+}
+
+qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept)
+{
+    qs_block_call c = {.b = b, .w = w, .l = l, .batch = batch, .f = b->own, .kept = kept};
+    qs_arena memory = {.base = kept, .capacity = qs_block_kept_bytes(b)};
+    if (kept) c.f = kept_forms(b, &memory);
+    return c;
+}
+
+void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y,
+                      void *kept)
+{
+    qs_block_call c = qs_block_begin(b, w, l, batch, kept);
     int64_t hidden = b->c.a->hidden;
     QS_ASSERT(batch->rows <= b->c.max_rows && x != y);
     qs_block_attention_half(&c, x);
@@ -208,6 +262,6 @@ void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lor
         qs_block_linear(&c, act, w->down, w->bias[QS_GROUP_DOWN], out);
         qs_lora_call lora = qs_block_lora_call(&c, QS_GROUP_DOWN, act, first, b->h_down);
         qs_lora_forward(&lora, out);
-        qs_op_add(b->c.device, out, qs_mat_part(qs_block_mat(b, b->m, batch->rows, hidden), first, rows, 0, hidden), out);
+        qs_op_add(b->c.device, out, qs_mat_part(qs_block_mat(b, c.f.m, batch->rows, hidden), first, rows, 0, hidden), out);
     }
 }

@@ -4,7 +4,8 @@
  *     m = x + o Wo^T;  n = rmsnorm(m);  y = m + (act(n Wg^T) * (n Wu^T)) Wd^T
  *
  * Forward keeps nothing but y. Backward gets x and dy, runs the forward again up to the MLP, and goes back through the MLP in tiles of rows, so that no
- * intermediate of width ffn exists for more than `mlp_rows` rows. Base weights are frozen: only LoRA gradients are formed, accumulated in fp32.
+ * intermediate of width ffn exists for more than `mlp_rows` rows. Where memory is left, a caller lets forward keep what backward would form again: a quarter of a step's
+ * arithmetic less for 2 * (qkv + o + hidden + 2 ffn) bytes per token, the same bits. Base weights are frozen: only LoRA gradients are formed, accumulated in fp32.
  * The same functions serve every micro-batch; all calls only queue work on the device.
  */
 #ifndef QS_MODEL_BLOCK_H
@@ -55,11 +56,15 @@ void qs_block_free(qs_block *b);
 /* Workspace bytes that the operations of this block need (qs_device_set_workspace). */
 size_t qs_block_workspace_bytes(const qs_block *b);
 
-/* y[rows, hidden] from x. y must not be x. */
-void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y);
+/* Device bytes, a multiple of 4096, that the intermediates of one layer and micro-batch take when they are kept. */
+size_t qs_block_kept_bytes(const qs_block *b);
 
-/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as it is. */
+/* y[rows, hidden] from x. y must not be x. kept: NULL, or memory of qs_block_kept_bytes for the intermediates. */
+void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y, void *kept);
+
+/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as it is. kept: what forward was given for this layer and
+ * micro-batch; used up. */
 void qs_block_backward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *g, void *dx,
-                       bool need_dx);
+                       bool need_dx, void *kept);
 
 #endif

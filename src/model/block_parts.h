@@ -4,6 +4,18 @@
 
 #include "src/model/lora_linear.h"
 
+/* What the backward pass needs of the forward one: formed again into the block's own buffers, or kept since. Rows as in a micro-batch; of gate_up and h_gate_up
+ * the block's own hold one MLP tile. */
+typedef struct qs_block_forms {
+    void *qkv;        /* [rows, qkv_cols] */
+    void *qk_raw;     /* [rows, q_cols + kv_cols] q and k before their norm (qk_norm only) */
+    void *o;          /* [rows, q_cols] */
+    void *m;          /* [rows, hidden] x + attention */
+    float *lse;       /* [heads, rows] */
+    void *h_qkv, *h_o, *h_gate_up;       /* LoRA's inner activations */
+    void *gate_up;    /* [rows, 2 ffn]; the backward pass overwrites it */
+} qs_block_forms;
+
 struct qs_block {
     qs_block_config c;
     int64_t q_cols, kv_cols, qkv_cols;   /* columns of q, of k (and v), of all three */
@@ -11,15 +23,11 @@ struct qs_block {
     /* Work buffers; rows as in a micro-batch unless noted. */
     void *n;          /* [rows, hidden] the normed input of either half */
     void *dn;         /* [rows, hidden] its gradient */
-    void *qkv;        /* [rows, qkv_cols] */
-    void *qk_raw;     /* [rows, q_cols + kv_cols] q and k before their norm (qk_norm only) */
-    void *o;          /* [rows, q_cols] */
-    void *m;          /* [rows, hidden] x + attention */
-    float *lse;       /* [heads, rows] */
-    void *h_qkv, *h_o, *dh;              /* LoRA's inner activations */
+    qs_block_forms own;
+    void *dh;         /* gradient of LoRA's inner activations */
     void *dropped;    /* [rows, widest input] with dropout */
     /* One or the other: the MLP tile ... */
-    void *gate_up, *act, *d_act, *h_gate_up, *h_down; /* [mlp_rows, ...] */
+    void *act, *d_act, *h_down;          /* [mlp_rows, ...], with own.gate_up and own.h_gate_up */
     /* ... or the attention's gradients. */
     void *d_o, *d_qkv;
     size_t workspace_bytes;
@@ -31,6 +39,8 @@ typedef struct qs_block_call {
     const qs_block_weights *w;
     const qs_block_lora *l;
     const qs_block_batch *batch;
+    qs_block_forms f;
+    bool kept;        /* f is kept memory: whole, where the block's own has tiles */
 } qs_block_call;
 
 static inline qs_mat qs_block_mat(const qs_block *b, void *data, int64_t rows, int64_t cols) { return qs_mat_of(data, b->c.type, rows, cols); }
@@ -45,7 +55,13 @@ void qs_block_rotate(const qs_block_call *c, void *qkv, bool inverse);
 
 /* n, qkv, o, lse, m of the batch from x. */
 void qs_block_attention_half(const qs_block_call *c, void *x);
-/* gate_up, act and LoRA's h of rows [first, first + rows), from n. */
+/* Of rows [first, first + rows): gate_up, act and LoRA's h, from n. */
 void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows);
+/* Where gate_up and its h of these rows lie. */
+qs_mat qs_block_gate_up(const qs_block_call *c, int64_t first, int64_t rows);
+qs_lora_call qs_block_lora_gate_up(const qs_block_call *c, int64_t first, int64_t rows);
+
+/* A call whose intermediates are in `kept`, or where that is NULL in the block's own buffers. */
+qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept);
 
 #endif

@@ -232,19 +232,25 @@ int64_t qs_lora_parameters(const qs_lora *l)
     return layer * layers;
 }
 
-int64_t qs_lora_floats(const qs_lora *l) { return l->layers * l->pack_floats; }
-
-void qs_lora_init(const qs_lora *l, uint64_t seed, float *masters)
+static void init_pack(const qs_lora *l, uint64_t seed, int32_t layer, float *pack)
 {
-    memset(masters, 0, (size_t)qs_lora_floats(l) * sizeof *masters);
+    memset(pack, 0, (size_t)l->pack_floats * sizeof *pack);
+    for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
+        const qs_lora_slot *s = &l->slot[k];
+        if (!s->active) continue;
+        uint64_t stream = INIT_STREAM | (uint64_t)layer << 3 | (uint64_t)k;
+        float *A = pack + s->a_at, bound = (float)(1 / sqrt(s->in));
+        for (int64_t i = 0; i < (int64_t)l->r * s->in; i++)
+            A[i] = (2 * qs_uniform_f32(qs_random_u32(seed, stream, (uint64_t)i)) - 1) * bound;
+    }
+}
+
+void qs_lora_init(const qs_lora *l, uint64_t seed, qs_pager *masters)
+{
+    qs_pager_begin(masters, NULL);
     for (int32_t layer = 0; layer < l->layers; layer++) {
-        for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
-            const qs_lora_slot *s = &l->slot[k];
-            if (!s->active) continue;
-            uint64_t stream = INIT_STREAM | (uint64_t)layer << 3 | (uint64_t)k;
-            float *A = masters + layer * l->pack_floats + s->a_at, bound = (float)(1 / sqrt(s->in));
-            for (int64_t i = 0; i < (int64_t)l->r * s->in; i++)
-                A[i] = (2 * qs_uniform_f32(qs_random_u32(seed, stream, (uint64_t)i)) - 1) * bound;
-        }
+        qs_pager_at(masters, layer);
+        init_pack(l, seed, layer, qs_pager_acquire(masters, layer, QS_PAGE_NEW));
+        qs_pager_release(masters, layer, true, QS_QUEUE_COUNT);
     }
 }

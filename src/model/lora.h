@@ -1,6 +1,6 @@
 /* lora.h - the adapters: which linear layers have one, where their numbers lie, and PEFT's files.
  *
- * All adapters are fp32 vectors in host memory (masters), one contiguous stretch per block: "pack" l holds layer l. Within a pack the order is, for each group
+ * All adapters are fp32 vectors (masters), one contiguous stretch per block: "pack" l holds layer l and is record l of a pager, in host memory or on disk. Within a pack the order is, for each group
  * of linears that share an input (q k v | o | gate up | down): the A matrices [r, in] of its targets one below the other, then their B matrices [out, r]
  * one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
  * (Hu et al., "LoRA", 2021; rank-stabilised scaling: Kalajdzievski 2023.)
@@ -8,6 +8,7 @@
 #ifndef QS_MODEL_LORA_H
 #define QS_MODEL_LORA_H
 
+#include "offload/pager.h"
 #include "src/model/architecture.h"
 
 typedef enum qs_group { QS_GROUP_QKV, QS_GROUP_O, QS_GROUP_GATE_UP, QS_GROUP_DOWN, QS_GROUP_COUNT } qs_group;
@@ -58,15 +59,12 @@ static inline qs_group qs_linear_group(qs_linear l)
 
 /* Trainable parameters. */
 int64_t qs_lora_parameters(const qs_lora *l);
-/* Floats of all packs: layers * pack_floats. */
-int64_t qs_lora_floats(const qs_lora *l);
+/* PEFT's initial values of every pack: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt 5) from the counter-based generator keyed by seed, layer and linear; B zero. */
+void qs_lora_init(const qs_lora *l, uint64_t seed, qs_pager *masters);
 
-/* PEFT's initial values: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt 5) from the counter-based generator keyed by seed, layer and linear; B zero. */
-void qs_lora_init(const qs_lora *l, uint64_t seed, float *masters);
-
-/* Reads adapter_config.json and adapter_model.safetensors of a PEFT adapter directory into masters[qs_lora_floats]. Its r, alpha, rsLoRA and targets must be those of l
+/* Reads adapter_config.json and adapter_model.safetensors of a PEFT adapter directory into the masters, all of whose packs are written. Its r, alpha, rsLoRA and targets must be those of l
  * (QS_EINVAL says which differs and how to set the option). Tensors missing or misshapen: QS_EFORMAT naming the key. F32, BF16 or F16. */
-int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, float *masters, qs_err *e);
+int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs_pager *masters, qs_err *e);
 
 /* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A config without target_modules has
  * q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for features that change what A and B mean (DoRA, rank_pattern, modules_to_save,
@@ -77,6 +75,6 @@ void qs_peft_config_free(qs_peft_config *c);
 
 /* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight) and adapter_config.json (sorted keys, indent 2, only fields that
  * PEFT knows since 0.9) into dir (created). Each file is replaced atomically. base_model is the directory or name of the base, or NULL. */
-int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, const float *masters, qs_err *e);
+int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, qs_pager *masters, qs_err *e);
 
 #endif

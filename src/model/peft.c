@@ -95,27 +95,36 @@ static int load_matrix(const char *path, const qs_source_tensor **sorted, int co
     return 0;
 }
 
-static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, float *masters, qs_err *e)
+/* The tensors of one layer. */
+static int load_pack(const char *path, const qs_source_tensor **sorted, int count, const qs_lora *l, int32_t layer, bool *taken, float *pack, qs_err *e)
+{
+    memset(pack, 0, (size_t)l->pack_floats * sizeof *pack);
+    for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
+        const qs_lora_slot *t = &l->slot[k];
+        char key[KEY_BYTES];
+        if (!t->active) continue;
+        tensor_key(key, layer, k, 0);
+        QS_TRY(load_matrix(path, sorted, count, key, l->r, t->in, taken, pack + t->a_at, e));
+        tensor_key(key, layer, k, 1);
+        QS_TRY(load_matrix(path, sorted, count, key, t->out, l->r, taken, pack + t->b_at, e));
+    }
+    return 0;
+}
+
+static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, qs_pager *masters, qs_err *e)
 {
     const qs_source_tensor **sorted = qs_malloc(((size_t)s->count + 1) * sizeof *sorted);
     bool *taken = qs_calloc((size_t)s->count + 1, 1);
     for (int i = 0; i < s->count; i++) sorted[i] = &s->tensors[i];
     qsort(sorted, (size_t)s->count, sizeof *sorted, by_name);
 
-    memset(masters, 0, (size_t)qs_lora_floats(l) * sizeof *masters);
     int rc = 0;
+    qs_pager_begin(masters, NULL);
     for (int32_t layer = 0; layer < l->layers && !rc; layer++) {
-        float *pack = masters + layer * l->pack_floats;
-        for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer] && !rc; k++) {
-            const qs_lora_slot *t = &l->slot[k];
-            if (!t->active) continue;
-            char key[KEY_BYTES];
-            tensor_key(key, layer, k, 0);
-            rc = load_matrix(path, sorted, s->count, key, l->r, t->in, taken, pack + t->a_at, e);
-            if (rc) break;
-            tensor_key(key, layer, k, 1);
-            rc = load_matrix(path, sorted, s->count, key, t->out, l->r, taken, pack + t->b_at, e);
-        }
+        qs_pager_at(masters, layer);
+        rc = load_pack(path, sorted, s->count, l, layer, taken, qs_pager_acquire(masters, layer, QS_PAGE_NEW), e);
+        qs_pager_release(masters, layer, true, QS_QUEUE_COUNT);
+        if (!rc) rc = qs_pager_check(masters, e);
     }
     for (int i = 0; i < s->count && !rc; i++)
         if (!taken[i])
@@ -126,7 +135,7 @@ static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora
     return rc;
 }
 
-int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, float *masters, qs_err *e)
+int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs_pager *masters, qs_err *e)
 {
     qs_peft_config c;
     QS_TRY(qs_peft_read_config(dir, &c, e));
@@ -147,34 +156,87 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, fl
     return rc;
 }
 
-static int write_tensors(const char *path, const qs_lora *l, const float *masters, qs_err *e)
+/* Gives the writer one tensor after another: those of a layer come together, so one pack is held at a time. */
+typedef struct pack_source {
+    const qs_lora *l;
+    qs_pager *masters;
+    struct tensor_place { int32_t layer; int64_t at; } *place; /* of each entry */
+    int32_t held;          /* layer, or -1 */
+    int64_t packs;         /* held so far */
+    const float *pack;
+} pack_source;
+
+static void let_go(pack_source *s)
+{
+    if (s->held >= 0) qs_pager_release(s->masters, s->held, false, QS_QUEUE_COUNT);
+    s->held = -1;
+}
+
+static const void *data_of(void *context, int index, qs_err *e)
+{
+    pack_source *s = context;
+    if (s->held != s->place[index].layer) {
+        let_go(s);
+        qs_pager_at(s->masters, s->packs++);
+        s->held = s->place[index].layer;
+        s->pack = qs_pager_acquire(s->masters, s->held, QS_PAGE_READ);
+        if (qs_pager_check(s->masters, e)) return NULL;
+    }
+    return s->pack + s->place[index].at;
+}
+
+/* Layers in the order in which the file has them, that of their names: 0, 1, 10, 11, 2. */
+static int by_layer_name(const void *a, const void *b)
+{
+    char x[16], y[16];
+    snprintf(x, sizeof x, "%d.", *(const int32_t *)a);
+    snprintf(y, sizeof y, "%d.", *(const int32_t *)b);
+    return strcmp(x, y);
+}
+
+static void list_packs(const qs_lora *l, qs_page_list *out)
+{
+    int32_t *layers = qs_calloc((size_t)l->layers, sizeof *layers), n = 0;
+    for (int32_t i = 0; i < l->layers; i++)
+        if (l->layer_mask[i]) layers[n++] = i;
+    qsort(layers, (size_t)n, sizeof *layers, by_layer_name);
+    for (int32_t i = 0; i < n; i++) qs_page_list_add(out, i, layers[i], QS_PAGE_READ);
+    qs_page_list_finish(out, l->layers, n);
+    qs_free(layers);
+}
+
+static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, qs_err *e)
 {
     static const char *const metadata[] = {"format", "pt"};
     size_t capacity = (size_t)masked_layers(l) * QS_LINEAR_COUNT * 2;
     qs_safetensors_entry *entries = qs_calloc(capacity, sizeof *entries);
     char(*keys)[KEY_BYTES] = qs_malloc(capacity * sizeof *keys);
+    pack_source source = {.l = l, .masters = masters, .place = qs_calloc(capacity, sizeof *source.place), .held = -1};
     int n = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) {
-        const float *pack = masters + layer * l->pack_floats;
         for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
             const qs_lora_slot *t = &l->slot[k];
             for (int side = 0; side < 2 && t->active; side++, n++) {
                 tensor_key(keys[n], layer, k, side);
-                entries[n] = (qs_safetensors_entry){.name = keys[n],
-                                                    .type = QS_F32,
-                                                    .dims = 2,
-                                                    .shape = {side ? t->out : l->r, side ? l->r : t->in},
-                                                    .data = pack + (side ? t->b_at : t->a_at)};
+                entries[n] = (qs_safetensors_entry){.name = keys[n], .type = QS_F32, .dims = 2, .shape = {side ? t->out : l->r, side ? l->r : t->in}};
+                source.place[n] = (struct tensor_place){layer, side ? t->b_at : t->a_at};
             }
         }
     }
-    int rc = qs_safetensors_write(path, entries, n, metadata, 1, e);
+    qs_page_list list = {0};
+    list_packs(l, &list);
+    qs_pager_begin(masters, &list);
+    int rc = qs_safetensors_write_from(path, entries, n, &(qs_safetensors_data){&source, data_of}, metadata, 1, e);
+    let_go(&source);
+    qs_pager_begin(masters, NULL);
+    qs_page_list_free(&list);
+    qs_free(source.place);
     qs_free(keys);
     qs_free(entries);
     return rc;
 }
 
-int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, const float *masters, qs_err *e)
+int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, qs_pager *masters, qs_err *e)
 {
     QS_TRY(qs_dir_create(dir, e));
     char *path = qs_path_join(dir, "adapter_model.safetensors");

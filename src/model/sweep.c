@@ -24,15 +24,26 @@ static qs_mat level_mat(const qs_sweep *s, void *x, int32_t mb)
     return qs_mat_of(x, s->c.type, s->batches[mb].rows, s->c.a->hidden);
 }
 
+/* The checkpoints' pager goes on to this micro-batch of the visit. Returns its slot. */
+static int32_t next_micro_batch(qs_sweep *s, int32_t mb)
+{
+    int32_t slot = qs_sweep_slot(s, mb);
+    qs_pager_at(s->checkpoints, (int64_t)s->visit * s->group + slot);
+    return slot;
+}
+
 static int visit_embed(qs_sweep *s, const qs_visit *v, qs_err *e)
 {
     size_t row = (size_t)s->c.a->hidden * qs_dtype_bytes(s->c.type);
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_micro_batch *b = &s->host_batches[mb];
-        char *x = qs_spill_host(s->spill, 0, mb);
+        size_t rows = (size_t)s->batches[mb].rows;
+        int32_t slot = next_micro_batch(s, mb);
+        qs_spill_set_bytes(s->spill, slot, rows * row);
+        char *x = qs_spill_host(s->spill, 0, slot);
         QS_TRY(qs_embedding_gather(s->parts.embedding, b->ids, (int32_t)b->tokens, x, s->c.type, e));
-        memset(x + (size_t)b->tokens * row, 0, ((size_t)s->batches[mb].rows - (size_t)b->tokens) * row);
-        qs_spill_host_written(s->spill, 0, mb);
+        memset(x + (size_t)b->tokens * row, 0, (rows - (size_t)b->tokens) * row);
+        qs_spill_host_written(s->spill, 0, slot);
     }
     return 0;
 }
@@ -40,14 +51,15 @@ static int visit_embed(qs_sweep *s, const qs_visit *v, qs_err *e)
 static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_block_weights *w, bool evaluate)
 {
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
-        void *x = qs_spill_get(s->spill, v->index, mb), *y = qs_spill_new(s->spill, v->index + 1, mb);
-        if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, mb + 1);
+        int32_t slot = next_micro_batch(s, mb);
+        void *x = qs_spill_get(s->spill, v->index, slot), *y = qs_spill_new(s->spill, v->index + 1, slot);
+        if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
-        qs_block_forward(s->block, w, &l, &batch, x, y);
+        qs_block_forward(s->block, w, &l, &batch, x, y, evaluate ? NULL : qs_sweep_kept(s, v, mb));
         qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, v->index + 1, mb));
-        qs_spill_put(s->spill, v->index, mb, false);
-        qs_spill_put(s->spill, v->index + 1, mb, true);
+        qs_spill_put(s->spill, v->index, slot, false);
+        qs_spill_put(s->spill, v->index + 1, slot, true);
         qs_stream_poll(s->parts.stream);
     }
 }
@@ -56,14 +68,15 @@ static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_block_weight
 {
     bool need_dx = v->index > s->lowest;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
-        void *g = qs_spill_get(s->spill, v->index + 1, mb), *x = qs_spill_get(s->spill, v->index, mb);
-        if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, mb + 1);
+        int32_t slot = next_micro_batch(s, mb);
+        void *g = qs_spill_get(s->spill, v->index + 1, slot), *x = qs_spill_get(s->spill, v->index, slot);
+        if (mb + 1 < v->first + v->count) qs_spill_expect(s->spill, v->index, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
         qs_block_batch batch = block_batch(s, mb);
-        qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx);
+        qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx, qs_sweep_kept(s, v, mb));
         if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, v->index, mb));
-        qs_spill_put(s->spill, v->index + 1, mb, false);
-        qs_spill_put(s->spill, v->index, mb, need_dx);
+        qs_spill_put(s->spill, v->index + 1, slot, false);
+        qs_spill_put(s->spill, v->index, slot, need_dx);
         qs_stream_poll(s->parts.stream);
     }
 }
@@ -72,15 +85,16 @@ static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
 {
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
+        int32_t slot = next_micro_batch(s, mb);
         if (v->index == 0) {
-            qs_head_norm(s->head, mb, b->rows, qs_spill_get(s->spill, s->c.layout->layers, mb), s->norm);
-            qs_spill_put(s->spill, s->c.layout->layers, mb, false);
+            qs_head_norm(s->head, slot, b->rows, qs_spill_get(s->spill, s->c.layout->layers, slot), s->norm);
+            qs_spill_put(s->spill, s->c.layout->layers, slot, false);
         }
         if (s->logits_out)
-            qs_head_logits(s->head, mb, s->logits_first, s->logits_rows, w, v->index * s->c.layout->tile_rows, s->logits_out);
-        qs_head_loss_tile(s->head, mb, b->rows, w, v->index * s->c.layout->tile_rows, b->target);
+            qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, w, v->index * s->c.layout->tile_rows, s->logits_out);
+        qs_head_loss_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target);
         if (v->index == s->c.layout->tiles - 1)
-            qs_head_loss(s->head, mb, b->rows, b->target, s->loss + (size_t)mb * (size_t)s->max_rows);
+            qs_head_loss(s->head, slot, b->rows, b->target, s->loss + (size_t)mb * (size_t)s->max_rows);
         qs_stream_poll(s->parts.stream);
     }
 }
@@ -89,19 +103,21 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
 {
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
-        qs_head_gradient_tile(s->head, mb, b->rows, w, v->index * s->c.layout->tile_rows, b->target, s->scale,
+        int32_t slot = next_micro_batch(s, mb);
+        qs_head_gradient_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target, s->scale,
                               v->index == s->c.layout->tiles - 1);
         if (v->index == 0) {
-            void *x = qs_spill_get(s->spill, s->c.layout->layers, mb);
-            qs_head_gradient(s->head, mb, b->rows, x, s->norm);
+            void *x = qs_spill_get(s->spill, s->c.layout->layers, slot);
+            qs_head_gradient(s->head, slot, b->rows, x, s->norm);
             qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, s->c.layout->layers, mb));
-            qs_spill_put(s->spill, s->c.layout->layers, mb, true);
+            qs_spill_put(s->spill, s->c.layout->layers, slot, true);
         }
         qs_stream_poll(s->parts.stream);
     }
 }
 
-static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, qs_err *e)
+/* last: the micro-batches of this visit are the last ones of the step. */
+static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, bool last, qs_err *e)
 {
     qs_block_weights w;
     switch (v->kind) {
@@ -111,6 +127,7 @@ static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool eval
         w = qs_sweep_weights(s, v->index, blob);
         qs_sweep_adapters_in(s, v, false);
         visit_forward(s, v, &w, evaluate);
+        qs_sweep_adapters_out(s, v, false, false);
         return 0;
     case QS_VISIT_HEAD_LOSS:
         visit_head_loss(s, v, qs_sweep_tile(s, v->index, blob));
@@ -122,12 +139,28 @@ static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool eval
         w = qs_sweep_weights(s, v->index, blob);
         qs_sweep_adapters_in(s, v, true);
         visit_backward(s, v, &w);
-        qs_sweep_gradients_out(s, v);
+        qs_sweep_adapters_out(s, v, true, last);
         return 0;
     case QS_VISIT_UPDATE:
         return 0; /* the trainer's: src/train/update.h */
     }
     return 0;
+}
+
+/* The host stood still for the disk, so far. */
+static uint64_t disk_wait(const qs_sweep *s)
+{
+    return qs_stream_stats_read(s->parts.stream).disk_wait_ns + qs_pager_stats_read(s->parts.masters).wait_ns +
+           qs_pager_stats_read(s->parts.gradients).wait_ns + qs_pager_stats_read(s->checkpoints).wait_ns;
+}
+
+/* Failures that could not be told when they happened. */
+static int check_all(const qs_sweep *s, qs_err *e)
+{
+    QS_TRY(s->c.device->api->check(s->c.device, e));
+    QS_TRY(qs_pager_check(s->parts.masters, e));
+    QS_TRY(qs_pager_check(s->parts.gradients, e));
+    return qs_pager_check(s->checkpoints, e);
 }
 
 /* Schedules are for full steps; in a shorter one (the end of an epoch) visits serve the micro-batches there are, or none. */
@@ -136,29 +169,36 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
     s->current = list;
     memset(s->times, 0, (size_t)list->count * sizeof *s->times);
     qs_stream_begin(s->parts.stream, list);
+    qs_pager_begin(s->parts.masters, evaluate ? &s->masters_evaluate : &s->masters_train);
+    if (!evaluate) qs_pager_begin(s->parts.gradients, &s->gradients_train);
+    qs_pager_begin(s->checkpoints, evaluate ? &s->checkpoints_evaluate : &s->checkpoints_train);
     for (int32_t v = 0; v < list->count; v++) {
         qs_visit_time *t = &s->times[v];
         qs_visit visit = list->visits[v];
         const void *blob;
         if (visit.first + visit.count > micro_batches) visit.count = micro_batches - visit.first;
         if (visit.count <= 0) continue;
+        s->visit = v;
+        qs_pager_at(s->parts.masters, v);
+        if (!evaluate) qs_pager_at(s->parts.gradients, v);
         qs_stream_stats before = qs_stream_stats_read(s->parts.stream);
+        uint64_t waited = disk_wait(s);
         t->start_ns = qs_now_ns();
         QS_TRY(qs_stream_acquire(s->parts.stream, v, &blob, e));
-        int rc = run_visit(s, &visit, blob, evaluate, e);
+        int rc = run_visit(s, &visit, blob, evaluate, visit.first + visit.count == micro_batches, e);
         qs_stream_release(s->parts.stream, v);
         QS_TRY(rc);
-        QS_TRY(s->c.device->api->check(s->c.device, e));
+        QS_TRY(check_all(s, e));
         qs_stream_stats after = qs_stream_stats_read(s->parts.stream);
         t->end_ns = qs_now_ns();
-        t->disk_wait_ns = after.disk_wait_ns - before.disk_wait_ns;
+        t->disk_wait_ns = disk_wait(s) - waited;
         t->link_wait_ns = after.link_wait_ns - before.link_wait_ns;
         t->make_ns = after.make_ns - before.make_ns;
         t->disk_read_bytes = after.disk_read_bytes - before.disk_read_bytes;
         if (s->c.visited) s->c.visited(s->c.visited_context, v + 1, list->count);
     }
     for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);
-    return s->c.device->api->check(s->c.device, e);
+    return check_all(s, e);
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------- */
@@ -167,10 +207,11 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
 static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
 {
     qs_device *d = s->c.device;
-    *out = (qs_sweep_result){0};
+    *out = (qs_sweep_result){.gradient_squares = s->host_squares};
     if (!d->info.unified) {
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss, (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_flags, s->flags, s->flag_count * sizeof(int32_t));
+        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_squares, s->squares, (size_t)s->c.layout->layers * sizeof(double));
         d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     }
     for (int32_t mb = 0; mb < micro_batches; mb++) {
@@ -194,7 +235,7 @@ static int32_t bad_document(const qs_sweep *s, int32_t mb)
     return b->documents == 1 ? 0 : -1;
 }
 
-static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+static int check_outputs(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
 {
     int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = 1; level <= layers; level++)
@@ -213,6 +254,12 @@ static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_m
                 QS_FAIL(e, QS_ENUMERIC, "the loss is not finite in micro-batch %d", mb);
             }
     }
+    return 0;
+}
+
+static int check_gradients(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+{
+    int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = layers; level >= 0; level--)
         for (int32_t mb = 0; mb < micro_batches; mb++)
             if (s->host_flags[(layers + 1 + level) * k + mb]) {
@@ -223,7 +270,7 @@ static int check_finite(const qs_sweep *s, int32_t micro_batches, int32_t *bad_m
     return 0;
 }
 
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_result *out, int32_t *bad_mb, int32_t *document, qs_err *e)
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *document, qs_err *e)
 {
     QS_ASSERT(micro_batches > 0 && micro_batches <= s->c.sizes.micro_batches);
     *bad_mb = *document = -1;
@@ -232,10 +279,15 @@ int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_re
     int64_t targets = 0;
     for (int32_t mb = 0; mb < micro_batches; mb++) targets += s->host_batches[mb].targets;
     QS_ASSERT(targets > 0);
-    s->scale = (float)(1.0 / (double)targets);
+    s->scale = (float)(loss_scale / (double)targets);
     QS_TRY(walk(s, &s->train_schedule, micro_batches, false, e));
     collect(s, micro_batches, out);
-    return check_finite(s, micro_batches, bad_mb, document, e);
+    QS_TRY(check_outputs(s, micro_batches, bad_mb, document, e));
+    if (loss_scale == 1) return check_gradients(s, micro_batches, bad_mb, document, e);
+    qs_err overflow = {0};
+    out->overflow = check_gradients(s, micro_batches, bad_mb, document, &overflow) != 0;
+    for (int32_t layer = 0; layer < s->c.layout->layers; layer++) out->overflow |= !isfinite(out->gradient_squares[layer]);
+    return 0;
 }
 
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e)
@@ -245,7 +297,7 @@ int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, 
     qs_sweep_upload(s, micro_batches);
     QS_TRY(walk(s, &s->evaluate_schedule, micro_batches, true, e));
     collect(s, micro_batches, out);
-    return check_finite(s, micro_batches, &bad_mb, &document, e);
+    return check_outputs(s, micro_batches, &bad_mb, &document, e);
 }
 
 int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e)

@@ -1,11 +1,12 @@
 /* sweep.h - walks the schedule: the only place where the model and the streaming engine meet.
  *
  * At each visit the blob's weights are acquired from the streamer and dequantised once; then all micro-batches of the visit pass, their activations coming from and going to the
- * spill. What a step leaves behind is the loss and the gradients of every adapter, in host memory; the optimizer (src/train/update.h) does the rest.
+ * spill. What a step leaves behind is the loss and the gradients of every adapter, in their pager; the optimizer (src/train/update.h) does the rest.
  */
 #ifndef QS_MODEL_SWEEP_H
 #define QS_MODEL_SWEEP_H
 
+#include "offload/pager.h"
 #include "offload/spill.h"
 #include "offload/stream.h"
 #include "src/data/batch.h"
@@ -32,9 +33,11 @@ typedef struct qs_sweep_config {
     const qs_lora *lora;
     qs_dtype type;           /* compute type */
     qs_sweep_sizes sizes;
-    qs_order order;
+    int32_t sweeps;          /* of a step: see offload/schedule.h */
+    bool checkpoints_on_disk;
     uint64_t seed;           /* of dropout */
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
+    int32_t kept_layers;     /* of this many, the last ones, forward keeps what backward needs (block.h): likewise */
     bool poison;             /* see offload/stream.h */
     bool drop_ready_wait;    /* likewise */
     void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
@@ -52,17 +55,21 @@ static inline int32_t qs_sweep_rows(int32_t max_tokens, int32_t tokens)
 /* The memory a sweep needs, as items of a plan: fills at most `capacity` items, returns their number. Allocates nothing that stays. */
 int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
 
+/* Bytes of activation checkpoints that a step writes to disk, at most. */
+uint64_t qs_sweep_written_bytes(const qs_sweep_config *c);
+
 typedef struct qs_sweep qs_sweep;
 
 /* Takes its items from the tier. The streamer and the embedding are borrowed. norm: final norm weights fp32 [hidden], host (copied). masters, gradients:
- * the adapters' host arrays [qs_lora_floats]. */
+ * packs of the adapters (lora.h), one record per layer. */
 typedef struct qs_sweep_parts {
     qs_tier *tier;
+    qs_aio *aio;             /* these two only with checkpoints on disk */
+    const char *scratch_dir;
     qs_stream *stream;
     qs_embedding *embedding;
     const float *norm;
-    const float *masters;
-    float *gradients;
+    qs_pager *masters, *gradients;
 } qs_sweep_parts;
 
 int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_sweep **out, qs_err *e);
@@ -81,11 +88,14 @@ typedef struct qs_sweep_result {
     double loss_sum;         /* over target tokens, nats; summed in a fixed order */
     int64_t targets;
     int64_t tokens;
+    const double *gradient_squares; /* [layers] sums of squares of each pack's gradients, of a training step: the sweep's own, until the next */
+    bool overflow;           /* with a loss scale above 1: some gradient is not finite, the step is to be skipped */
 } qs_sweep_result;
 
-/* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets are left in parts.gradients. `step` keys the dropout masks. Blocks
+/* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets are left in parts.gradients, both pagers at the UPDATE visit. `step` keys the dropout masks. Gradients, and the squares, are
+ * those of the loss times loss_scale (a power of two; 1 but for fp16). Blocks
  * until everything is done. QS_ENUMERIC on the first non-finite value: says layer and micro-batch, *bad_mb and *bad_document tell which sample (may be -1). */
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, qs_sweep_result *out, int32_t *bad_mb, int32_t *bad_document, qs_err *e);
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *bad_document, qs_err *e);
 
 /* Forward only, without dropout; loss alone. */
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e);

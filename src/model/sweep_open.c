@@ -14,8 +14,8 @@ int32_t qs_sweep_row_multiple(int32_t max_tokens)
 
 /* Where the parts of a sweep go. Counting arenas make the plan; arenas of a tier make the sweep. */
 typedef struct arenas {
-    qs_arena constants, dense, work, adapters, batches, results, buffers; /* device */
-    qs_arena checkpoints, host_batches;                                   /* host */
+    qs_arena constants, dense, work, kept, adapters, batches, results, buffers; /* device */
+    qs_arena host_batches;                                                     /* host */
 } arenas;
 
 static const struct {
@@ -26,11 +26,11 @@ static const struct {
     {"norm and rotary tables", QS_POOL_DEVICE, offsetof(arenas, constants)},
     {"dequantised weights", QS_POOL_DEVICE, offsetof(arenas, dense)},
     {"activations", QS_POOL_DEVICE, offsetof(arenas, work)},
+    {"kept activations", QS_POOL_DEVICE, offsetof(arenas, kept)},
     {"adapters in use", QS_POOL_DEVICE, offsetof(arenas, adapters)},
     {"token batches", QS_POOL_DEVICE, offsetof(arenas, batches)},
     {"losses and flags", QS_POOL_DEVICE, offsetof(arenas, results)},
     {"checkpoint buffers", QS_POOL_DEVICE, offsetof(arenas, buffers)},
-    {"activation checkpoints", QS_POOL_HOST, offsetof(arenas, checkpoints)},
     {"token batches (host)", QS_POOL_HOST, offsetof(arenas, host_batches)},
 };
 enum { PLACES = sizeof places / sizeof *places };
@@ -63,11 +63,13 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
 
     /* Blocks and head take turns. */
     qs_block_config block = {c->device, c->a, c->lora, c->type, s->max_rows, c->sizes.mlp_rows};
-    qs_head_config head = {c->device, c->a, c->type, c->sizes.micro_batches, s->max_rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
+    qs_head_config head = {c->device, c->a, c->type, s->group, s->max_rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
     qs_arena for_head = a->work;
     qs_block_create(&block, &a->work, &s->block);
     qs_head_create(&head, &for_head, &s->head);
     a->work.used = larger(a->work.used, for_head.used);
+    s->kept_bytes = qs_block_kept_bytes(s->block);
+    s->kept = qs_arena_take(&a->kept, (size_t)c->kept_layers * (size_t)s->group * s->kept_bytes, 4096);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 
@@ -79,7 +81,9 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     s->loss = qs_arena_take(&a->results, k * rows * sizeof(float), QS_ARENA_ALIGN);
     s->flag_count = 2 * (size_t)(l->layers + 1) * k;
     s->flags = qs_arena_take(&a->results, s->flag_count * sizeof(int32_t), QS_ARENA_ALIGN);
+    s->squares = qs_arena_take(&a->results, (size_t)l->layers * sizeof(double), QS_ARENA_ALIGN);
     s->host_loss = s->loss;
+    s->host_squares = s->squares;
     s->host_flags = s->flags;
 
     qs_batch_info info = {.max_tokens = s->max_rows, .max_documents = c->sizes.max_documents};
@@ -93,13 +97,18 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     if (!unified) {
         s->host_loss = qs_arena_take(&a->host_batches, k * rows * sizeof(float), QS_ARENA_ALIGN);
         s->host_flags = qs_arena_take(&a->host_batches, s->flag_count * sizeof(int32_t), QS_ARENA_ALIGN);
+        s->host_squares = qs_arena_take(&a->host_batches, (size_t)l->layers * sizeof(double), QS_ARENA_ALIGN);
     }
 
-    qs_spill_config spill = {.device = c->device, .levels = l->layers + 1, .micro_batches = c->sizes.micro_batches,
-                             .bytes = checkpoint_bytes(s), .buffers = QS_SPILL_BUFFERS, .poison = c->poison};
-    spill.host = qs_arena_take(&a->checkpoints, (size_t)(l->layers + 1) * k * spill.bytes, 4096);
-    spill.device_memory = qs_arena_take(&a->buffers, unified ? 0 : QS_SPILL_BUFFERS * spill.bytes, 4096);
-    if (spill.host) qs_spill_open(&spill, &s->spill);
+    s->buffers = qs_arena_take(&a->buffers, unified ? 0 : QS_SPILL_BUFFERS * checkpoint_bytes(s), 4096);
+}
+
+/* On disk, a sweep in progress has one level of each micro-batch in memory, and room for what comes and goes. */
+static qs_page_place checkpoints_place(const qs_sweep *s)
+{
+    enum { IN_TRANSIT = 4 };
+    return qs_page_place_of(s->c.device, "activation checkpoints", (s->c.layout->layers + 1) * s->group, checkpoint_bytes(s), s->c.checkpoints_on_disk,
+                            s->group + IN_TRANSIT);
 }
 
 static qs_sweep *create(const qs_sweep_config *c)
@@ -109,6 +118,8 @@ static qs_sweep *create(const qs_sweep_config *c)
     s->c = *c;
     s->max_rows = qs_sweep_rows(c->sizes.max_tokens, c->sizes.max_tokens);
     s->dense_blob = -1;
+    s->group = qs_schedule_group(c->sizes.micro_batches, c->sweeps);
+    s->checkpoints_place = checkpoints_place(s);
     while (s->lowest < c->layout->layers && !c->lora->layer_mask[s->lowest]) s->lowest++;
     s->batches = qs_calloc(k, sizeof *s->batches);
     s->host_batches = qs_calloc(k, sizeof *s->host_batches);
@@ -128,8 +139,21 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
         QS_ASSERT(n < capacity);
         items[n++] = (qs_plan_item){places[i].tag, places[i].pool, qs_tier_round(arena_at(&counting, i)->used)};
     }
+    QS_ASSERT(n < capacity);
+    items[n++] = qs_page_place_item(&s->checkpoints_place);
     qs_sweep_close(s);
     return n;
+}
+
+uint64_t qs_sweep_written_bytes(const qs_sweep_config *c)
+{
+    qs_sweep *s = create(c);
+    const qs_page_place *p = &s->checkpoints_place;
+    int32_t sweeps = (c->sizes.micro_batches + s->group - 1) / s->group;
+    /* In a sweep each is written once, but for those that are in memory at the turn; gradients take their places there. */
+    uint64_t bytes = p->frames == p->records ? 0 : (uint64_t)sweeps * (uint64_t)(p->records - p->frames + 1) * p->bytes;
+    qs_sweep_close(s);
+    return bytes;
 }
 
 static void fill_constants(qs_sweep *s)
@@ -145,6 +169,15 @@ static void fill_constants(qs_sweep *s)
     qs_free(tables);
 }
 
+static int open_checkpoints(qs_sweep *s, qs_err *e)
+{
+    QS_TRY(qs_page_place_open(&s->checkpoints_place, s->parts.tier, s->parts.aio, s->parts.scratch_dir, s->c.poison, &s->checkpoints, e));
+    qs_spill_config spill = {.device = s->c.device, .levels = s->c.layout->layers + 1, .micro_batches = s->group, .bytes = checkpoint_bytes(s),
+                             .host = s->checkpoints, .device_memory = s->buffers, .buffers = QS_SPILL_BUFFERS, .poison = s->c.poison};
+    qs_spill_open(&spill, &s->spill);
+    return 0;
+}
+
 int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_sweep **out, qs_err *e)
 {
     qs_sweep *s = create(c);
@@ -157,10 +190,13 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     for (int i = 0; i < PLACES; i++) QS_ASSERT(qs_tier_round(arena_at(&real, i)->used) == arena_at(&real, i)->capacity);
     qs_device_set_workspace(c->device, workspace, workspace_bytes);
     fill_constants(s);
-    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->lowest, c->order, &s->train_schedule);
-    qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, &s->evaluate_schedule);
+    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->lowest, c->sweeps, &s->train_schedule);
+    qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, c->sweeps, &s->evaluate_schedule);
+    qs_sweep_list_packs(s);
+    qs_sweep_list_checkpoints(s);
     s->times = qs_calloc((size_t)s->train_schedule.count, sizeof *s->times);
-    int rc = c->device->api->check(c->device, e);
+    int rc = open_checkpoints(s, e);
+    if (!rc) rc = c->device->api->check(c->device, e);
     if (rc) qs_sweep_close(s);
     else *out = s;
     return rc;
@@ -170,10 +206,16 @@ void qs_sweep_close(qs_sweep *s)
 {
     if (!s) return;
     qs_spill_close(s->spill);
+    qs_pager_close(s->checkpoints);
     qs_block_free(s->block);
     qs_head_free(s->head);
     qs_schedule_free(&s->train_schedule);
     qs_schedule_free(&s->evaluate_schedule);
+    qs_page_list_free(&s->masters_train);
+    qs_page_list_free(&s->masters_evaluate);
+    qs_page_list_free(&s->gradients_train);
+    qs_page_list_free(&s->checkpoints_train);
+    qs_page_list_free(&s->checkpoints_evaluate);
     qs_free(s->times);
     qs_free(s->batches);
     qs_free(s->host_batches);

@@ -84,41 +84,58 @@ static bool has_adapters(const qs_sweep *s, int32_t layer) { return s->c.lora->l
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
 {
     qs_device *d = s->c.device;
-    int64_t floats = s->c.lora->pack_floats, at = (int64_t)v->index * floats;
+    int64_t floats = s->c.lora->pack_floats;
+    size_t bytes = (size_t)floats * sizeof(float);
     if (!has_adapters(s, v->index)) return;
-    const float *values = s->parts.masters + at;
+    s->pack = qs_pager_acquire(s->parts.masters, v->index, QS_PAGE_READ);
+    const float *values = s->pack;
     if (!d->info.unified) {
-        d->api->copy_in(d, QS_QUEUE_COMPUTE, s->adapters_f32, values, (size_t)floats * sizeof(float));
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, s->adapters_f32, values, bytes);
         values = s->adapters_f32;
     }
     if (s->c.type != QS_F32) qs_op_convert(d, s->adapters, s->c.type, values, QS_F32, floats);
     if (!backward) return;
-    float *gradients = d->info.unified ? s->parts.gradients + at : s->gradients;
-    if (v->first == 0) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, (size_t)floats * sizeof(float));
-    else if (!d->info.unified) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->parts.gradients + at, (size_t)floats * sizeof(float));
+    bool first = v->first == 0;
+    s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, first ? QS_PAGE_NEW : QS_PAGE_CHANGE);
+    float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    if (first) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
+    else if (!d->info.unified) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
 }
 
-void qs_sweep_gradients_out(qs_sweep *s, const qs_visit *v)
+void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last)
 {
     qs_device *d = s->c.device;
     int64_t floats = s->c.lora->pack_floats;
-    if (d->info.unified || !has_adapters(s, v->index)) return;
-    d->api->copy_out(d, QS_QUEUE_COMPUTE, s->parts.gradients + (int64_t)v->index * floats, s->gradients, (size_t)floats * sizeof(float));
+    if (!has_adapters(s, v->index)) return;
+    qs_pager_release(s->parts.masters, v->index, false, QS_QUEUE_COMPUTE);
+    if (!backward) return;
+    const float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    if (last) qs_op_sum_squares(d, gradients, floats, &s->squares[v->index]);
+    if (!d->info.unified) d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients, (size_t)floats * sizeof(float));
+    qs_pager_release(s->parts.gradients, v->index, true, QS_QUEUE_COMPUTE);
 }
 
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate)
 {
     if (!has_adapters(s, layer)) return (qs_block_lora){0};
     bool unified = s->c.device->info.unified;
-    int64_t at = (int64_t)layer * s->c.lora->pack_floats;
-    const void *f32 = unified ? (const void *)(s->parts.masters + at) : s->adapters_f32;
+    const void *f32 = unified ? s->pack : s->adapters_f32;
     return (qs_block_lora){.lora = s->c.lora,
                            .values = s->c.type == QS_F32 ? f32 : s->adapters,
-                           .gradients = unified ? s->parts.gradients + at : s->gradients,
+                           .gradients = unified ? s->pack_gradients : s->gradients,
                            .dropout = evaluate ? 0 : s->c.lora->dropout,
                            .seed = s->c.seed,
                            /* step, micro-batch, layer, linear: 36 + 12 + 12 + 4 bits */
                            .stream = (uint64_t)s->step << 28 | (uint64_t)mb << 16 | (uint64_t)layer << 4};
+}
+
+/* ---- intermediates -------------------------------------------------------------------------------------------------------- */
+
+void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t first = s->c.layout->layers - s->c.kept_layers;
+    if (v->index < first) return NULL;
+    return s->kept + ((size_t)(v->index - first) * (size_t)v->count + (size_t)(mb - v->first)) * s->kept_bytes;
 }
 
 /* ---- batches ------------------------------------------------------------------------------------------------------------- */
@@ -138,7 +155,6 @@ void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
             b->document_start[i] = i;
         }
         to->rows = rows;
-        qs_spill_set_bytes(s->spill, mb, (uint64_t)rows * (uint64_t)s->c.a->hidden * qs_dtype_bytes(s->c.type));
         if (d->info.unified) {
             to->target = b->target;
             to->positions = b->positions;

@@ -14,27 +14,39 @@ struct qs_sweep {
     qs_sweep_config c;
     qs_sweep_parts parts;
     int32_t max_rows, lowest;          /* rows of a padded micro-batch at most; lowest layer with adapters */
+    int32_t group;                     /* micro-batches of a sweep at most; micro-batch mb has slot mb % group in the spill and in the head */
     qs_block *block;
     qs_head *head;
+    qs_page_place checkpoints_place;
+    qs_pager *checkpoints;             /* under the spill */
     qs_spill *spill;
     /* device */
     float *norm, *cos, *sin;           /* constants */
+    char *kept;                        /* [kept_layers][micro-batches at a time][kept_bytes] intermediates */
+    size_t kept_bytes;
     char *dense;                       /* dequantised weights of one visit */
     int32_t dense_blob;                /* whose they are; -1: none */
+    void *buffers;                     /* the spill's */
     void *adapters;                    /* one pack in the compute type */
     float *adapters_f32, *gradients;   /* discrete: one pack each */
+    double *squares;                   /* [layers] of the gradients */
     qs_sweep_batch_arrays *batches;    /* [micro_batches] */
     float *loss;                       /* [micro_batches][max_rows] */
     int32_t *flags;                    /* [2][layers + 1][micro_batches] non-finite outputs, gradients */
     /* host */
     qs_micro_batch *host_batches;
-    float *host_loss;                  /* the device's own arrays on a unified device */
+    float *pack, *pack_gradients;      /* of the visit's layer, held for it */
+    double *host_squares;              /* these three are the device's own arrays on a unified device */
+    float *host_loss;
     int32_t *host_flags;
     size_t flag_count;
     /* this step */
     int64_t step;
     float scale;
     qs_schedule train_schedule, evaluate_schedule; /* of full steps */
+    qs_page_list masters_train, masters_evaluate, gradients_train; /* uses of packs; a visit is a moment, and so is each layer of UPDATE */
+    qs_page_list checkpoints_train, checkpoints_evaluate;          /* a moment is one micro-batch in one visit */
+    int32_t visit;                     /* in progress */
     const qs_schedule *current;
     qs_visit_time *times;
     int32_t logits_first, logits_rows;
@@ -46,9 +58,18 @@ qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
 /* Tile `index` of the head in the compute type. */
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 
-/* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). */
+static inline int32_t qs_sweep_slot(const qs_sweep *s, int32_t mb) { return mb % s->group; }
+
+/* When which pack and which checkpoint is used, for the pagers: what the visits of sweep.c do. */
+void qs_sweep_list_packs(qs_sweep *s);
+void qs_sweep_list_checkpoints(qs_sweep *s);
+/* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). Packs are held until adapters_out, which keeps the
+ * gradients; `last`: no other visit of this step adds to them. */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);
-void qs_sweep_gradients_out(qs_sweep *s, const qs_visit *v);
+void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last);
+/* Where the intermediates of a layer and micro-batch are kept between their visits; NULL: nowhere. */
+void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb);
+
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate);
 
 /* Pads the filled micro-batches and brings them to the device; clears the flags. */

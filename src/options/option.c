@@ -219,7 +219,14 @@ void qs_option_expectation(const qs_option *row, char *out, size_t capacity)
     case QS_OPT_LIST: snprintf(out, capacity, "a list"); break;
     case QS_OPT_PATHS: snprintf(out, capacity, "a list of paths"); break;
     case QS_OPT_TEXTS: snprintf(out, capacity, "a text"); break;
-    case QS_OPT_INT: describe_range(row, "a whole number", out, capacity); break;
+    case QS_OPT_INT: {
+        describe_range(row, "a whole number", out, capacity);
+        for (const qs_option_name *n = row->names; n && n->name; n++) {
+            size_t used = strlen(out);
+            snprintf(out + used, capacity - used, ", or %s", n->name);
+        }
+        break;
+    }
     case QS_OPT_FLOAT: describe_range(row, "a number", out, capacity); break;
     case QS_OPT_BYTES: snprintf(out, capacity, "auto, or a size of at least 1M such as 10G or 512M"); break;
     case QS_OPT_BOOL: snprintf(out, capacity, "true or false"); break;
@@ -270,6 +277,8 @@ static int read_value(const qs_option *row, void *value, const char *text, const
         return 0;
     case QS_OPT_INT: {
         int64_t v;
+        for (const qs_option_name *n = row->names; n && n->name; n++)
+            if (same_name(n->name, strlen(n->name), text)) return *(int64_t *)value = n->value, 0;
         if (!integer_of(text, &v) || (double)v < row->min || (double)v > row->max) return reject(row, text, where, e);
         *(int64_t *)value = v;
         return 0;

@@ -66,7 +66,7 @@ typedef struct qs_option {
     const char *fallback;        /* the default, as it would be written; NULL: unset */
     double min, max;             /* of INT, FLOAT and BYTES, both included */
     const char *aliases;         /* other spellings, separated by spaces; NULL: none */
-    const qs_option_name *names; /* of ENUM */
+    const qs_option_name *names; /* of ENUM; of INT, words for some values, or NULL */
     const char *group;           /* heading in --help; rows of a group are adjacent */
     qs_option_resume resume;
     const char *help;            /* what it does, units, what 0 or auto means; no full stop */

@@ -24,6 +24,9 @@
 typedef enum qs_compute { QS_COMPUTE_AUTO, QS_COMPUTE_BF16, QS_COMPUTE_F16, QS_COMPUTE_F32 } qs_compute;
 
 
+/* Where something is kept that is not needed all the time. AUTO: on disk only when the job does not fit otherwise. */
+typedef enum qs_kept { QS_KEPT_AUTO, QS_KEPT_RAM, QS_KEPT_DISK } qs_kept;
+
 typedef enum qs_optim {
     QS_OPTIM_ADAMW_TORCH,       /* torch.optim.AdamW, 32-bit states (adamw_torch, adamw_torch_fused) */
     QS_OPTIM_ADAMW_32BIT,       /* bitsandbytes' 32-bit AdamW */
@@ -62,7 +65,9 @@ typedef struct qs_options {
     qs_aio_engine io_engine;
     int64_t resident_layers;  /* at most this many kept on the device; -1: as many as fit */
     int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */
-    qs_order order;
+    int64_t keep_layers;      /* at most this many layers keep their intermediates for the backward pass; -1: as many as fit */
+    int64_t sweeps_per_step;  /* groups of micro-batches; 0: planner picks; more than there are micro-batches: one each */
+    qs_kept adapters_on, checkpoints_on;
     int64_t threads;          /* 0: one per core */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */

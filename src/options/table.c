@@ -15,8 +15,9 @@
 
 static const qs_option_name io_engines[] = {
     {"auto", QS_AIO_AUTO}, {"uring", QS_AIO_URING}, {"io_uring", QS_AIO_URING}, {"pread", QS_AIO_PREAD}, {0}};
-static const qs_option_name orders[] = {
-    {"layer-major", QS_ORDER_LAYER_MAJOR}, {"micro-batch-major", QS_ORDER_MICRO_BATCH_MAJOR}, {0}};
+enum { MOST_SWEEPS = 65536 };
+static const qs_option_name sweeps[] = {{"layer-major", 1}, {"micro-batch-major", MOST_SWEEPS}, {0}};
+static const qs_option_name places[] = {{"auto", QS_KEPT_AUTO}, {"ram", QS_KEPT_RAM}, {"disk", QS_KEPT_DISK}, {0}};
 static const qs_option_name quant_types[] = {
     {"nf4", QS_QUANT_NF4}, {"fp4", QS_QUANT_FP4}, {"none", QS_QUANT_NONE}, {0}};
 static const qs_option_name computes[] = {
@@ -76,9 +77,15 @@ static const qs_option rows[] = {
     ROW(io_engine, ENUM, G, FREE, .fallback = "auto", .names = io_engines, .help = "how files are read"),
     ROW(resident_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
         .help = "keep at most N layers on the device; -1: as many as fit"),
+    ROW(keep_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
+        .help = "layers whose intermediate activations are kept for the backward pass instead of being computed again, in memory that no weights need; -1: as many as fit"),
     ROW(stream_slots, INT, G, FREE, .fallback = "0", RANGE(0, 64), .help = "layers in the streaming ring; 0: the planner picks"),
-    ROW(order, ENUM, G, FREE, .fallback = "layer-major", .names = orders,
-        .help = "what a step loops over first; micro-batch-major is the usual loop, which reads the weights once per micro-batch"),
+    ROW(sweeps_per_step, INT, G, FREE, .fallback = "0", RANGE(0, MOST_SWEEPS), .names = sweeps, .aliases = "order",
+        .help = "passes through all layers in a step, each with a share of its micro-batches: 1 (or layer-major) reads the weights least often, more "
+                "need less memory for activations; micro-batch-major is the usual loop, one micro-batch after another; 0: the planner picks"),
+    ROW(adapters_on, ENUM, G, FREE, .fallback = "auto", .names = places,
+        .help = "where adapter masters, gradients and optimizer states are kept; auto: on disk (in the cache directory) only when they do not fit in RAM"),
+    ROW(checkpoints_on, ENUM, G, FREE, .fallback = "auto", .names = places, .help = "the same for activation checkpoints"),
 #undef G
 #define G "Base model"
     ROW(quant_type, ENUM, G, SAME, .fallback = "nf4", .names = quant_types, .aliases = "bnb_4bit_quant_type",

@@ -106,7 +106,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
     if (o->data.count) QS_TRY(open_data(g, report, e));
     g->sweep_config = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
-                                        .type = compute_type(o, g->device), .order = o->order, .seed = (uint64_t)o->seed};
+                                        .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
     g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
                                           .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
                                           .max_grad_norm = o->max_grad_norm};
@@ -128,13 +128,13 @@ static int open_cache(qs_engine *g, qs_err *e)
 {
     char *format = qs_layout_describe(&g->layout);
     const qs_strings *given = &g->options->cache;
-    char *own = unset(g->options, "cache") ? default_cache_dir(g, format) : NULL;
+    bool by_default = unset(g->options, "cache");
+    g->cache_dir = by_default ? default_cache_dir(g, format) : qs_strdup(given->items[0]);
     const char *slash = strrchr(g->options->model, '/');
     qs_cache_key key = {.model = slash && slash[1] ? slash + 1 : g->options->model, .fingerprint = qs_source_fingerprint(g->source),
                         .format = format, .blobs = qs_layout_blobs(&g->layout), .blob_bytes = g->blob_bytes};
-    int rc = own ? qs_cache_open((const char *const *)&own, 1, &key, &g->cache, e)
-                 : qs_cache_open((const char *const *)given->items, given->count, &key, &g->cache, e);
-    qs_free(own);
+    int rc = by_default ? qs_cache_open((const char *const *)&g->cache_dir, 1, &key, &g->cache, e)
+                        : qs_cache_open((const char *const *)given->items, given->count, &key, &g->cache, e);
     qs_free(format);
     return rc;
 }
@@ -155,19 +155,21 @@ static int read_norm(qs_engine *g, float *norm, qs_err *e)
 
 static int start_adapters(qs_engine *g, qs_err *e)
 {
-    g->masters = qs_tier_take(&g->tier, "adapter masters", QS_POOL_HOST);
-    g->gradients = qs_tier_take(&g->tier, "adapter gradients", QS_POOL_HOST);
-    memset(g->masters, 0, (size_t)qs_lora_floats(&g->lora) * sizeof(float));
+    qs_page_place masters = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
+    qs_page_place gradients = qs_placement_packs(g, "adapter gradients", g->adapters_on_disk);
+    QS_TRY(qs_page_place_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
+    QS_TRY(qs_page_place_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
+    QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
     if (g->options->init_adapter) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
     qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
-    return 0;
+    return qs_pager_check(g->masters, e);
 }
 
 static int start_sweep(qs_engine *g, qs_err *e)
 {
     float *norm = qs_calloc((size_t)g->architecture.hidden, sizeof *norm);
     int rc = read_norm(g, norm, e);
-    qs_sweep_parts parts = {.tier = &g->tier, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
+    qs_sweep_parts parts = {.tier = &g->tier, .aio = g->aio, .scratch_dir = g->cache_dir, .stream = g->stream, .embedding = g->embedding, .norm = norm, .masters = g->masters,
                             .gradients = g->gradients};
     if (!rc) rc = qs_sweep_open(&g->sweep_config, &parts, &g->sweep, e);
     qs_free(norm);
@@ -194,8 +196,8 @@ int qs_engine_start(qs_engine *g, qs_err *e)
                                .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
-    qs_update_open(&g->update_config, &g->tier, &g->update);
     QS_TRY(start_sweep(g, e));
+    g->loss_scale = qs_loss_scale_start(g->sweep_config.type == QS_F16);
     qs_tier_check(&g->tier);
     return 0;
 }
@@ -204,6 +206,8 @@ void qs_engine_close(qs_engine *g)
 {
     qs_sweep_close(g->sweep);
     qs_update_close(g->update);
+    qs_pager_close(g->masters);
+    qs_pager_close(g->gradients);
     qs_stream_close(g->stream);
     qs_first_touch_close(g->maker);
     qs_embedding_close(g->embedding);
@@ -219,6 +223,7 @@ void qs_engine_close(qs_engine *g)
     if (g->cpu != g->device) qs_device_close(g->cpu);
     qs_device_close(g->device);
     qs_free(g->blob_bytes);
+    qs_free(g->cache_dir);
     *g = (qs_engine){0};
 }
 

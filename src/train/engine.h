@@ -10,6 +10,7 @@
 #include "src/model/first_touch.h"
 #include "src/model/sweep.h"
 #include "src/options/options.h"
+#include "src/train/loss_scale.h"
 #include "src/train/update.h"
 
 typedef struct qs_engine {
@@ -24,6 +25,7 @@ typedef struct qs_engine {
     qs_sweep_config sweep_config;
     qs_update_config update_config;
     uint64_t *blob_bytes;        /* [blobs] */
+    bool adapters_on_disk;       /* masters, gradients and optimizer states */
     qs_plan plan;
     qs_recorder *recorder;       /* NULL, or set before the start: what the streamer notes its doings in */
 
@@ -31,15 +33,17 @@ typedef struct qs_engine {
     qs_tier tier;
     qs_aio *aio;
     qs_cache *cache;
+    char *cache_dir;             /* the first of them, where a run also puts what its memory has no room for */
     qs_first_touch *maker;
     qs_stream *stream;
     qs_embedding *embedding;
     qs_sweep *sweep;
     qs_update *update;
-    float *masters, *gradients;  /* [qs_lora_floats] */
+    qs_loss_scale loss_scale;    /* part of the run's state */
+    qs_pager *masters, *gradients; /* packs: see src/model/lora.h */
 } qs_engine;
 
-/* What a resumed run must keep, from its checkpoint; NULL fields of the call: choose. */
+/* What a resumed run must keep, from its checkpoint. */
 typedef struct qs_numeric_identity {
     int32_t mlp_rows, head_rows;
     int32_t threads;

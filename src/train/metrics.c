@@ -96,6 +96,7 @@ int qs_metrics_step(qs_metrics *m, const qs_step_metrics *s, qs_err *e)
 {
     row r = row_of(s->step);
     put_number(&r, "loss", s->loss, "train/loss");
+    if (s->loss_scale > 0) put_number(&r, "loss_scale", s->loss_scale, "train/loss_scale");
     put_number(&r, "learning_rate", s->learning_rate, "train/learning_rate");
     put_number(&r, "grad_norm", s->grad_norm, "train/grad_norm");
     put_count(&r, "tokens", (uint64_t)s->tokens, NULL);

@@ -17,7 +17,8 @@ typedef struct qs_step_metrics {
     int64_t step;                 /* 1 for the first */
     double loss;                  /* mean over the target tokens of the step, nats */
     double learning_rate;         /* used by this step */
-    double grad_norm;             /* before clipping */
+    double grad_norm;             /* before clipping; not finite in a skipped step */
+    double loss_scale;            /* of fp16 (src/train/loss_scale.h); 0: not reported */
     int64_t tokens;               /* that went through the model, masked ones included */
     double tokens_per_second;
     double step_seconds;          /* wall time */

@@ -1,7 +1,7 @@
 /* print_plan.c - a plan as a table for people. */
 #include <stdio.h>
 
-#include "src/train/engine.h"
+#include "src/train/placement.h"
 #include "src/train/trainer.h"
 
 static void pool_line(FILE *f, const char *flag, uint64_t used, uint64_t budget)
@@ -16,6 +16,19 @@ static void items(FILE *f, const qs_plan *p, bool device)
     for (int i = 0; i < p->item_count; i++)
         if ((p->items[i].pool == QS_POOL_DEVICE) == device)
             fprintf(f, "    %-32s %12s   %s\n", p->items[i].tag, qs_format_bytes(p->items[i].bytes, size), qs_pool_name(p->items[i].pool));
+}
+
+/* What a step writes, and what that is for a million tokens: disks wear. */
+static void print_disk(const qs_engine *g, FILE *f)
+{
+    const qs_sweep_config *c = &g->sweep_config;
+    uint64_t written = qs_placement_written_bytes(g);
+    char step[16], million[16];
+    if (!written) return;
+    double tokens = (double)c->sizes.max_tokens * c->sizes.micro_batches;
+    fprintf(f, "  on disk: %s%s%s; at most %s written per step, %s per million tokens\n", g->adapters_on_disk ? "adapters and optimizer states" : "",
+            g->adapters_on_disk && c->checkpoints_on_disk ? ", " : "", c->checkpoints_on_disk ? "activation checkpoints" : "",
+            qs_format_bytes(written, step), qs_format_bytes((uint64_t)((double)written * 1e6 / tokens), million));
 }
 
 void qs_train_print_plan(const qs_engine *g, FILE *f)
@@ -35,6 +48,12 @@ void qs_train_print_plan(const qs_engine *g, FILE *f)
         fprintf(f, ", %s streamed through %d slots of %s\n", qs_format_bytes(p->streamed_bytes, size), p->ring_slots,
                 qs_format_bytes(p->slot_bytes, (char[16]){0}));
     else fprintf(f, "\n");
-    fprintf(f, "  step: %d micro-batches of at most %d tokens; numeric identity: MLP tile %d rows, head chunk %d rows, %d threads\n",
-            s->micro_batches, s->max_tokens, s->mlp_rows, s->head_rows, g->device->info.threads);
+    print_disk(g, f);
+    int32_t sweeps = g->sweep_config.sweeps;
+    fprintf(f, "  step: %d micro-batches of at most %d tokens in %d sweep%s; numeric identity: MLP tile %d rows, head chunk %d rows, %d threads\n",
+            s->micro_batches, s->max_tokens, sweeps, sweeps == 1 ? "" : "s", s->mlp_rows, s->head_rows, g->device->info.threads);
+    uint64_t vram, ram;
+    qs_placement_minimum(g, &vram, &ram);
+    fprintf(f, "  smallest budgets for this job: --vram %lluM --ram %lluM\n", (unsigned long long)((vram + (1 << 20) - 1) >> 20),
+            (unsigned long long)((ram + (1 << 20) - 1) >> 20));
 }

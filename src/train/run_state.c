@@ -62,6 +62,10 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
                              qs_source_fingerprint(g->source), "data", key, "numeric_identity", "device", g->device->api->name, "threads",
                              g->device->info.threads, "mlp_tile_rows", (int)s->mlp_rows, "head_tile_rows", (int)s->head_rows, "files", listed);
     QS_ASSERT(root);
+    const qs_loss_scale *scale = &g->loss_scale;
+    if (scale->dynamic)
+        json_object_set_new(root, "loss_scale", json_pack("{s:f,s:I,s:I}", "scale", scale->scale, "good_steps", (json_int_t)scale->good_steps,
+                                                          "skipped_steps", (json_int_t)scale->skipped));
     char *text = json_dumps(root, JSON_INDENT(2)), *path = qs_path_join(dir, state_name);
     if (!rc) rc = qs_file_replace(path, text, strlen(text), e);
     qs_free(path);
@@ -70,14 +74,31 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
     return rc;
 }
 
+/* The optimizer's states, layer by layer. */
+static int write_states(qs_file_writer *w, qs_engine *g, qs_err *e)
+{
+    uint64_t bytes;
+    qs_pager *states = qs_update_states(g->update, &bytes);
+    qs_pager_begin(states, NULL);
+    for (int32_t layer = 0; layer < g->lora.layers; layer++) {
+        qs_pager_at(states, layer);
+        const void *state = qs_pager_acquire(states, layer, QS_PAGE_READ);
+        int rc = qs_pager_check(states, e);
+        if (!rc) rc = qs_file_append(w, state, bytes, e);
+        qs_pager_release(states, layer, false, QS_QUEUE_COUNT);
+        QS_TRY(rc);
+    }
+    return qs_file_commit(w, e);
+}
+
 static int write_all(const char *dir, qs_engine *g, int64_t step, qs_err *e)
 {
     QS_TRY(qs_dir_create(dir, e));
     QS_TRY(qs_peft_save(dir, &g->lora, g->options->model, g->masters, e));
-    uint64_t bytes;
-    const void *states = qs_update_states(g->update, &bytes);
     char *path = qs_path_join(dir, "optimizer.bin");
-    int rc = qs_file_replace(path, states, bytes, e);
+    qs_file_writer w;
+    int rc = qs_file_begin(path, &w, e);
+    if (!rc && (rc = write_states(&w, g, e))) qs_file_abort(&w);
     qs_free(path);
     return rc ? rc : write_state(dir, g, step, e);
 }
@@ -156,6 +177,19 @@ static int read_identity(qs_json j, qs_run_state *out, qs_err *e)
     return 0;
 }
 
+/* Absent in runs of other types. */
+static int read_loss_scale(qs_json j, qs_loss_scale *out, qs_err *e)
+{
+    qs_json scale = {0};
+    *out = qs_loss_scale_start(false);
+    QS_TRY(qs_json_object(j, "loss_scale", "loss_scale.", &scale, e));
+    if (!scale.object) return 0;
+    *out = qs_loss_scale_start(true);
+    QS_TRY(qs_json_number(scale, "scale", 1, 0x1p127, &out->scale, e));
+    QS_TRY(qs_json_int(scale, "good_steps", 0, QS_LOSS_SCALE_INTERVAL, &out->good_steps, e));
+    return qs_json_int(scale, "skipped_steps", 0, INT64_MAX, &out->skipped, e);
+}
+
 static int check_files(const char *dir, qs_json j, qs_err *e)
 {
     qs_json list = {0};
@@ -205,6 +239,7 @@ static int read_state(const char *dir, json_t **root, qs_run_state *out, qs_err 
         sscanf(key, "%16" SCNx64 "%16" SCNx64, &out->data_key[0], &out->data_key[1]);
         rc = read_identity(j, out, e);
     }
+    if (!rc) rc = read_loss_scale(j, &out->loss_scale, e);
     if (!rc) rc = check_files(dir, j, e);
     qs_free(text);
     qs_free(path);
@@ -245,6 +280,23 @@ int qs_run_state_find(const char *out_dir, const char *named, char **path, qs_ru
 
 /* ---- loading ---------------------------------------------------------------------------------------------------------------- */
 
+static int read_states(FILE *f, const char *file, qs_engine *g, qs_err *e)
+{
+    uint64_t bytes;
+    qs_pager *states = qs_update_states(g->update, &bytes);
+    bool whole = true;
+    qs_pager_begin(states, NULL);
+    for (int32_t layer = 0; layer < g->lora.layers && whole; layer++) {
+        qs_pager_at(states, layer);
+        whole = fread(qs_pager_acquire(states, layer, QS_PAGE_NEW), 1, bytes, f) == bytes;
+        qs_pager_release(states, layer, true, QS_QUEUE_COUNT);
+    }
+    if (!whole || fgetc(f) != EOF)
+        QS_FAIL(e, QS_EFORMAT, "%s: the optimizer needs %" PRIu64 " bytes of state and the file does not hold just that; "
+                "use the --optim and LoRA options of the run", file, bytes * (uint64_t)g->lora.layers);
+    return qs_pager_check(states, e);
+}
+
 int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g, qs_err *e)
 {
     if (strcmp(state->fingerprint, qs_source_fingerprint(g->source)))
@@ -253,15 +305,15 @@ int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g,
     if (memcmp(state->data_key, g->train_tokens->key, sizeof state->data_key))
         QS_FAIL(e, QS_EINVAL, "%s was trained on other data, or on data tokenised otherwise, than %s now; give the data and options it was started with",
                 path, g->options->data.items[0]);
+    if (state->loss_scale.dynamic != g->loss_scale.dynamic)
+        QS_FAIL(e, QS_EINVAL, "%s was trained %s fp16 and now it is %s; use the --compute_dtype of the run", path, g->loss_scale.dynamic ? "without" : "in",
+                qs_dtype_name(g->sweep_config.type));
+    g->loss_scale = state->loss_scale;
     QS_TRY(qs_peft_load(path, &g->lora, &g->architecture, g->masters, e));
-    uint64_t want;
-    void *states = qs_update_states(g->update, &want);
     char *file = qs_path_join(path, "optimizer.bin");
     FILE *f = fopen(file, "re");
-    int rc = 0;
-    if (!f || fread(states, 1, want, f) != want || fgetc(f) != EOF)
-        rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: the optimizer needs %" PRIu64 " bytes of state and the file does not hold just that; "
-                        "use the --optim and LoRA options of the run", file, want);
+    int rc = f ? 0 : qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot open: %s", file, strerror(errno));
+    if (!rc) rc = read_states(f, file, g, e);
     if (f) fclose(f);
     qs_free(file);
     return rc;

@@ -2,7 +2,7 @@
  *
  *     adapter_model.safetensors, adapter_config.json   the adapter, as PEFT loads it (fp32: also the masters)
  *     optimizer.bin                                    the optimizer's states
- *     trainer_state.json                               step, numeric identity, what data and model it was, length and XXH3-64 of each file
+ *     trainer_state.json                               step, numeric identity, loss scale of fp16, what data and model it was, length and XXH3-64 of each file
  *
  * A checkpoint is written under a temporary name, synced, and renamed; trainer_state.json is written last. One that is torn or altered is recognised by its sums and passed over. Together with the
  * options (kept in OUT/options.yaml) this is everything: data order, dropout and learning rate are functions of the step.
@@ -17,6 +17,7 @@ typedef struct qs_run_state {
     qs_numeric_identity identity;
     char fingerprint[40];         /* of the base model */
     uint64_t data_key[2];
+    qs_loss_scale loss_scale;     /* fp16 only; else as started */
 } qs_run_state;
 
 /* Writes OUT/checkpoint-<step> from the engine, then removes the oldest beyond `keep` (0: keep all). */

@@ -1,6 +1,7 @@
 #include "src/train/trainer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -119,19 +120,33 @@ static uint64_t device_peak(const run *r)
     return used ? used : r->engine.plan.vram_used;
 }
 
+/* The optimizer's part of a step, unless fp16 gradients overflowed. */
+static int update(run *r, int64_t updates, const qs_sweep_result *result, qs_step_metrics *m, qs_err *e)
+{
+    qs_engine *g = &r->engine;
+    double scale = g->loss_scale.scale;
+    m->grad_norm = INFINITY;
+    if (qs_loss_scale_step(&g->loss_scale, !result->overflow))
+        return qs_update_run(g->update, updates + 1, m->learning_rate, scale, g->masters, g->gradients, result->gradient_squares, &m->grad_norm, e);
+    qs_progress_break(&r->progress);
+    qs_info("step %" PRId64 " is skipped: its gradients overflow fp16 with a loss scale of %g, which is now %g", r->step + 1, scale, g->loss_scale.scale);
+    return 0;
+}
+
 static int one_step(run *r, qs_err *e)
 {
     qs_engine *g = &r->engine;
     qs_step_info info;
     qs_sweep_result result;
     int32_t bad_mb = -1, bad_document = -1;
-    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, r->step)};
+    int64_t updates = r->step - g->loss_scale.skipped; /* so far */
+    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0};
     uint64_t start = qs_now_ns(), read, written, link;
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
 
     qs_engine_fill_step(g, r->step, &info);
-    int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, &result, &bad_mb, &bad_document, e);
-    if (!rc) rc = qs_update_run(g->update, r->step + 1, m.learning_rate, g->masters, g->gradients, &m.grad_norm, e);
+    int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e);
+    if (!rc) rc = update(r, updates, &result, &m, e);
     if (rc == -QS_ENUMERIC) return explain_nonfinite(r, bad_mb, bad_document, e);
     QS_TRY(rc);
 

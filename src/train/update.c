@@ -19,12 +19,11 @@ struct qs_update {
     tensor tensors[2 * QS_LINEAR_COUNT];
     int count;
     uint64_t pack_state_bytes;
-    char *states;                /* [layers][pack_state_bytes]: host, or unified memory */
-    bool managed;
+    qs_page_place place;         /* of the states: one record per layer */
+    qs_pager *states;
+    bool managed;                /* in unified memory */
     float *p, *g;                /* discrete: one pack on the device */
     char *state;                 /* discrete without unified memory: its states */
-    double *sums;                /* [layers] device */
-    double *host_sums;
 };
 
 static bool is_8bit(qs_optim o) { return o == QS_OPTIM_ADAMW_8BIT || o == QS_OPTIM_PAGED_ADAMW_8BIT; }
@@ -53,13 +52,15 @@ static qs_update *create(const qs_update_config *c)
 {
     qs_update *u = qs_calloc(1, sizeof *u);
     u->c = *c;
-    u->managed = is_paged(c->optim) && c->device->info.managed;
+    u->managed = is_paged(c->optim) && c->device->info.managed && !c->on_disk;
     for (int i = 0; i < QS_LINEAR_COUNT; i++) {
         const qs_lora_slot *s = &c->lora->slot[i];
         if (!s->active) continue;
         add_tensor(u, s->a_at, (int64_t)c->lora->r * s->in, &u->pack_state_bytes);
         add_tensor(u, s->b_at, (int64_t)s->out * c->lora->r, &u->pack_state_bytes);
     }
+    u->place = qs_page_place_of(c->device, "optimizer states", c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
+    if (u->managed) u->place.pool = QS_POOL_MANAGED;
     return u;
 }
 
@@ -70,10 +71,9 @@ static void carve_device(qs_update *u, qs_arena *a)
     u->p = qs_arena_take(a, unified ? 0 : pack, QS_ARENA_ALIGN);
     u->g = qs_arena_take(a, unified ? 0 : pack, QS_ARENA_ALIGN);
     u->state = qs_arena_take(a, unified || u->managed ? 0 : u->pack_state_bytes, QS_ARENA_ALIGN);
-    u->sums = qs_arena_take(a, (size_t)u->c.lora->layers * sizeof(double), QS_ARENA_ALIGN);
 }
 
-static const char states_tag[] = "optimizer states", scratch_tag[] = "optimizer scratch";
+static const char scratch_tag[] = "optimizer scratch";
 
 int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity)
 {
@@ -81,61 +81,52 @@ int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity
     qs_arena device = {0};
     carve_device(u, &device);
     QS_ASSERT(capacity >= 2);
-    items[0] = (qs_plan_item){states_tag, u->managed ? QS_POOL_MANAGED : QS_POOL_HOST,
-                              qs_tier_round((uint64_t)c->lora->layers * u->pack_state_bytes)};
+    items[0] = qs_page_place_item(&u->place);
     items[1] = (qs_plan_item){scratch_tag, QS_POOL_DEVICE, qs_tier_round(device.used)};
     qs_update_close(u);
-    return 2;
+    return device.used ? 2 : 1;
 }
 
-void qs_update_open(const qs_update_config *c, qs_tier *tier, qs_update **out)
+uint64_t qs_update_state_bytes(const qs_update_config *c)
+{
+    qs_update *u = create(c);
+    uint64_t bytes = u->pack_state_bytes;
+    qs_update_close(u);
+    return bytes;
+}
+
+int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e)
 {
     qs_update *u = create(c);
     qs_arena device = qs_tier_arena(tier, scratch_tag, QS_POOL_DEVICE);
     carve_device(u, &device);
-    u->states = qs_tier_take(tier, states_tag, u->managed ? QS_POOL_MANAGED : QS_POOL_HOST);
-    memset(u->states, 0, (size_t)c->lora->layers * u->pack_state_bytes);
-    u->host_sums = qs_calloc((size_t)c->lora->layers, sizeof *u->host_sums);
-    *out = u;
+    int rc = qs_page_place_open(&u->place, tier, aio, dir, false, &u->states, e);
+    if (rc) qs_update_close(u);
+    else *out = u;
+    return rc;
 }
 
 void qs_update_close(qs_update *u)
 {
     if (!u) return;
-    qs_free(u->host_sums);
+    qs_pager_close(u->states);
     qs_free(u);
 }
 
-void *qs_update_states(qs_update *u, uint64_t *bytes)
+qs_pager *qs_update_states(qs_update *u, uint64_t *bytes)
 {
-    *bytes = (uint64_t)u->c.lora->layers * u->pack_state_bytes;
+    *bytes = u->pack_state_bytes;
     return u->states;
 }
 
-/* Sum of squares per layer on the device, added up in layer order. */
-static int global_norm(qs_update *u, const float *gradients, double *norm, qs_err *e)
+/* Sums of squares added up in layer order. */
+static int global_norm(const qs_lora *l, const double *squares, double *norm, qs_err *e)
 {
-    qs_device *d = u->c.device;
-    const qs_lora *l = u->c.lora;
-    bool unified = d->info.unified;
-    size_t pack = (size_t)l->pack_floats;
-    for (int32_t layer = 0; layer < l->layers; layer++) {
-        if (!l->layer_mask[layer]) continue;
-        const float *g = gradients + (size_t)layer * pack;
-        if (!unified) {
-            d->api->copy_in(d, QS_QUEUE_COMPUTE, u->g, g, pack * sizeof(float));
-            g = u->g;
-        }
-        qs_op_sum_squares(d, g, (int64_t)pack, &u->sums[layer]);
-    }
-    d->api->copy_out(d, QS_QUEUE_COMPUTE, u->host_sums, u->sums, (size_t)l->layers * sizeof(double));
-    d->api->queue_sync(d, QS_QUEUE_COMPUTE);
-    QS_TRY(d->api->check(d, e));
     double sum = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) {
         if (!l->layer_mask[layer]) continue;
-        if (!isfinite(u->host_sums[layer])) QS_FAIL(e, QS_ENUMERIC, "the adapter gradients of layer %d are not finite", layer);
-        sum += u->host_sums[layer];
+        if (!isfinite(squares[layer])) QS_FAIL(e, QS_ENUMERIC, "the adapter gradients of layer %d are not finite", layer);
+        sum += squares[layer];
     }
     *norm = sqrt(sum);
     return 0;
@@ -154,35 +145,58 @@ static void update_pack(qs_update *u, const qs_adamw *h, float *p, const float *
     }
 }
 
-int qs_update_run(qs_update *u, int64_t step, double learning_rate, float *masters, const float *gradients, double *grad_norm, qs_err *e)
+/* A pack's update on a discrete device: over, updated, back. */
+static void update_over_link(qs_update *u, const qs_adamw *h, float *p, const float *g, char *state)
+{
+    qs_device *d = u->c.device;
+    size_t pack = (size_t)u->c.lora->pack_floats * sizeof(float);
+    d->api->copy_in(d, QS_QUEUE_COMPUTE, u->p, p, pack);
+    d->api->copy_in(d, QS_QUEUE_COMPUTE, u->g, g, pack);
+    char *here = u->managed ? state : u->state;
+    if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, true);
+    else d->api->copy_in(d, QS_QUEUE_COMPUTE, here, state, u->pack_state_bytes);
+    update_pack(u, h, u->p, u->g, here);
+    d->api->copy_out(d, QS_QUEUE_COMPUTE, p, u->p, pack);
+    if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, false);
+    else d->api->copy_out(d, QS_QUEUE_COMPUTE, state, here, u->pack_state_bytes);
+}
+
+static int check_all(const qs_update *u, const qs_pager *masters, const qs_pager *gradients, qs_err *e)
+{
+    QS_TRY(u->c.device->api->check(u->c.device, e));
+    QS_TRY(qs_pager_check(masters, e));
+    QS_TRY(qs_pager_check(gradients, e));
+    return qs_pager_check(u->states, e);
+}
+
+int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_scale, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
+                  qs_err *e)
 {
     qs_device *d = u->c.device;
     const qs_lora *l = u->c.lora;
-    size_t pack = (size_t)l->pack_floats;
-    QS_TRY(global_norm(u, gradients, grad_norm, e));
+    QS_TRY(global_norm(l, squares, grad_norm, e));
+    *grad_norm /= loss_scale;
     qs_adamw h = {.learning_rate = learning_rate, .beta1 = u->c.beta1, .beta2 = u->c.beta2, .eps = u->c.eps,
-                  .weight_decay = u->c.weight_decay, .step = step, .gradient_scale = 1};
+                  .weight_decay = u->c.weight_decay, .step = step, .gradient_scale = (float)(1 / loss_scale)};
     if (u->c.max_grad_norm > 0 && u->c.max_grad_norm / (*grad_norm + 1e-6) < 1)
-        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6));
+        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6) / loss_scale);
+    int64_t base = qs_pager_now(masters) + 1; /* after the visits, layer by layer */
+    qs_pager_begin(u->states, NULL);
     for (int32_t layer = 0; layer < l->layers; layer++) {
         if (!l->layer_mask[layer]) continue;
-        float *p = masters + (size_t)layer * pack;
-        const float *g = gradients + (size_t)layer * pack;
-        char *state = u->states + (size_t)layer * u->pack_state_bytes;
-        if (d->info.unified) {
-            update_pack(u, &h, p, g, state);
-            continue;
-        }
-        d->api->copy_in(d, QS_QUEUE_COMPUTE, u->p, p, pack * sizeof(float));
-        d->api->copy_in(d, QS_QUEUE_COMPUTE, u->g, g, pack * sizeof(float));
-        char *here = u->managed ? state : u->state;
-        if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, true);
-        else d->api->copy_in(d, QS_QUEUE_COMPUTE, here, state, u->pack_state_bytes);
-        update_pack(u, &h, u->p, u->g, here);
-        d->api->copy_out(d, QS_QUEUE_COMPUTE, p, u->p, pack * sizeof(float));
-        if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, false);
-        else d->api->copy_out(d, QS_QUEUE_COMPUTE, state, here, u->pack_state_bytes);
+        qs_pager_at(masters, base + layer);
+        qs_pager_at(gradients, base + layer);
+        qs_pager_at(u->states, layer);
+        float *p = qs_pager_acquire(masters, layer, QS_PAGE_CHANGE);
+        const float *g = qs_pager_acquire(gradients, layer, QS_PAGE_READ);
+        char *state = qs_pager_acquire(u->states, layer, QS_PAGE_CHANGE);
+        if (d->info.unified) update_pack(u, &h, p, g, state);
+        else update_over_link(u, &h, p, g, state);
+        qs_pager_release(masters, layer, true, QS_QUEUE_COMPUTE);
+        qs_pager_release(gradients, layer, false, QS_QUEUE_COMPUTE);
+        qs_pager_release(u->states, layer, true, QS_QUEUE_COMPUTE);
+        QS_TRY(check_all(u, masters, gradients, e));
     }
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
-    return d->api->check(d, e);
+    return check_all(u, masters, gradients, e);
 }

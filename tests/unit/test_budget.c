@@ -9,50 +9,17 @@
 
 #include "src/base/log.h"
 #include "src/base/memory.h"
-#include "src/train/engine.h"
-#include "tests/support/model_files.h"
+#include "src/train/placement.h"
+#include "tests/support/small_llama.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
-enum { HIDDEN = 512, FFN = 1536, LAYERS = 6, VOCAB = 8192, ROWS = 24, ROW_TOKENS = 256, MIB = 1 << 20, ALLOWANCE_MIB = 64 };
-
-static const char config[] =
-    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":512,\"intermediate_size\":1536,\"num_hidden_layers\":6,"
-    "\"num_attention_heads\":8,\"num_key_value_heads\":8,\"vocab_size\":8192,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":2048,"
-    "\"tie_word_embeddings\":false}";
+enum { ROW_TOKENS = 256, MIB = 1 << 20, ALLOWANCE_MIB = 64 };
 
 /* A model of 30 million parameters: its 16-bit weights are more than the smaller budgets hold. */
 static void write_model(const char *dir)
 {
-    static char names[LAYERS * 9][64];
-    test_tensor t[LAYERS * 9 + 3];
-    int n = 0;
-    t[n++] = (test_tensor){"model.embed_tokens.weight", QS_BF16, 2, {VOCAB, HIDDEN}};
-    t[n++] = (test_tensor){"lm_head.weight", QS_BF16, 2, {VOCAB, HIDDEN}};
-    t[n++] = (test_tensor){"model.norm.weight", QS_BF16, 1, {HIDDEN}};
-    static const struct { const char *name; int64_t shape[2]; } parts[9] = {
-        {"input_layernorm", {HIDDEN}}, {"post_attention_layernorm", {HIDDEN}}, {"self_attn.q_proj", {HIDDEN, HIDDEN}},
-        {"self_attn.k_proj", {HIDDEN, HIDDEN}}, {"self_attn.v_proj", {HIDDEN, HIDDEN}}, {"self_attn.o_proj", {HIDDEN, HIDDEN}},
-        {"mlp.gate_proj", {FFN, HIDDEN}}, {"mlp.up_proj", {FFN, HIDDEN}}, {"mlp.down_proj", {HIDDEN, FFN}}};
-    for (int l = 0; l < LAYERS; l++)
-        for (int p = 0; p < 9; p++) {
-            char *name = names[l * 9 + p];
-            snprintf(name, 64, "model.layers.%d.%s.weight", l, parts[p].name);
-            t[n++] = (test_tensor){name, QS_BF16, parts[p].shape[1] ? 2 : 1, {parts[p].shape[0], parts[p].shape[1]}};
-        }
-    test_model_write(dir, t, n, 1, 5);
-    char *path = test_path(dir, "config.json");
-    test_file_write(path, config, sizeof config - 1);
-    qs_free(path);
-    path = test_path(dir, "data.jsonl");
-    FILE *f = fopen(path, "w");
-    for (int r = 0; r < ROWS; r++) {
-        fprintf(f, "{\"input_ids\": [");
-        for (int i = 0; i < ROW_TOKENS; i++) fprintf(f, "%s%d", i ? "," : "", (r * 37 + i * 11) % VOCAB);
-        fprintf(f, "]}\n");
-    }
-    fclose(f);
-    qs_free(path);
+    test_llama_write(dir, &(test_llama){.hidden = 512, .ffn = 1536, .layers = 6, .heads = 8, .vocab = 8192, .rows = 24, .row_tokens = ROW_TOKENS});
 }
 
 static void words(test_words *w, const char *dir, int vram, int ram, const char *name)
@@ -82,27 +49,34 @@ enum { SANITIZED = 0 };
 
 static const struct { int vram, ram; } pairs[] = {{24, 72}, {64, 96}, {256, 512}};
 
-START_TEST(peak_memory_is_within_both_budgets)
+/* Trains in a child process; its peak resident set must be within both budgets. */
+static void check_peak(const test_words *w, double vram_mib, double ram_mib)
 {
-    char *dir = test_dir_create();
-    write_model(dir);
     pid_t child = fork();
     if (!child) {
         qs_err e = {0};
-        test_words w = {0};
-        words(&w, dir, pairs[_i].vram, pairs[_i].ram, "run");
-        int rc = test_train(&w, &e);
+        int rc = test_train(w, &e);
         if (rc) fprintf(stderr, "%s\n", e.text);
         _exit(rc ? 1 : 0);
     }
     int status;
     struct rusage usage;
     ck_assert_int_eq(wait4(child, &status, 0, &usage), child);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "training with --vram %dM --ram %dM failed", pairs[_i].vram, pairs[_i].ram);
-    int peak = (int)(usage.ru_maxrss / 1024), allowed = pairs[_i].vram + pairs[_i].ram + ALLOWANCE_MIB;
-    printf("--vram %dM --ram %dM: peak resident set %d MiB of %d allowed\n", pairs[_i].vram, pairs[_i].ram, peak, allowed);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "training with --vram %.1fM --ram %.1fM failed", vram_mib, ram_mib);
+    int peak = (int)(usage.ru_maxrss / 1024), allowed = (int)(vram_mib + ram_mib + ALLOWANCE_MIB);
+    printf("--vram %.1fM --ram %.1fM: peak resident set %d MiB of %d allowed\n", vram_mib, ram_mib, peak, allowed);
     if (SANITIZED) printf("skip: the peak is not judged in a sanitizer's build\n");
     else ck_assert_int_le(peak, allowed);
+}
+
+START_TEST(peak_memory_is_within_both_budgets)
+{
+    char *dir = test_dir_create();
+    test_words w = {0};
+    write_model(dir);
+    words(&w, dir, pairs[_i].vram, pairs[_i].ram, "run");
+    check_peak(&w, pairs[_i].vram, pairs[_i].ram);
+    test_words_free(&w);
     test_dir_remove(dir);
 }
 END_TEST
@@ -154,6 +128,58 @@ START_TEST(a_budget_too_small_is_refused_with_one_that_works)
 }
 END_TEST
 
+/* What `plan` prints as the smallest budgets. */
+static void smallest(const char *dir, const char *device, uint64_t *vram, uint64_t *ram)
+{
+    qs_err e = {0};
+    qs_options o = {0};
+    qs_engine g = {0};
+    test_words w = {0};
+    words(&w, dir, 4096, 4096, "smallest");
+    test_words_add(&w, "--device=%s", device);
+    ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
+    ck_assert_msg(!qs_engine_prepare(&o, NULL, NULL, &g, &e), "%s", e.text);
+    qs_placement_minimum(&g, vram, ram);
+    qs_engine_close(&g);
+    qs_options_free(&o);
+    test_words_free(&w);
+}
+
+static void words_within(test_words *w, const char *dir, const char *device, uint64_t vram, uint64_t ram, const char *name)
+{
+    words(w, dir, 1, 1, name);
+    test_words_add(w, "--device=%s", device);
+    test_words_add(w, "--vram=%llu", (unsigned long long)vram);
+    test_words_add(w, "--ram=%llu", (unsigned long long)ram);
+}
+
+static void check_refused(const char *dir, const char *device, uint64_t vram, uint64_t ram)
+{
+    qs_err e = {0};
+    test_words w = {0};
+    words_within(&w, dir, device, vram, ram, "less");
+    ck_assert_int_eq(test_train(&w, &e), -QS_EBUDGET);
+    test_words_free(&w);
+}
+
+/* The last resort: everything that may be is on disk, one micro-batch at a time. A page less, and there is none. */
+START_TEST(a_run_within_the_smallest_budgets_trains)
+{
+    static const char *const device[] = {"cpu", "cpu:discrete"};
+    char *dir = test_dir_create();
+    test_words w = {0};
+    uint64_t vram, ram;
+    write_model(dir);
+    smallest(dir, device[_i], &vram, &ram);
+    check_refused(dir, device[_i], vram - 4096, ram);
+    check_refused(dir, device[_i], vram, ram - 4096);
+    words_within(&w, dir, device[_i], vram, ram, "just");
+    check_peak(&w, (double)vram / MIB, (double)ram / MIB);
+    test_words_free(&w);
+    test_dir_remove(dir);
+}
+END_TEST
+
 int main(void)
 {
     qs_log_set_level(QS_LOG_ERROR);
@@ -164,6 +190,7 @@ int main(void)
     tcase_add_loop_test(t, peak_memory_is_within_both_budgets, 0, sizeof pairs / sizeof *pairs);
     tcase_add_loop_test(t, the_plan_s_bytes_are_the_bytes_used, 0, sizeof pairs / sizeof *pairs);
     tcase_add_test(t, a_budget_too_small_is_refused_with_one_that_works);
+    tcase_add_loop_test(t, a_run_within_the_smallest_budgets_trains, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -7,10 +7,12 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/train/engine.h"
 #include "tests/cudasim/cudasim.h"
+#include "tests/support/small_llama.h"
 #include "tests/support/temp_dir.h"
 
 enum { STEPS = 2, SEEDS = 50, FEW_SEEDS = 12 };
@@ -25,6 +27,18 @@ typedef struct outcome {
 
 static void must(int rc, const qs_err *e) { ck_assert_msg(rc == 0, "%s", e->text); }
 
+/* The golden model has two layers; where packs of more must come and go, DIR/model has five. */
+static bool deep;
+static void make_deep_model(const char *dir)
+{
+    char *path = test_path(dir, "model");
+    qs_err e = {0};
+    must(qs_dir_create(path, &e), &e);
+    test_llama_write(path, &(test_llama){.hidden = 32, .ffn = 64, .layers = 5, .heads = 2, .vocab = 61, .rows = 8, .row_tokens = 12});
+    qs_free(path);
+    deep = true;
+}
+
 static void parse(qs_options *o, const char *dir, const char *const *more)
 {
     enum { MOST = 48 };
@@ -35,6 +49,13 @@ static void parse(qs_options *o, const char *dir, const char *const *more)
     char cache[512], out[512];
     int n = 16;
     qs_err e = {0};
+    char model[512], data[512];
+    if (deep) {
+        snprintf(model, sizeof model, "--model=%s/model", dir);
+        snprintf(data, sizeof data, "--data=%s/model/data.jsonl", dir);
+        words[0] = model;
+        words[1] = data;
+    }
     snprintf(cache, sizeof cache, "--cache=%s/cache", dir);
     snprintf(out, sizeof out, "--out=%s/out", dir);
     words[n++] = cache;
@@ -42,6 +63,18 @@ static void parse(qs_options *o, const char *dir, const char *const *more)
     for (; *more; more++) words[n++] = *more;
     must(qs_options_parse(o, n, (char **)(uintptr_t)words, NULL, 0, &e), &e);
     must(qs_options_check_train(o, &e), &e);
+}
+
+/* Of all records. */
+static uint64_t hash(qs_pager *p, int32_t records, uint64_t bytes)
+{
+    uint64_t h = 0;
+    qs_pager_begin(p, NULL);
+    for (int32_t r = 0; r < records; r++) {
+        h = XXH3_64bits_withSeed(qs_pager_acquire(p, r, QS_PAGE_READ), bytes, h);
+        qs_pager_release(p, r, false, QS_QUEUE_COUNT);
+    }
+    return h;
 }
 
 /* Trains STEPS steps on a fresh simulated device. */
@@ -62,14 +95,14 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
         qs_sweep_result result;
         int32_t bad_mb, bad_document;
         qs_engine_fill_step(&g, step, &info);
-        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, &result, &bad_mb, &bad_document, &e) ||
-                   qs_update_run(g.update, step + 1, 0.01, g.masters, g.gradients, &r.norm[step], &e);
+        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &bad_mb, &bad_document, &e) ||
+                   qs_update_run(g.update, step + 1, 0.01, 1, g.masters, g.gradients, result.gradient_squares, &r.norm[step], &e);
         r.loss[step] = result.loss_sum;
     }
     uint64_t bytes;
-    const void *states = qs_update_states(g.update, &bytes);
-    r.states = XXH3_64bits(states, bytes);
-    r.masters = XXH3_64bits(g.masters, (size_t)qs_lora_floats(&g.lora) * sizeof(float));
+    qs_pager *states = qs_update_states(g.update, &bytes);
+    r.states = hash(states, g.lora.layers, bytes);
+    r.masters = hash(g.masters, g.lora.layers, (uint64_t)g.lora.pack_floats * sizeof(float));
     r.link_bytes = qs_stream_stats_read(g.stream).link_bytes;
     must(qs_stream_settle(g.stream, &e), &e);
     qs_engine_close(&g);
@@ -103,6 +136,24 @@ START_TEST(streamed_under_any_seed_has_the_bits_of_the_resident_run)
 }
 END_TEST
 
+/* Adapters, gradients, states and checkpoints pass through scratch files: the disk must wait for copies, and copies for the disk. */
+START_TEST(paged_under_any_seed_has_the_bits_of_the_resident_run)
+{
+    char *dir = test_dir_create();
+    make_deep_model(dir);
+    const char *o = optimizer[_i], *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
+    outcome resident = run(&(cudasim_config){.seed = 1}, dir, false, WITH(o));
+    ck_assert(!resident.failed && isfinite(resident.loss[STEPS - 1]) && resident.loss[0] > 0);
+    for (uint64_t seed = 0; seed < FEW_SEEDS; seed++) {
+        outcome paged = run(&(cudasim_config){.seed = seed}, dir, false,
+                            WITH(o, adapters, checkpoints, seed % 3 ? "--sweeps_per_step=1" : "--sweeps_per_step=2", seed % 2 ? "--resident_layers=0" : "--resident_layers=-1"));
+        ck_assert_msg(same(&resident, &paged), "seed %llu: loss %.17g, resident %.17g", (unsigned long long)seed, paged.loss[STEPS - 1],
+                      resident.loss[STEPS - 1]);
+    }
+    test_dir_remove(dir);
+}
+END_TEST
+
 /* The streamer without the wait that lets kernels read a slot only after its copy has arrived. How far the queues are apart depends on
  * the disk too, so not every seed shows it; one must. */
 START_TEST(a_removed_wait_is_noticed)
@@ -127,6 +178,7 @@ int main(void)
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, streamed_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
+    tcase_add_loop_test(t, paged_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_test(t, a_removed_wait_is_noticed);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -1,6 +1,6 @@
 /* Golden training: logits, first gradients and twenty optimizer steps against transformers + peft + bitsandbytes (tests/golden/README.md).
  *
- * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16: losses within 1e-2 relative. */
+ * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16 and fp16: losses within 1e-2 relative. */
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
@@ -12,6 +12,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/train/engine.h"
+#include "tests/support/packs.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
@@ -90,6 +91,9 @@ END_TEST
 START_TEST(twenty_bf16_steps_stay_near_the_reference) { compare_run(_i, "bf16", "bf16", 1e-2, 0); }
 END_TEST
 
+START_TEST(twenty_fp16_steps_stay_near_the_reference) { compare_run(_i, "fp16", "fp32", 1e-2, 0); }
+END_TEST
+
 /* ---- logits -------------------------------------------------------------------------------------------------------------- */
 
 static float *read_tensor(const char *path, const char *name, int64_t *n)
@@ -154,7 +158,7 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
     qs_err e = {0};
     fixture f;
     start(&f, i, quantised);
-    if (!adapter) memset(f.engine.masters, 0, (size_t)qs_lora_floats(&f.engine.lora) * sizeof(float));
+    if (!adapter) test_packs_set(&f.engine.lora, f.engine.masters, 0);
 
     int64_t n;
     snprintf(path, sizeof path, "%s/logits.safetensors", f.dir);
@@ -190,7 +194,7 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------------ */
 
-static void compare_gradient(const fixture *f, const char *path, int32_t layer, qs_linear linear, bool b, double *worst)
+static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer, qs_linear linear, bool b, double *worst)
 {
     const qs_lora *l = &f->engine.lora;
     const qs_lora_slot *s = &l->slot[linear];
@@ -198,7 +202,7 @@ static void compare_gradient(const fixture *f, const char *path, int32_t layer, 
     int64_t n;
     snprintf(name, sizeof name, "base_model.model.model.layers.%d.%s.lora_%c.weight", layer, qs_linear_name(linear), b ? 'B' : 'A');
     float *want = read_tensor(path, name, &n);
-    const float *got = f->engine.gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
+    const float *got = gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
     ck_assert_int_eq(n, (int64_t)l->r * (b ? s->out : s->in));
     double most = 0, off = 0;
     for (int64_t k = 0; k < n; k++) {
@@ -222,13 +226,15 @@ START_TEST(gradients_of_the_first_step)
     start(&f, _i, true);
     snprintf(path, sizeof path, "%s/first_gradients.safetensors", f.dir);
     qs_engine_fill_step(&f.engine, 0, &info);
-    ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, &result, &mb, &document, &e), "%s", e.text);
+    ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, 1, &result, &mb, &document, &e), "%s", e.text);
+    float *gradients = test_packs_read(&f.engine.lora, f.engine.gradients);
     for (int32_t layer = 0; layer < f.engine.lora.layers; layer++)
         for (int i = 0; i < QS_LINEAR_COUNT && f.engine.lora.layer_mask[layer]; i++) {
             if (!f.engine.lora.slot[i].active) continue;
-            compare_gradient(&f, path, layer, (qs_linear)i, false, &worst);
-            compare_gradient(&f, path, layer, (qs_linear)i, true, &worst);
+            compare_gradient(&f, gradients, path, layer, (qs_linear)i, false, &worst);
+            compare_gradient(&f, gradients, path, layer, (qs_linear)i, true, &worst);
         }
+    qs_free(gradients);
     printf("%-10s first gradients within %.1e of each tensor's largest\n", cases[_i], worst);
     stop(&f);
 }
@@ -313,6 +319,7 @@ int main(void)
     tcase_add_loop_test(t, gradients_of_the_first_step, 0, CASES);
     tcase_add_loop_test(t, twenty_fp32_steps_follow_the_reference, 0, CASES);
     tcase_add_loop_test(t, twenty_bf16_steps_stay_near_the_reference, 0, CASES);
+    tcase_add_loop_test(t, twenty_fp16_steps_stay_near_the_reference, 0, CASES);
     tcase_add_loop_test(t, packed_documents_have_the_loss_of_single_ones, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -12,19 +12,38 @@
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "tests/support/small_llama.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
 enum { MAX_ROWS = 64 };
 
-/* The job: a golden model with options of our own, `steps` long. */
+/* The golden model has two layers. Where packs of more must come and go: DIR/model, with seven. */
+static bool deep;
+static void make_deep_model(const char *dir)
+{
+    char *path = test_path(dir, "model");
+    qs_err e = {0};
+    ck_assert_int_eq(qs_dir_create(path, &e), 0);
+    test_llama_write(path, &(test_llama){.hidden = 64, .ffn = 160, .layers = 7, .heads = 4, .vocab = 97, .rows = 40, .row_tokens = 30});
+    qs_free(path);
+    deep = true;
+}
+
+/* The job: a small model with options of our own, `steps` long. */
 static void job(test_words *w, const char *dir, const char *out, int steps)
 {
-    static const char *const fixed[] = {"--data=tests/golden/llama/data.jsonl", "--lora_r=4", "--lora_dropout=0.1", "--learning_rate=0.003",
+    static const char *const fixed[] = {"--lora_r=4", "--lora_dropout=0.1", "--learning_rate=0.003",
                                         "--per_device_train_batch_size=2", "--gradient_accumulation_steps=3", "--max_seq_length=64",
                                         "--no-packing", "--warmup_steps=2", "--quiet", "--report_to=none", "--mlp_tile_rows=48",
                                         "--head_tile_rows=32", "--seed=7"};
-    test_words_add(w, "--model=tests/golden/llama/model");
+    if (deep) {
+        test_words_add(w, "--model=%s/model", dir);
+        test_words_add(w, "--data=%s/model/data.jsonl", dir);
+    } else {
+        test_words_add(w, "--model=tests/golden/llama/model");
+        test_words_add(w, "--data=tests/golden/llama/data.jsonl");
+    }
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(w, "%s", fixed[i]);
     test_words_add(w, "--max_steps=%d", steps);
     test_words_add(w, "--out=%s/%s", dir, out);
@@ -89,6 +108,10 @@ START_TEST(placement_changes_no_bit)
     same(dir, "resident", "streamed-again");
     variant(dir, "some", "b", 6, WITH(p, o, "--resident_layers=1", "--stream_slots=2"));
     same(dir, "resident", "some");
+    variant(dir, "recomputed", "b", 6, WITH(p, o, "--keep_layers=0"));
+    same(dir, "resident", "recomputed");
+    variant(dir, "one-kept", "b", 6, WITH(p, o, "--keep_layers=1", "--order=micro-batch-major"));
+    same(dir, "resident", "one-kept");
     variant(dir, "uring", "c", 6, WITH(p, o, "--resident_layers=0", "--io_engine=uring"));
     variant(dir, "pread", "d", 6, WITH(p, o, "--resident_layers=0", "--io_engine=pread"));
     same(dir, "resident", "uring");
@@ -106,6 +129,8 @@ START_TEST(a_discrete_device_changes_no_bit)
     variant(dir, "resident", "a", 6, WITH(p, o));
     variant(dir, "copied", "a", 6, WITH(p, o, "--device=cpu:discrete"));
     same(dir, "resident", "copied");
+    variant(dir, "recomputed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_layers=0"));
+    same(dir, "resident", "recomputed");
     variant(dir, "streamed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
     same(dir, "resident", "streamed");
     variant(dir, "reordered", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));
@@ -123,6 +148,62 @@ START_TEST(layer_major_and_micro_batch_major_are_the_same_sums)
     same(dir, "layers", "batches");
     variant(dir, "batches-streamed", "a", 6, WITH(p, o, "--order=micro-batch-major", "--resident_layers=0"));
     same(dir, "layers", "batches-streamed");
+    test_dir_remove(dir);
+}
+END_TEST
+
+/* Bytes that the last step of a run wrote to disk. */
+static int64_t bytes_written(const char *dir, const char *name)
+{
+    char path[512], line[4096];
+    int64_t bytes = -1;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", dir, name);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof line, f)) {
+        const char *at = strstr(line, "\"disk_write_bytes\":");
+        if (at) bytes = strtoll(at + strlen("\"disk_write_bytes\":"), NULL, 10);
+    }
+    fclose(f);
+    return bytes;
+}
+
+/* Adapters, gradients and states, then checkpoints, then both pass through scratch files; in any number of sweeps. */
+START_TEST(paging_changes_no_bit)
+{
+    const char *p = precision[_i % 2], *o = optimizer[_i % 2];
+    static const char *const device[] = {"--device=cpu", "--device=cpu:discrete"};
+    const char *d = device[_i / 2], *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
+    char *dir = test_dir_create();
+    make_deep_model(dir);
+    variant(dir, "resident", "a", 6, WITH(p, o));
+    ck_assert_int_eq(bytes_written(dir, "resident"), 0);
+    variant(dir, "adapters", "a", 6, WITH(p, o, d, adapters, "--resident_layers=0"));
+    same(dir, "resident", "adapters");
+    ck_assert_int_gt(bytes_written(dir, "adapters"), 0);
+    variant(dir, "checkpoints", "a", 6, WITH(p, o, d, checkpoints));
+    same(dir, "resident", "checkpoints");
+    ck_assert_int_gt(bytes_written(dir, "checkpoints"), 0);
+    variant(dir, "both", "a", 6, WITH(p, o, d, adapters, checkpoints, "--io_engine=pread", "--stream_slots=2"));
+    same(dir, "resident", "both");
+    variant(dir, "two-sweeps", "a", 6, WITH(p, o, d, "--sweeps_per_step=2"));
+    same(dir, "resident", "two-sweeps");
+    variant(dir, "two-sweeps-paged", "a", 6, WITH(p, o, d, adapters, checkpoints, "--sweeps_per_step=2", "--resident_layers=1"));
+    same(dir, "resident", "two-sweeps-paged");
+    variant(dir, "usual-loop-paged", "a", 6, WITH(p, o, d, adapters, checkpoints, "--order=micro-batch-major"));
+    same(dir, "resident", "usual-loop-paged");
+    test_dir_remove(dir);
+}
+END_TEST
+
+START_TEST(validation_passes_through_scratch_files_too)
+{
+    char *dir = test_dir_create();
+    make_deep_model(dir);
+    static const char *const eval[] = {"--val_set_size=5", "--eval_steps=2"};
+    variant(dir, "resident", "a", 4, WITH("--compute_dtype=fp32", eval[0], eval[1]));
+    variant(dir, "paged", "a", 4, WITH("--compute_dtype=fp32", eval[0], eval[1], "--adapters_on=disk", "--checkpoints_on=disk", "--sweeps_per_step=2"));
+    same(dir, "resident", "paged");
     test_dir_remove(dir);
 }
 END_TEST
@@ -157,11 +238,18 @@ START_TEST(ten_and_ten_steps_are_twenty)
     const char *p = precision[_i], *o = optimizer[_i];
     char *dir = test_dir_create();
     qs_err e = {0};
+    make_deep_model(dir);
     variant(dir, "straight", "a", 20, WITH(p, o));
     ck_assert_int_eq(try_train(dir, "halves", "a", 20, WITH(p, o, "--stop_at_step=10"), &e), -QS_EINTERRUPT);
     /* Goes on elsewhere: other budgets, streamed, another engine. The sizes of the sums come from the checkpoint. */
     variant(dir, "halves", "b", 20, WITH(p, o, "--resume", "--vram=32M", "--ram=80M", "--resident_layers=0", "--io_engine=pread"));
     same(dir, "straight", "halves");
+    /* From memory to disk, and back. */
+    const char *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
+    ck_assert_int_eq(try_train(dir, "thirds", "a", 20, WITH(p, o, "--stop_at_step=7"), &e), -QS_EINTERRUPT);
+    ck_assert_int_eq(try_train(dir, "thirds", "a", 20, WITH(p, o, adapters, checkpoints, "--resume", "--stop_at_step=13"), &e), -QS_EINTERRUPT);
+    variant(dir, "thirds", "a", 20, WITH(p, o, "--resume", "--sweeps_per_step=3"));
+    same(dir, "straight", "thirds");
     test_dir_remove(dir);
 }
 END_TEST
@@ -182,9 +270,11 @@ END_TEST
 /* A child trains until a timer kills it; then another goes on, until one reaches the end. */
 START_TEST(killed_at_any_instant_it_ends_in_the_same_bits)
 {
+    static const char *const kept[] = {"--adapters_on=ram", "--adapters_on=disk"};
     char *dir = test_dir_create(), options[512];
     snprintf(options, sizeof options, "%s/killed/options.yaml", dir);
     int kills = 0, status = -1;
+    if (_i) make_deep_model(dir);
     for (int life = 0; life < 400; life++) {
         pid_t child = fork();
         if (!child) {
@@ -194,7 +284,7 @@ START_TEST(killed_at_any_instant_it_ends_in_the_same_bits)
             signal(SIGALRM, SIG_DFL);
             qs_err e = {0};
             bool resume = qs_file_exists(options);
-            int rc = try_train(dir, "killed", "b", 8, WITH("--compute_dtype=fp32", "--save_steps=1", "--resident_layers=0", resume ? "--resume" : "--quiet"), &e);
+            int rc = try_train(dir, "killed", "b", 8, WITH("--compute_dtype=fp32", "--save_steps=1", "--resident_layers=0", kept[_i], resume ? "--resume" : "--quiet"), &e);
             if (rc) fprintf(stderr, "%s\n", e.text);
             _exit(rc ? 1 : 0);
         }
@@ -238,6 +328,13 @@ START_TEST(a_step_allocates_nothing)
     variant(dir, "long", "a", 9, WITH("--compute_dtype=fp32", "--save_steps=0"));
     uint64_t nine = qs_mem_read().calls - before;
     ck_assert_uint_eq(three, nine);
+    const char *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
+    before = qs_mem_read().calls;
+    variant(dir, "short-paged", "a", 3, WITH("--compute_dtype=fp32", "--save_steps=0", adapters, checkpoints));
+    three = qs_mem_read().calls - before;
+    before = qs_mem_read().calls;
+    variant(dir, "long-paged", "a", 9, WITH("--compute_dtype=fp32", "--save_steps=0", adapters, checkpoints));
+    ck_assert_uint_eq(three, qs_mem_read().calls - before);
     test_dir_remove(dir);
 }
 END_TEST
@@ -252,10 +349,12 @@ int main(void)
     tcase_add_loop_test(t, placement_changes_no_bit, 0, 2);
     tcase_add_loop_test(t, a_discrete_device_changes_no_bit, 0, 2);
     tcase_add_loop_test(t, layer_major_and_micro_batch_major_are_the_same_sums, 0, 2);
+    tcase_add_loop_test(t, paging_changes_no_bit, 0, 4);
+    tcase_add_test(t, validation_passes_through_scratch_files_too);
     tcase_add_test(t, another_seed_gives_other_bits);
     tcase_add_loop_test(t, ten_and_ten_steps_are_twenty, 0, 2);
     tcase_add_test(t, sizes_of_a_checkpoint_outlive_the_options);
-    tcase_add_test(t, killed_at_any_instant_it_ends_in_the_same_bits);
+    tcase_add_loop_test(t, killed_at_any_instant_it_ends_in_the_same_bits, 0, 2);
     tcase_add_test(t, an_existing_run_is_not_overwritten);
     tcase_add_test(t, a_step_allocates_nothing);
     suite_add_tcase(s, t);

@@ -5,6 +5,7 @@
 
 #include "src/base/memory.h"
 #include "src/model/lora.h"
+#include "tests/support/packs.h"
 
 static qs_err err;
 
@@ -133,7 +134,7 @@ START_TEST(packs_stack_the_a_of_each_group_then_its_b)
     }
     ck_assert_int_eq(l.pack_floats, (at + 63) / 64 * 64);
     ck_assert_int_eq(qs_lora_parameters(&l), 12 * at);
-    ck_assert_int_eq(qs_lora_floats(&l), 12 * l.pack_floats);
+    ck_assert_int_eq(test_pack_floats(&l), 12 * l.pack_floats);
     qs_lora_free(&l);
 }
 END_TEST
@@ -151,16 +152,23 @@ START_TEST(llama_2_7b_with_r_8_on_q_and_v_trains_4194304)
 }
 END_TEST
 
+static void init(const qs_lora *l, uint64_t seed, float *x)
+{
+    qs_pager *p = test_packs_in(l, x);
+    qs_lora_init(l, seed, p);
+    test_packs_done(p, 0);
+}
+
 START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
 {
     static const char *const some[] = {".*\\.[0-4]\\.self_attn\\.(q|k)_proj"};
     qs_lora l;
     ck_assert_int_eq(try(&model, 1, some, &l), 0);
-    size_t n = (size_t)qs_lora_floats(&l);
+    size_t n = (size_t)test_pack_floats(&l);
     float *x = qs_malloc(n * 4), *y = qs_malloc(n * 4);
     memset(x, 0xff, n * 4);
-    qs_lora_init(&l, 7, x);
-    qs_lora_init(&l, 7, y);
+    init(&l, 7, x);
+    init(&l, 7, y);
     ck_assert_mem_eq(x, y, n * 4);
     double sum = 0, square = 0;
     int64_t count = 0;
@@ -184,7 +192,7 @@ START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
     ck_assert_double_eq_tol(sum / count * sqrt(40), 0, 0.05);
     ck_assert_float_ne(x[l.slot[QS_LINEAR_Q].a_at], x[l.slot[QS_LINEAR_K].a_at]);
     ck_assert_float_ne(x[0], x[l.pack_floats]);
-    qs_lora_init(&l, 8, y);
+    init(&l, 8, y);
     ck_assert_float_ne(x[0], y[0]);
     qs_free(x);
     qs_free(y);

@@ -11,6 +11,19 @@
 #include "src/base/random.h"
 #include "src/model/lora.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/packs.h"
+
+static int save(const char *to, const qs_lora *l, const char *base_model, float *x, qs_err *e)
+{
+    qs_pager *p = test_packs_in(l, x);
+    return test_packs_done(p, qs_peft_save(to, l, base_model, p, e));
+}
+
+static int load(const char *from, const qs_lora *l, const qs_architecture *a, float *x, qs_err *e)
+{
+    qs_pager *p = test_packs_in(l, x);
+    return test_packs_done(p, qs_peft_load(from, l, a, p, e));
+}
 
 static char *dir;
 static qs_err err;
@@ -38,8 +51,10 @@ static qs_lora small(void)
 
 static float *noise(const qs_lora *l)
 {
-    float *x = qs_malloc((size_t)qs_lora_floats(l) * 4);
-    qs_lora_init(l, 3, x);
+    float *x = qs_malloc((size_t)test_pack_floats(l) * 4);
+    qs_pager *p = test_packs_in(l, x);
+    qs_lora_init(l, 3, p);
+    test_packs_done(p, 0);
     for (int32_t layer = 0; layer < l->layers; layer++)
         for (int k = 0; k < QS_LINEAR_COUNT; k++)
             for (int64_t i = 0; l->slot[k].active && l->layer_mask[layer] && i < (int64_t)l->r * l->slot[k].out; i++)
@@ -68,12 +83,12 @@ START_TEST(what_is_saved_loads_to_the_same_bits)
                                       {.r = 3, .alpha = 16, .dropout = 0.1f, .targets = pattern, .target_count = 1}};
     for (size_t i = 0; i < 3; i++) {
         qs_lora l = create(&model, configs[i]);
-        size_t bytes = (size_t)qs_lora_floats(&l) * 4;
+        size_t bytes = (size_t)test_pack_floats(&l) * 4;
         float *x = noise(&l), *y = qs_malloc(bytes);
         char *sub = qs_printf("%s/a/b%zu", dir, i);
-        ck_assert_msg(qs_peft_save(sub, &l, "base", x, &err) == 0, "%s", err.text);
+        ck_assert_msg(save(sub, &l, "base", x, &err) == 0, "%s", err.text);
         memset(y, 0xff, bytes);
-        ck_assert_msg(qs_peft_load(sub, &l, &model, y, &err) == 0, "%s", err.text);
+        ck_assert_msg(load(sub, &l, &model, y, &err) == 0, "%s", err.text);
         ck_assert_mem_eq(x, y, bytes);
 
         qs_peft_config c;
@@ -96,7 +111,7 @@ START_TEST(the_config_is_written_as_peft_does)
 {
     qs_lora l = small();
     float *x = noise(&l);
-    ck_assert_int_eq(qs_peft_save(dir, &l, "models/\"tiny\"", x, &err), 0);
+    ck_assert_int_eq(save(dir, &l, "models/\"tiny\"", x, &err), 0);
     char *path = test_path(dir, "adapter_config.json"), *text = test_file_read(path, NULL);
     ck_assert_str_eq(text, "{\n"
                            "  \"alpha_pattern\": {},\n"
@@ -141,8 +156,8 @@ START_TEST(adapters_saved_by_peft_load)
         qs_peft_config c;
         ck_assert_msg(qs_peft_read_config(adapter, &c, &err) == 0, "%s", err.text);
         qs_lora l = create(&a, c.lora);
-        float *x = qs_malloc((size_t)qs_lora_floats(&l) * 4);
-        ck_assert_msg(qs_peft_load(adapter, &l, &a, x, &err) == 0, "%s", err.text);
+        float *x = qs_malloc((size_t)test_pack_floats(&l) * 4);
+        ck_assert_msg(load(adapter, &l, &a, x, &err) == 0, "%s", err.text);
 
         char *path = qs_path_join(adapter, "adapter_model.safetensors");
         qs_safetensors s;
@@ -188,11 +203,11 @@ START_TEST(a_published_adapter_loads)
         ck_assert_float_eq(c.lora.dropout, 0.05f);
         qs_lora l = create(&qwen, c.lora);
         ck_assert_int_eq(qs_lora_parameters(&l), 540672);
-        float *x = qs_malloc((size_t)qs_lora_floats(&l) * 4);
-        ck_assert_msg(qs_peft_load(adapter, &l, &qwen, x, &err) == 0, "%s", err.text);
+        float *x = qs_malloc((size_t)test_pack_floats(&l) * 4);
+        ck_assert_msg(load(adapter, &l, &qwen, x, &err) == 0, "%s", err.text);
         int64_t zeros = 0;
-        for (int64_t i = 0; i < qs_lora_floats(&l); i++) zeros += x[i] == 0;
-        ck_assert_int_lt(zeros, qs_lora_floats(&l) / 100);
+        for (int64_t i = 0; i < test_pack_floats(&l); i++) zeros += x[i] == 0;
+        ck_assert_int_lt(zeros, test_pack_floats(&l) / 100);
         qs_free(x);
         qs_lora_free(&l);
         qs_peft_config_free(&c);
@@ -239,8 +254,8 @@ END_TEST
 static void load_refused(int code, const char *word)
 {
     qs_lora l = small();
-    float *y = qs_malloc((size_t)qs_lora_floats(&l) * 4);
-    int rc = qs_peft_load(dir, &l, &model, y, &err);
+    float *y = qs_malloc((size_t)test_pack_floats(&l) * 4);
+    int rc = load(dir, &l, &model, y, &err);
     ck_assert_msg(rc == -code && strstr(err.text, word), "wanted %d and \"%s\": %d: %s", code, word, err.code, rc ? err.text : "loaded");
     qs_free(y);
     qs_lora_free(&l);
@@ -303,8 +318,8 @@ START_TEST(half_precision_adapters_load)
     for (int i = 0; i < 3; i++) {
         put_tensors(types[i], 8, NULL);
         qs_lora l = small();
-        float *x = qs_malloc((size_t)qs_lora_floats(&l) * 4);
-        ck_assert_msg(qs_peft_load(dir, &l, &model, x, &err) == 0, "%s", err.text);
+        float *x = qs_malloc((size_t)test_pack_floats(&l) * 4);
+        ck_assert_msg(load(dir, &l, &model, x, &err) == 0, "%s", err.text);
         /* Layer 1, v_proj, B: the eighth tensor. */
         ck_assert_float_eq(x[l.pack_floats + l.slot[QS_LINEAR_V].b_at], 8);
         ck_assert_float_eq(x[l.pack_floats + l.slot[QS_LINEAR_V].b_at + 40], 8.3125f);
@@ -334,18 +349,18 @@ START_TEST(missing_files_are_named_and_pickles_explained)
     char *empty = qs_path_join(dir, "empty"), *path;
     ck_assert_int_eq(qs_dir_create(empty, &err), 0);
     qs_lora l = small();
-    float *y = qs_malloc((size_t)qs_lora_floats(&l) * 4);
-    ck_assert_int_eq(qs_peft_load(empty, &l, &model, y, &err), -QS_EMISSING);
+    float *y = qs_malloc((size_t)test_pack_floats(&l) * 4);
+    ck_assert_int_eq(load(empty, &l, &model, y, &err), -QS_EMISSING);
     ck_assert_msg(strstr(err.text, "adapter_config.json"), "%s", err.text);
     path = qs_path_join(empty, "adapter_config.json");
     static const char config[] = "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8}";
     test_file_write(path, config, sizeof config - 1);
     qs_free(path);
-    ck_assert_int_eq(qs_peft_load(empty, &l, &model, y, &err), -QS_EMISSING);
+    ck_assert_int_eq(load(empty, &l, &model, y, &err), -QS_EMISSING);
     ck_assert_msg(strstr(err.text, "adapter_model.safetensors"), "%s", err.text);
     path = qs_path_join(empty, "adapter_model.bin");
     test_file_write(path, "x", 1);
-    ck_assert_int_eq(qs_peft_load(empty, &l, &model, y, &err), -QS_EUNSUP);
+    ck_assert_int_eq(load(empty, &l, &model, y, &err), -QS_EUNSUP);
     ck_assert_msg(strstr(err.text, "pickle"), "%s", err.text);
     qs_free(path);
     qs_free(empty);

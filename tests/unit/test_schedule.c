@@ -31,7 +31,7 @@ START_TEST(a_step_is_a_palindrome_of_blobs)
 {
     for (int i = 0; i < SHAPES; i++) {
         const int32_t *c = shapes[i];
-        qs_schedule_train(c[0], c[1], c[2], 0, QS_ORDER_LAYER_MAJOR, &s);
+        qs_schedule_train(c[0], c[1], c[2], 0, 1, &s);
         ck_assert_int_eq(s.count, 2 * (c[0] + c[1]) + 2);
         ck_assert_int_eq(s.visits[0].kind, QS_VISIT_EMBED);
         ck_assert_int_eq(s.visits[s.count - 1].kind, QS_VISIT_UPDATE);
@@ -44,7 +44,7 @@ END_TEST
 
 START_TEST(kinds_and_indices_say_what_the_blob_is)
 {
-    qs_schedule_train(3, 2, 4, 1, QS_ORDER_LAYER_MAJOR, &s);
+    qs_schedule_train(3, 2, 4, 1, 1, &s);
     static const qs_visit want[] = {{QS_VISIT_EMBED, -1, 0, 0, 4},      {QS_VISIT_FORWARD, 0, 0, 0, 4},       {QS_VISIT_FORWARD, 1, 1, 0, 4},
                                     {QS_VISIT_FORWARD, 2, 2, 0, 4},     {QS_VISIT_HEAD_LOSS, 3, 0, 0, 4},     {QS_VISIT_HEAD_LOSS, 4, 1, 0, 4},
                                     {QS_VISIT_HEAD_GRADIENT, 4, 1, 0, 4}, {QS_VISIT_HEAD_GRADIENT, 3, 0, 0, 4}, {QS_VISIT_BACKWARD, 2, 2, 0, 4},
@@ -61,7 +61,7 @@ START_TEST(kinds_and_indices_say_what_the_blob_is)
 END_TEST
 
 /* Every micro-batch passes every layer forwards in ascending order, the head, and the trained layers backwards in descending order; within a visit and from
- * visit to visit the micro-batches of one layer come in ascending order, so that sums are the same in both orders. */
+ * visit to visit the micro-batches of one layer come in ascending order, so that sums are the same with any number of sweeps. */
 static void check_coverage(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest)
 {
     int32_t *stage = qs_calloc((size_t)micro_batches, sizeof *stage);
@@ -87,12 +87,12 @@ static void check_coverage(int32_t layers, int32_t tiles, int32_t micro_batches,
     qs_free(next_mb);
 }
 
-START_TEST(both_orders_do_everything_once_for_every_micro_batch)
+START_TEST(any_number_of_sweeps_does_everything_once_for_every_micro_batch)
 {
     for (int i = 0; i < SHAPES; i++)
-        for (int order = 0; order < 2; order++) {
+        for (int32_t sweeps = 1; sweeps <= shapes[i][2]; sweeps++) {
             const int32_t *c = shapes[i];
-            qs_schedule_train(c[0], c[1], c[2], c[3], (qs_order)order, &s);
+            qs_schedule_train(c[0], c[1], c[2], c[3], sweeps, &s);
             ck_assert_int_eq(s.layers, c[0]);
             ck_assert_int_eq(s.tiles, c[1]);
             ck_assert_int_eq(s.micro_batches, c[2]);
@@ -102,22 +102,39 @@ START_TEST(both_orders_do_everything_once_for_every_micro_batch)
 }
 END_TEST
 
-START_TEST(layer_major_visits_every_blob_twice_whatever_the_micro_batches)
+START_TEST(one_sweep_visits_every_blob_twice_whatever_the_micro_batches)
 {
     for (int32_t k = 1; k <= 64; k *= 4) {
-        qs_schedule_train(6, 2, k, 0, QS_ORDER_LAYER_MAJOR, &s);
+        qs_schedule_train(6, 2, k, 0, 1, &s);
         ck_assert_int_eq(s.count, 18);
         qs_schedule_free(&s);
-        qs_schedule_train(6, 2, k, 0, QS_ORDER_MICRO_BATCH_MAJOR, &s);
+        qs_schedule_train(6, 2, k, 0, k, &s);
         ck_assert_int_eq(s.count, 17 * k + 1);
         qs_schedule_free(&s);
     }
 }
 END_TEST
 
+START_TEST(sweeps_share_the_micro_batches)
+{
+    qs_schedule_train(2, 1, 7, 0, 3, &s);
+    static const int32_t first[] = {0, 3, 6}, count[] = {3, 3, 1};
+    int n = 0;
+    for (int32_t v = 0; v < s.count; v++) {
+        if (s.visits[v].kind != QS_VISIT_EMBED) continue;
+        ck_assert_int_eq(s.visits[v].first, first[n]);
+        ck_assert_int_eq(s.visits[v].count, count[n++]);
+    }
+    ck_assert_int_eq(n, 3);
+    qs_schedule_free(&s);
+    qs_schedule_evaluate(2, 1, 7, 3, &s);
+    ck_assert_int_eq(s.count, 3 * (1 + 2 + 1));
+}
+END_TEST
+
 START_TEST(layers_below_the_lowest_trained_are_not_visited_backwards)
 {
-    qs_schedule_train(7, 2, 1, 3, QS_ORDER_LAYER_MAJOR, &s);
+    qs_schedule_train(7, 2, 1, 3, 1, &s);
     for (int32_t v = 0; v < s.count; v++)
         if (s.visits[v].kind == QS_VISIT_BACKWARD) ck_assert_int_ge(s.visits[v].index, 3);
     ck_assert_int_eq(s.visits[s.count - 2].index, 3);
@@ -128,7 +145,7 @@ START_TEST(evaluation_goes_forward_only)
 {
     for (int i = 0; i < SHAPES; i++) {
         const int32_t *c = shapes[i];
-        qs_schedule_evaluate(c[0], c[1], c[2], &s);
+        qs_schedule_evaluate(c[0], c[1], c[2], 1, &s);
         ck_assert_int_eq(s.count, 1 + c[0] + c[1]);
         for (int32_t v = 0; v < s.count; v++) {
             ck_assert_int_eq(s.visits[v].blob, v - 1);
@@ -145,9 +162,9 @@ END_TEST
 START_TEST(next_use_is_the_walk_to_the_next_visit_round_the_end)
 {
     for (int i = 0; i < SHAPES; i++)
-        for (int order = 0; order < 2; order++) {
+        for (int32_t sweeps = 1; sweeps <= shapes[i][2]; sweeps++) {
             const int32_t *c = shapes[i];
-            qs_schedule_train(c[0], c[1], c[2], c[3], (qs_order)order, &s);
+            qs_schedule_train(c[0], c[1], c[2], c[3], sweeps, &s);
             check_next_use();
             qs_schedule_free(&s);
         }
@@ -156,7 +173,7 @@ END_TEST
 
 START_TEST(distance_counts_visits_from_a_position)
 {
-    qs_schedule_train(4, 2, 2, 0, QS_ORDER_MICRO_BATCH_MAJOR, &s);
+    qs_schedule_train(4, 2, 2, 0, 2, &s);
     for (int32_t from = 0; from < s.count; from++)
         for (int32_t blob = 0; blob < 6; blob++) {
             int32_t d = qs_schedule_distance(&s, from, blob);
@@ -171,7 +188,7 @@ END_TEST
 START_TEST(visits_have_names)
 {
     char text[32];
-    qs_schedule_train(126, 250, 1, 0, QS_ORDER_LAYER_MAJOR, &s);
+    qs_schedule_train(126, 250, 1, 0, 1, &s);
     static const struct { int32_t v; const char *name; } want[] = {
         {0, "embed"}, {1, "forward 0"}, {126, "forward 125"}, {376, "head loss 249"}, {377, "head gradient 249"}, {752, "backward 0"}, {753, "update"}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -188,8 +205,9 @@ int main(void)
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, a_step_is_a_palindrome_of_blobs);
     tcase_add_test(t, kinds_and_indices_say_what_the_blob_is);
-    tcase_add_test(t, both_orders_do_everything_once_for_every_micro_batch);
-    tcase_add_test(t, layer_major_visits_every_blob_twice_whatever_the_micro_batches);
+    tcase_add_test(t, any_number_of_sweeps_does_everything_once_for_every_micro_batch);
+    tcase_add_test(t, one_sweep_visits_every_blob_twice_whatever_the_micro_batches);
+    tcase_add_test(t, sweeps_share_the_micro_batches);
     tcase_add_test(t, layers_below_the_lowest_trained_are_not_visited_backwards);
     tcase_add_test(t, evaluation_goes_forward_only);
     tcase_add_test(t, next_use_is_the_walk_to_the_next_visit_round_the_end);

@@ -7,6 +7,7 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "tests/support/lazy_device.h"
+#include "tests/support/temp_dir.h"
 
 enum { BYTES = 8192, MOST_LEVELS = 9, MOST_BATCHES = 5 };
 
@@ -15,25 +16,36 @@ typedef enum kind { UNIFIED, DISCRETE, LAZY, KINDS } kind;
 static kind device_kind;
 static qs_device *device;
 static qs_spill *spill;
-static qs_region host;
+static qs_region host;      /* all records */
+static qs_pager *pager;
+static qs_aio *aio;         /* on disk */
+static qs_page_list list;
+static char *dir;
 static void *device_memory;
 static int32_t levels, micro_batches;
 static uint64_t bytes[MOST_BATCHES];
 static int wrong;
 static qs_err e;
 
-static void begin(kind k, uint64_t seed, int32_t l, int32_t mb, int32_t buffers)
+/* frames: of host memory; 0: one for each checkpoint. */
+static void begin(kind k, uint64_t seed, int32_t l, int32_t mb, int32_t buffers, int32_t frames)
 {
     device_kind = k;
     levels = l;
     micro_batches = mb;
     wrong = 0;
+    if (frames <= 0 || frames > l * mb) frames = l * mb;
     if (k == LAZY) device = test_lazy_device(seed);
     else ck_assert_int_eq(qs_device_cpu.open(0, k == DISCRETE ? QS_CPU_DISCRETE : 0, &device, &e), 0);
-    ck_assert_int_eq(qs_region_map(&host, (size_t)(l * mb) * BYTES, "checkpoints", &e), 0);
+    ck_assert_int_eq(qs_region_map(&host, (size_t)frames * BYTES, "checkpoints", &e), 0);
     memset(host.base, 0xff, host.bytes);
+    if (!dir) dir = test_dir_create();
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD}, &aio, &e), 0);
+    qs_pager_config p = {.device = device, .records = l * mb, .bytes = BYTES, .memory = host.base, .frames = frames, .aio = aio, .dir = dir,
+                         .what = "checkpoints", .poison = true};
+    ck_assert_msg(!qs_pager_open(&p, &pager, &e), "%s", e.text);
     if (k != UNIFIED) ck_assert_int_eq(device->api->alloc(device, (size_t)buffers * BYTES, &device_memory, &e), 0);
-    qs_spill_config c = {.device = device, .levels = l, .micro_batches = mb, .bytes = BYTES, .host = host.base, .device_memory = device_memory,
+    qs_spill_config c = {.device = device, .levels = l, .micro_batches = mb, .bytes = BYTES, .host = pager, .device_memory = device_memory,
                          .buffers = buffers, .poison = true};
     qs_spill_open(&c, &spill);
     for (int32_t i = 0; i < mb; i++) qs_spill_set_bytes(spill, i, bytes[i] = BYTES);
@@ -42,12 +54,33 @@ static void begin(kind k, uint64_t seed, int32_t l, int32_t mb, int32_t buffers)
 static void end(void)
 {
     qs_spill_close(spill);
+    qs_pager_close(pager);
+    qs_page_list_free(&list);
+    qs_aio_close(aio);
     if (device && device_memory) device->api->free(device, device_memory);
     qs_device_close(device);
     qs_region_free(&host);
     spill = NULL;
+    pager = NULL;
+    aio = NULL;
     device = NULL;
     device_memory = NULL;
+}
+
+static void teardown(void)
+{
+    end();
+    if (dir) test_dir_remove(dir);
+    dir = NULL;
+}
+
+/* What host memory or the disk holds. */
+static void check(void *p, int64_t tag);
+static void check_on_host(int32_t level, int32_t mb, int64_t tag)
+{
+    int32_t r = level * micro_batches + mb;
+    check(qs_pager_acquire(pager, r, QS_PAGE_READ), tag);
+    qs_pager_release(pager, r, false, QS_QUEUE_COUNT);
 }
 
 /* ---- contents ------------------------------------------------------------------------------------------------------------ */
@@ -132,19 +165,67 @@ static void backward(int step, int32_t l, int32_t mb, bool changed)
     qs_spill_put(spill, l, mb, changed);
 }
 
-/* One step, in layer-major or micro-batch-major order; layers below `lowest` are not trained. */
-static void walk(int step, int32_t lowest, bool layer_major)
+static int64_t moment;
+static bool listing;
+static int32_t present; /* micro-batches of a short step */
+
+/* The next moment: one micro-batch in one visit, with its one or two checkpoints. When listing, says what it will use; otherwise whether it takes place. */
+static bool next(int32_t mb, int32_t level, qs_page_use use, int32_t other_level, qs_page_use other_use)
 {
-    for (int32_t first = 0; first < micro_batches; first += layer_major ? micro_batches : 1) {
-        int32_t last = layer_major ? micro_batches : first + 1;
-        for (int32_t mb = first; mb < last; mb++) embed(step, mb);
-        for (int32_t l = 0; l + 1 < levels; l++)
-            for (int32_t mb = first; mb < last; mb++) forward(step, l, mb);
-        for (int32_t mb = first; mb < last; mb++) head(step, mb);
-        for (int32_t l = levels - 2; l >= lowest; l--)
-            for (int32_t mb = first; mb < last; mb++) backward(step, l, mb, l > lowest);
-    }
+    if (listing) {
+        qs_page_list_add(&list, moment, level * micro_batches + mb, use);
+        if (other_level >= 0) qs_page_list_add(&list, moment, other_level * micro_batches + mb, other_use);
+    } else if (mb < present) qs_pager_at(pager, moment);
+    moment++;
+    return !listing && mb < present;
+}
+
+/* The micro-batches [first, last) through all levels; layers below `lowest` are not trained. */
+static void sweep(int step, int32_t lowest, int32_t first, int32_t last)
+{
+    for (int32_t mb = first; mb < last; mb++)
+        if (next(mb, 0, QS_PAGE_NEW, -1, QS_PAGE_READ)) embed(step, mb);
+    for (int32_t l = 0; l + 1 < levels; l++)
+        for (int32_t mb = first; mb < last; mb++)
+            if (next(mb, l, QS_PAGE_READ, l + 1, QS_PAGE_NEW)) forward(step, l, mb);
+    for (int32_t mb = first; mb < last; mb++)
+        if (next(mb, levels - 1, QS_PAGE_CHANGE, -1, QS_PAGE_READ)) head(step, mb);
+    for (int32_t l = levels - 2; l >= lowest; l--)
+        for (int32_t mb = first; mb < last; mb++)
+            if (next(mb, l + 1, QS_PAGE_READ, l, l > lowest ? QS_PAGE_CHANGE : QS_PAGE_READ)) backward(step, l, mb, l > lowest);
+}
+
+static void sweeps(int step, int32_t lowest, int32_t group)
+{
+    moment = 0;
+    for (int32_t first = 0; first < micro_batches; first += group)
+        sweep(step, lowest, first, first + group < micro_batches ? first + group : micro_batches);
+}
+
+/* A step as the pager hears of it: in sweeps of `group` micro-batches. */
+static void list_step(int32_t lowest, int32_t group)
+{
+    qs_page_list_free(&list);
+    listing = true;
+    sweeps(0, lowest, group);
+    listing = false;
+    qs_page_list_finish(&list, levels * micro_batches, moment);
+}
+
+/* A step of the first n micro-batches. */
+static void walk_listed(int step, int32_t lowest, int32_t group, int32_t n)
+{
+    present = n;
+    qs_pager_begin(pager, &list);
+    sweeps(step, lowest, group);
     sync();
+    ck_assert_msg(!qs_pager_check(pager, &e), "%s", e.text);
+}
+
+static void walk(int step, int32_t lowest, int32_t group)
+{
+    list_step(lowest, group);
+    walk_listed(step, lowest, group, micro_batches);
 }
 
 START_TEST(a_sweep_sees_its_own_checkpoints)
@@ -154,10 +235,13 @@ START_TEST(a_sweep_sees_its_own_checkpoints)
         for (int k = 0; k < KINDS; k++) {
             if (k != LAZY && seed > 10) continue;
             int32_t most_level = 2 + (int32_t)below(MOST_LEVELS - 1), batches = 1 + (int32_t)below(MOST_BATCHES); /* in this order with every compiler */
-            begin((kind)k, seed, most_level, batches, QS_SPILL_BUFFERS + (int32_t)below(3));
+            int32_t buffers = QS_SPILL_BUFFERS + (int32_t)below(3), frames = 3 + (int32_t)below(30);
+            begin((kind)k, seed, most_level, batches, buffers, frames);
             for (int step = 0; step < 3; step++) {
                 for (int32_t mb = 0; mb < micro_batches; mb++) qs_spill_set_bytes(spill, mb, bytes[mb] = 8 * (1 + below(BYTES / 8)));
-                walk(step, (int32_t)below((uint32_t)levels), below(2));
+                int32_t lowest = (int32_t)below((uint32_t)levels), group = 1 + (int32_t)below((uint32_t)micro_batches);
+                list_step(lowest, group);
+                walk_listed(step, lowest, group, below(2) ? micro_batches : 1 + (int32_t)below((uint32_t)micro_batches));
             }
             ck_assert_int_eq(wrong, 0);
             reordered += k == LAZY && test_lazy_reordered(device) > 0;
@@ -172,7 +256,7 @@ START_TEST(any_order_of_uses_sees_the_last_value)
 {
     for (uint64_t seed = 0; seed < 40; seed++)
         for (int k = 0; k < KINDS; k++) {
-            begin((kind)k, seed, 4, 3, QS_SPILL_BUFFERS);
+            begin((kind)k, seed, 4, 3, QS_SPILL_BUFFERS, seed % 2 ? 5 : 0);
             int64_t value[4][3] = {{0}}; /* the tag, 0: none yet */
             struct { int32_t level, mb; void *p; } open[QS_SPILL_BUFFERS];
             int n = 0;
@@ -210,7 +294,7 @@ START_TEST(any_order_of_uses_sees_the_last_value)
             sync();
             for (int32_t l = 0; l < 4; l++) /* and host memory has it all */
                 for (int32_t mb = 0; mb < 3; mb++)
-                    if (value[l][mb]) check(qs_spill_host(spill, l, mb), value[l][mb]);
+                    if (value[l][mb]) check_on_host(l, mb, value[l][mb]);
             ck_assert_int_eq(wrong, 0);
             end();
         }
@@ -220,7 +304,7 @@ END_TEST
 /* Of each micro-batch only its rows cross the link: a level once each way in the forward pass, but what is still in a buffer is not fetched. */
 START_TEST(only_real_rows_cross_the_link)
 {
-    begin(DISCRETE, 0, 3, 1, QS_SPILL_BUFFERS);
+    begin(DISCRETE, 0, 3, 1, QS_SPILL_BUFFERS, 0);
     qs_spill_set_bytes(spill, 0, bytes[0] = 800);
     draws = 1; /* no hints below: one micro-batch, all in buffers */
     embed(0, 0);
@@ -240,10 +324,10 @@ END_TEST
 
 START_TEST(a_unified_device_copies_nothing)
 {
-    begin(UNIFIED, 0, 4, 2, 0);
-    for (int step = 0; step < 2; step++) walk(step, 0, true);
+    begin(UNIFIED, 0, 4, 2, 0, 0);
+    for (int step = 0; step < 2; step++) walk(step, 0, micro_batches);
     ck_assert_uint_eq(qs_spill_link_bytes(spill), 0);
-    ck_assert_ptr_eq(qs_spill_get(spill, 2, 1), qs_spill_host(spill, 2, 1));
+    ck_assert_ptr_eq(qs_spill_get(spill, 2, 1), (char *)host.base + (2 * 2 + 1) * BYTES);
     ck_assert_int_eq(wrong, 0);
 }
 END_TEST
@@ -251,9 +335,10 @@ END_TEST
 START_TEST(nothing_is_allocated_in_a_step)
 {
     for (int k = 0; k < KINDS; k++) {
-        begin((kind)k, 3, 5, 3, QS_SPILL_BUFFERS);
+        begin((kind)k, 3, 5, 3, QS_SPILL_BUFFERS, 7);
+        list_step(0, micro_batches);
         uint64_t before = qs_mem_read().calls;
-        walk(0, 0, true);
+        walk_listed(0, 0, micro_batches, micro_batches);
         ck_assert_uint_eq(qs_mem_read().calls, before);
         end();
     }
@@ -264,7 +349,7 @@ int main(void)
 {
     Suite *suite = suite_create("spill");
     TCase *t = tcase_create("spill");
-    tcase_add_checked_fixture(t, NULL, end);
+    tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, a_sweep_sees_its_own_checkpoints);
     tcase_add_test(t, any_order_of_uses_sees_the_last_value);
     tcase_add_test(t, only_real_rows_cross_the_link);

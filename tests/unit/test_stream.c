@@ -73,9 +73,9 @@ static void several_steps(void)
 START_TEST(every_visit_sees_its_weights)
 {
     static const int rings[] = {2, 3, 5}, homes[] = {0, 3, 8, -1};
-    qs_schedule_evaluate(6, 2, 3, &evaluate);
+    qs_schedule_evaluate(6, 2, 3, 1, &evaluate);
     for (int order = 0; order < 2; order++) {
-        qs_schedule_train(6, 2, 3, order, (qs_order)order, &train);
+        qs_schedule_train(6, 2, 3, order, 1 + 2 * order, &train);
         for (int device = 0; device < RIG_DEVICES; device++)
             for (int i = 0; i < 3; i++)
                 for (int k = 0; k < 4; k++) {
@@ -95,8 +95,8 @@ END_TEST
 
 START_TEST(io_uring_and_threads_bring_the_same)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
-    qs_schedule_evaluate(6, 2, 1, &evaluate);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
+    qs_schedule_evaluate(6, 2, 1, 1, &evaluate);
     for (int engine = QS_AIO_URING; engine <= QS_AIO_PREAD; engine++) {
         qs_aio *probe;
         qs_err e = {0};
@@ -117,7 +117,7 @@ END_TEST
 
 START_TEST(without_a_cache_blobs_are_made_again)
 {
-    qs_schedule_train(5, 1, 2, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(5, 1, 2, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
         r.config = (rig_config){.blobs = 6, .ring = 2, .most_homes = 2, .device = (rig_device)device, .no_cache = true};
         open_in(dir);
@@ -134,7 +134,7 @@ END_TEST
 /* Only the two events order copies and kernels: without the first the lazy device must catch the streamer. */
 START_TEST(a_missing_wait_for_the_copy_is_caught)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     int caught = 0;
     uint64_t reordered = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -156,7 +156,7 @@ END_TEST
 START_TEST(the_last_layers_are_not_read_again_at_a_turn)
 {
     enum { LAYERS = 14, TILES = 2, BLOBS = LAYERS + TILES, STEPS = 12 };
-    qs_schedule_train(LAYERS, TILES, 2, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(LAYERS, TILES, 2, 0, 1, &train);
     for (int homes = 0; homes <= 12; homes += 4)
         for (int ring = 2; ring <= 5; ring++)
             for (int device = 0; device < RIG_DEVICES; device++) {
@@ -187,7 +187,7 @@ END_TEST
 
 START_TEST(a_resident_model_is_read_once)
 {
-    qs_schedule_train(6, 2, 2, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 2, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
         r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = -1, .device = (rig_device)device, .engine = QS_AIO_PREAD};
         open_in(dir);
@@ -205,7 +205,7 @@ END_TEST
 /* While a visit computes, reads for as many later ones are under way as there is room for: places, and slots too on a discrete device. */
 START_TEST(reads_run_ahead_as_far_as_there_is_room)
 {
-    qs_schedule_train(20, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(20, 2, 1, 0, 1, &train);
     for (int device = 0; device < 2; device++)
         for (int ring = 2; ring <= 5; ring++) {
             r.config = (rig_config){.blobs = 22, .ring = ring, .device = (rig_device)device, .engine = QS_AIO_PREAD};
@@ -234,7 +234,7 @@ START_TEST(a_recorder_gets_every_read_and_copy_and_what_memory_holds)
     qs_usage usage[64] = {{0}};
     qs_recorder recorder = {.activities = activities, .capacity = 512, .usage = usage};
     r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)_i, .seed = 3, .recorder = &recorder};
-    qs_schedule_train(7, 1, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(7, 1, 1, 0, 1, &train);
     uint64_t begin = qs_now_ns();
     open_in(dir);
     uint64_t blob = r.config.sizes[0], ring = (uint64_t)r.plan.ring_slots * blob, slots = (uint64_t)r.plan.device_slots * blob;
@@ -264,7 +264,7 @@ END_TEST
 
 START_TEST(nothing_is_allocated_after_opening)
 {
-    qs_schedule_train(6, 2, 2, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 2, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
         r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)device};
         open_in(dir);
@@ -280,7 +280,7 @@ END_TEST
 
 START_TEST(the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int device = 0; device < 2; device++) {
         r.config = (rig_config){.blobs = 8, .ring = 2, .device = (rig_device)device};
         char *sub = test_path(dir, "cache");
@@ -302,7 +302,7 @@ END_TEST
 /* Blobs with a home are never taken over, so nothing but the walk itself would commit them: a killed run must find them. */
 START_TEST(homes_are_committed_during_the_sweep)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     r.config = (rig_config){.blobs = 8, .ring = 2, .most_homes = -1};
     open_in(dir);
     qs_stream_begin(r.stream, &train);
@@ -317,7 +317,7 @@ END_TEST
 
 START_TEST(a_run_killed_during_the_first_touch_goes_on_with_what_is_missing)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int homes = -1; homes <= 0; homes++)
         for (int killed_at = 1; killed_at <= 24; killed_at += 4) { /* of 8 blobs of 3 requests */
             char *sub = test_path(dir, "cache");
@@ -355,7 +355,7 @@ END_TEST
 
 START_TEST(a_damaged_blob_is_made_again)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++)
         for (int homes = -1; homes <= 0; homes++) {
             char *sub = test_path(dir, "cache");
@@ -383,8 +383,8 @@ END_TEST
 
 START_TEST(slow_short_interrupted_and_reordered_transfers_change_nothing)
 {
-    qs_schedule_train(6, 2, 2, 0, QS_ORDER_LAYER_MAJOR, &train);
-    qs_schedule_evaluate(6, 2, 2, &evaluate);
+    qs_schedule_train(6, 2, 2, 0, 1, &train);
+    qs_schedule_evaluate(6, 2, 2, 1, &evaluate);
     for (int device = 0; device < RIG_DEVICES; device++) {
         char *sub = test_path(dir, "cache");
         qs_aio_faults faults = {.seed = (uint64_t)device, .short_every = 3, .interrupt_every = 4, .delay_ns = 200000, .reorder = true};
@@ -400,7 +400,7 @@ END_TEST
 /* Whenever the n-th read fails: one clear error, the same when asked again, and a clean end. */
 START_TEST(a_failed_read_is_told_at_acquire)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     r.config = (rig_config){.blobs = 8, .ring = 3, .engine = QS_AIO_PREAD};
     open_in(dir);
     fill_cache(&train);
@@ -426,7 +426,7 @@ END_TEST
 
 START_TEST(a_blob_that_cannot_be_made_is_told_at_acquire)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
         char *sub = test_path(dir, "cache");
         r.config = (rig_config){.blobs = 8, .ring = 3, .device = (rig_device)device};
@@ -444,7 +444,7 @@ END_TEST
 
 START_TEST(a_cache_that_cannot_be_written_is_an_error)
 {
-    qs_schedule_train(6, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++)
         for (int n = 1; n <= 24; n += 8) {
             char *sub = test_path(dir, "cache");
@@ -465,8 +465,8 @@ END_TEST
 /* A step that is given up leaves reads under way for blobs that the next schedule wants last: its own must find a place. */
 START_TEST(a_new_schedule_may_begin_at_any_time)
 {
-    qs_schedule_train(12, 2, 1, 0, QS_ORDER_LAYER_MAJOR, &train);
-    qs_schedule_evaluate(12, 2, 1, &evaluate);
+    qs_schedule_train(12, 2, 1, 0, 1, &train);
+    qs_schedule_evaluate(12, 2, 1, 1, &evaluate);
     r.config = (rig_config){.blobs = 14, .ring = 2, .engine = QS_AIO_PREAD};
     open_in(dir);
     fill_cache(&train);
@@ -519,8 +519,8 @@ static void random_case(uint64_t seed)
     if (below(2)) c.faults = &faults;
     for (int b = 0; b < c.blobs; b++) c.sizes[b] = (1 + below(6)) * 4096;
     if (below(2)) c.device_room = 4096 * (1 + below(40));
-    qs_schedule_train(layers, tiles, k, (int32_t)below((uint32_t)layers), (qs_order)below(2), &train);
-    qs_schedule_evaluate(layers, tiles, k, &evaluate);
+    qs_schedule_train(layers, tiles, k, (int32_t)below((uint32_t)layers), 1 + (int32_t)below((uint32_t)k), &train);
+    qs_schedule_evaluate(layers, tiles, k, 1, &evaluate);
 
     char *sub = test_path(dir, "cache");
     r.config = c;
