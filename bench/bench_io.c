@@ -138,6 +138,7 @@ int main(int argc, char **argv)
     if (argc < 2) write_file(path, bytes);
 
     printf("%s: %.2f GB, direct reads, GB/s (median of %d)\n\n", path, (double)bytes * 1e-9, REPEATS);
+    if (system("command -v fio >/dev/null 2>&1")) printf("fio is not installed: no comparison with it (apt install fio)\n\n");
     printf("chunk KiB  depth  %10s  %10s  %10s  %10s  %10s\n", "fixed", "io_uring", "pread", "small", "fio");
     for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
         for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {

@@ -86,6 +86,17 @@ static void stop(qs_aio *a, qs_aio_op *op)
     op->queued_bytes = op->bytes;
 }
 
+/* The plain file that holds the byte at *offset, which becomes the offset there; *run: bytes that follow it without a border. */
+static const qs_aio_file *locate(const qs_aio_file *f, uint64_t *offset, uint64_t *run)
+{
+    *run = UINT64_MAX;
+    if (!f->parts) return f;
+    uint64_t number = *offset / f->unit, within = *offset % f->unit;
+    *offset = number / (uint64_t)f->part_count * f->unit + within;
+    *run = f->unit - within;
+    return &f->parts[number % (uint64_t)f->part_count];
+}
+
 /* Turns queued ops into requests while there are idle ones, in order. */
 static void pump(qs_aio *a)
 {
@@ -93,15 +104,18 @@ static void pump(qs_aio *a)
         qs_aio_op *op = a->head;
         qs_aio_request *r = a->idle;
         a->idle = r->next;
-        uint64_t left = op->bytes - op->queued_bytes;
+        uint64_t left = op->bytes - op->queued_bytes, offset = op->offset + op->queued_bytes, run;
+        const qs_aio_file *file = locate(op->file, &offset, &run);
+        if (left > run) left = run;
         uint32_t bytes = (uint32_t)(left < a->chunk_bytes ? left : a->chunk_bytes);
-        *r = (qs_aio_request){.file = op->file,
+        *r = (qs_aio_request){.file = file,
                               .buffer = (char *)op->buffer + op->queued_bytes,
-                              .offset = op->offset + op->queued_bytes,
+                              .offset = offset,
                               .bytes = bytes,
                               .left = bytes,
                               .write = op->write,
                               .op = op};
+        if (!op->queued_bytes) op->start_ns = qs_now_ns();
         op->queued_bytes += bytes;
         op->pending++;
         a->in_flight++;
@@ -116,8 +130,17 @@ static void pump(qs_aio *a)
 static void drop_cached(const qs_aio_request *r, uint64_t bytes)
 {
     if (r->file->direct || r->write) return;
-    uint64_t begin = r->op->offset & ~4095ull;
+    const qs_aio_file *whole = r->op->file;
+    uint64_t begin = whole->parts ? r->op->offset / (whole->unit * (uint64_t)whole->part_count) * whole->unit : r->op->offset & ~4095ull;
     posix_fadvise(r->file->fd, (off_t)begin, (off_t)(r->offset + bytes - begin), POSIX_FADV_DONTNEED);
+}
+
+/* The first error of an op is the one that is told. */
+static void fail(qs_aio_request *r, int error)
+{
+    if (r->op->error) return;
+    r->op->error = error;
+    r->op->failed = r->file;
 }
 
 static bool at_end(const qs_aio_request *r, uint64_t offset)
@@ -133,7 +156,7 @@ static bool advance(qs_aio *a, qs_aio_request *r)
     int64_t n = r->result;
     if ((n == -EINTR || n == -EAGAIN) && ++r->retries < MAX_RETRIES) return false;
     if (n < 0 || (n == 0 && r->write)) {
-        if (!op->error) op->error = n < 0 ? (int)n : -EIO;
+        fail(r, n < 0 ? (int)n : -EIO);
         stop(a, op);
         return true;
     }
@@ -148,13 +171,13 @@ static bool advance(qs_aio *a, qs_aio_request *r)
     r->offset += (uint64_t)n;
     r->left -= (uint32_t)n;
     if (end) {
-        if (!op->allow_eof && !op->error) op->error = ERROR_END_OF_FILE;
+        if (!op->allow_eof) fail(r, ERROR_END_OF_FILE);
         stop(a, op);
         return true;
     }
     if (n) r->retries = 0;
     else if (++r->retries == MAX_RETRIES) {
-        if (!op->error) op->error = -EIO;
+        fail(r, -EIO);
         stop(a, op);
         return true;
     }
@@ -177,7 +200,9 @@ static void reap(qs_aio *a, bool wait)
         a->in_flight--;
         r->next = a->idle;
         a->idle = r;
-        if (!op->pending && op->queued_bytes == op->bytes) op->active = false;
+        if (op->pending || op->queued_bytes < op->bytes) continue;
+        op->active = false;
+        op->end_ns = qs_now_ns();
     }
     pump(a);
 }
@@ -233,8 +258,8 @@ int qs_aio_finish(qs_aio *a, qs_aio_op *op, qs_err *e)
         a->stats.wait_ns += qs_now_ns() - begin;
     }
     if (!op->error) return 0;
-    QS_FAIL(e, QS_EIO, "%s: %s %llu bytes at %llu: %s; %s", op->file->path, op->write ? "writing" : "reading",
-            (unsigned long long)op->bytes, (unsigned long long)op->offset,
+    QS_FAIL(e, QS_EIO, "%s: %s %llu bytes at %llu%s: %s; %s", op->failed->path, op->write ? "writing" : "reading",
+            (unsigned long long)op->bytes, (unsigned long long)op->offset, op->file->parts ? " of the striped file" : "",
             op->error == ERROR_END_OF_FILE ? "the file ends before that" : strerror(-op->error), advice(-op->error));
 }
 

@@ -33,6 +33,9 @@ typedef struct qs_aio_file {
     uint32_t align; /* required of offsets, lengths and buffers; 1 when not direct */
     uint64_t bytes; /* size at opening */
     char *path;     /* for messages; owned */
+    struct qs_aio_file *parts; /* of a striped file (borrowed), else NULL */
+    int part_count;
+    uint64_t unit;
 } qs_aio_file;
 
 enum { QS_FILE_READ = 0, QS_FILE_WRITE = 1, QS_FILE_CREATE = 2 | QS_FILE_WRITE, QS_FILE_BUFFERED = 4 };
@@ -47,6 +50,13 @@ int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e);
 int qs_aio_file_scratch(qs_aio_file *out, const char *dir, const char *what, uint64_t bytes, qs_err *e);
 void qs_aio_file_close(qs_aio_file *f);
 
+/* One file made of several, on disks that then work at once: unit k, of `unit` bytes (a multiple of 4096), is unit k / count of part k % count.
+ * Requests end at the borders of units, and a failure names the part. Of one part, that part itself. The parts must outlive *out, which owns nothing and is
+ * not closed. */
+void qs_aio_file_stripe(qs_aio_file *out, qs_aio_file *parts, int count, uint64_t unit);
+/* Bytes that part `part` of `count` holds of a striped file of `bytes` bytes. */
+uint64_t qs_aio_stripe_bytes(uint64_t bytes, int part, int count, uint64_t unit);
+
 /* One transfer. Fill the first block; the second belongs to the engine. */
 typedef struct qs_aio_op {
     const qs_aio_file *file;
@@ -59,6 +69,8 @@ typedef struct qs_aio_op {
     uint64_t queued_bytes;
     int pending;         /* requests in flight */
     int error;           /* first -errno; -ENODATA: the file ended */
+    const qs_aio_file *failed; /* where: the file, or its part */
+    uint64_t start_ns, end_ns; /* first request made, last completion seen */
     bool active;
     struct qs_aio_op *next;
 } qs_aio_op;

@@ -99,3 +99,23 @@ void qs_aio_file_close(qs_aio_file *f)
     qs_free(f->path);
     *f = (qs_aio_file){.fd = -1};
 }
+
+void qs_aio_file_stripe(qs_aio_file *out, qs_aio_file *parts, int count, uint64_t unit)
+{
+    *out = parts[0];
+    if (count == 1) return;
+    QS_ASSERT(unit && unit % MAX_ALIGN == 0);
+    *out = (qs_aio_file){.fd = -1, .direct = true, .align = 1, .path = parts[0].path, .parts = parts, .part_count = count, .unit = unit};
+    for (int i = 0; i < count; i++) {
+        out->direct = out->direct && parts[i].direct;
+        if (parts[i].align > out->align) out->align = parts[i].align;
+        out->bytes += parts[i].bytes;
+    }
+}
+
+uint64_t qs_aio_stripe_bytes(uint64_t bytes, int part, int count, uint64_t unit)
+{
+    uint64_t round = unit * (uint64_t)count, rest = bytes % round, before = unit * (uint64_t)part;
+    if (count == 1) return bytes;
+    return bytes / round * unit + (rest <= before ? 0 : rest - before < unit ? rest - before : unit);
+}

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -10,108 +9,37 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "io/cache_manifest.h"
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 
-#define VERSION 1
-#define MANIFEST_MAX_BYTES ((size_t)64 << 20)
+#define SEED 1
 #define RECORD_BYTES 32
 #define HASH_PIECE_BYTES ((uint64_t)4 << 20)
 
 struct qs_cache {
-    char *dir;
+    char **dirs; /* [parts] */
+    int parts;
     int blobs, present;
-    uint64_t *bytes, *offset; /* [blobs] of each blob in blobs.bin */
+    uint64_t *bytes, *offset; /* [blobs] of each blob in the file */
     uint64_t *hash;           /* [blobs] XXH3-64 of those that are present */
     bool *has;                /* [blobs] */
     uint64_t total_bytes;
     uint64_t seed; /* of the record checksums: records of another cache do not count here */
-    qs_aio_file file;
-    int journal, lock; /* descriptors, or -1 */
+    qs_aio_file *part;  /* [parts] the blobs.bin of each directory */
+    qs_aio_file file;   /* all of them as one */
+    int *lock, journal; /* [parts]; descriptors, or -1 */
     XXH3_state_t *hash_state;
     void (*between)(void *context);
     void *between_context;
 };
 
-/* ---- manifest ---- */
-
-static json_t *manifest_json(const qs_cache_key *key)
-{
-    json_t *sizes = json_array();
-    for (int i = 0; i < key->blobs; i++) json_array_append_new(sizes, json_integer((json_int_t)key->blob_bytes[i]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:o}", "version", VERSION, "model", key->model, "fingerprint", key->fingerprint, "format",
-                     key->format, "blob_bytes", sizes);
-}
-
-/* The value of a text member, or "nothing". */
-static const char *text_of(const json_t *manifest, const char *name)
-{
-    const char *s = json_string_value(json_object_get(manifest, name));
-    return s ? s : "nothing";
-}
-
-/* Whether the manifest that is there describes what this run needs. */
-static int compare(const char *dir, const json_t *there, const json_t *wanted, qs_err *e)
-{
-    static const char *const advice = "delete the directory or choose another one with --cache";
-    json_int_t version = json_integer_value(json_object_get(there, "version"));
-    if (version != VERSION)
-        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of version %lld where this program makes version %d; %s", dir, (long long)version, VERSION,
-                advice);
-    if (!json_equal(json_object_get(there, "fingerprint"), json_object_get(wanted, "fingerprint")))
-        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of other weights (%s, %s) than this run's (%s, %s); %s", dir, text_of(there, "model"),
-                text_of(there, "fingerprint"), text_of(wanted, "model"), text_of(wanted, "fingerprint"), advice);
-    if (!json_equal(json_object_get(there, "format"), json_object_get(wanted, "format")))
-        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache in the form \"%s\" where this run needs \"%s\"; %s", dir, text_of(there, "format"),
-                text_of(wanted, "format"), advice);
-    if (!json_equal(json_object_get(there, "blob_bytes"), json_object_get(wanted, "blob_bytes")))
-        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache whose layers have other sizes than this run's; %s", dir, advice);
-    return 0;
-}
-
-/* Compares the manifest with what is wanted. *exists says whether there is one; without it there must be no cache files either. */
-static int check_manifest(const char *dir, const json_t *wanted, bool *exists, qs_err *e)
-{
-    char *path = qs_path_join(dir, "manifest.json"), *text = NULL;
-    size_t bytes;
-    int rc = qs_file_read(path, MANIFEST_MAX_BYTES, &text, &bytes, e);
-    *exists = !rc;
-    if (rc == -QS_EMISSING) {
-        char *blobs = qs_path_join(dir, "blobs.bin"), *journal = qs_path_join(dir, "journal.bin");
-        rc = 0;
-        if (qs_file_exists(blobs) || qs_file_exists(journal))
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
-                            "%s: is missing, but there are cache files beside it; delete them or choose another directory with --cache", path);
-        qs_free(blobs);
-        qs_free(journal);
-    } else if (!rc) {
-        json_error_t why;
-        json_t *there = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
-        rc = there ? compare(dir, there, wanted, e)
-                   : qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: is damaged (%s); delete the directory or choose another one with --cache",
-                                path, why.text);
-        json_decref(there);
-    }
-    qs_free(text);
-    qs_free(path);
-    return rc;
-}
-
-static int write_manifest(const char *dir, const json_t *wanted, qs_err *e)
-{
-    char *path = qs_path_join(dir, "manifest.json"), *text = json_dumps(wanted, JSON_INDENT(1));
-    int rc = qs_file_replace(path, text, strlen(text), e);
-    free(text); /* lint: allow free, jansson allocated it */
-    qs_free(path);
-    return rc;
-}
-
 /* ---- lock ---- */
 
-static int open_beside(const qs_cache *c, const char *name, int flags, int *fd, qs_err *e)
+static int open_beside(const char *dir, const char *name, int flags, int *fd, qs_err *e)
 {
-    char *path = qs_path_join(c->dir, name);
+    char *path = qs_path_join(dir, name);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | flags, 0666);
     int rc = 0;
     if (*fd < 0) rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be opened: %s", path, strerror(errno));
@@ -119,14 +47,24 @@ static int open_beside(const qs_cache *c, const char *name, int flags, int *fd, 
     return rc;
 }
 
-/* One process fills a cache; once it is complete, any number may read it. *alone: no other process has it open. */
-static int take_lock(qs_cache *c, bool *alone, qs_err *e)
+/* One process fills a cache; once it is complete, any number may read it. *alone: no other process has any of it open. */
+static int take_locks(qs_cache *c, bool *alone, qs_err *e)
 {
-    QS_TRY(open_beside(c, "lock", 0, &c->lock, e));
-    *alone = !flock(c->lock, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK; /* a file system without locks: nobody else is known */
-    if (!*alone && flock(c->lock, LOCK_SH | LOCK_NB))
-        QS_FAIL(e, QS_EIO, "%s: another process is filling this cache; wait for it or choose another directory with --cache", c->dir);
+    *alone = true;
+    for (int i = 0; i < c->parts; i++) {
+        QS_TRY(open_beside(c->dirs[i], "lock", 0, &c->lock[i], e));
+        bool first = !flock(c->lock[i], LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK; /* a file system without locks: nobody else is known */
+        if (!first && flock(c->lock[i], LOCK_SH | LOCK_NB))
+            QS_FAIL(e, QS_EIO, "%s: another process is filling this cache; wait for it or choose another directory with --cache", c->dirs[i]);
+        *alone &= first;
+    }
     return 0;
+}
+
+/* Lets other processes read what is complete. */
+static void share(qs_cache *c)
+{
+    for (int i = 0; i < c->parts && c->present == c->blobs; i++) flock(c->lock[i], LOCK_SH);
 }
 
 /* ---- journal ---- */
@@ -169,7 +107,7 @@ static int append(qs_cache *c, const record *r, qs_err *e)
     if (n != RECORD_BYTES) {
         int error = n < 0 ? errno : ENOSPC;
         if (n > 0 && ftruncate(c->journal, end)) error = errno;
-        QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be written: %s", c->dir, strerror(error));
+        QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be written: %s", c->dirs[0], strerror(error));
     }
     apply(c, r);
     return 0;
@@ -178,7 +116,7 @@ static int append(qs_cache *c, const record *r, qs_err *e)
 /* Applies every whole record. Torn ones (a power cut) are passed over, a torn tail is cut off so that the next record does not lie askew. */
 static int load_journal(qs_cache *c, bool alone, qs_err *e)
 {
-    QS_TRY(open_beside(c, "journal.bin", O_APPEND, &c->journal, e));
+    QS_TRY(open_beside(c->dirs[0], "journal.bin", O_APPEND, &c->journal, e));
     uint8_t block[128 * RECORD_BYTES];
     off_t at = 0;
     ssize_t n;
@@ -190,64 +128,113 @@ static int load_journal(qs_cache *c, bool alone, qs_err *e)
         at += n / RECORD_BYTES * RECORD_BYTES;
     }
     if (n < 0 || (n > 0 && alone && ftruncate(c->journal, at)))
-        QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be read: %s", c->dir, strerror(errno));
+        QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be read: %s", c->dirs[0], strerror(errno));
     return 0;
 }
 
 /* ---- blobs ---- */
 
-static int open_blobs(qs_cache *c, qs_err *e)
+/* Opens one directory's part of the file and gives it its size. *before: the size it had. */
+static int open_part(qs_cache *c, int i, off_t *before, qs_err *e)
 {
-    char *path = qs_path_join(c->dir, "blobs.bin");
-    int rc = qs_aio_file_open(&c->file, path, QS_FILE_CREATE, e);
+    const char *dir = c->dirs[i];
+    char *path = qs_path_join(dir, "blobs.bin");
+    int rc = qs_aio_file_open(&c->part[i], path, QS_FILE_CREATE, e);
     qs_free(path);
     QS_TRY(rc);
+    qs_aio_file *file = &c->part[i];
     struct stat st;
-    uint64_t missing_bytes, free_bytes;
-    if (fstat(c->file.fd, &st)) QS_FAIL(e, QS_EIO, "%s: cannot be examined: %s", c->file.path, strerror(errno));
-    if ((uint64_t)st.st_size >= c->total_bytes) return 0;
+    uint64_t missing_bytes, free_bytes, bytes = qs_aio_stripe_bytes(c->total_bytes, i, c->parts, QS_CACHE_STRIPE_BYTES);
+    if (fstat(file->fd, &st)) QS_FAIL(e, QS_EIO, "%s: cannot be examined: %s", file->path, strerror(errno));
+    *before = st.st_size;
+    if ((uint64_t)st.st_size >= bytes) return 0;
 
-    missing_bytes = c->total_bytes - (uint64_t)st.st_size;
-    QS_TRY(qs_dir_free_bytes(c->dir, &free_bytes, e));
+    missing_bytes = bytes - (uint64_t)st.st_size;
+    QS_TRY(qs_dir_free_bytes(dir, &free_bytes, e));
     int error = free_bytes < missing_bytes ? ENOSPC : 0;
-    if (!error && fallocate(c->file.fd, 0, 0, (off_t)c->total_bytes)) error = errno;
-    if (error == EOPNOTSUPP && !ftruncate(c->file.fd, (off_t)c->total_bytes)) error = 0;
-    if (error && ftruncate(c->file.fd, st.st_size)) error = errno; /* gives back what was had of it */
+    if (!error && fallocate(file->fd, 0, 0, (off_t)bytes)) error = errno;
+    if (error == EOPNOTSUPP && !ftruncate(file->fd, (off_t)bytes)) error = 0;
+    if (error && ftruncate(file->fd, st.st_size)) error = errno; /* gives back what was had of it */
     if (error == ENOSPC)
         QS_FAIL(e, QS_EIO, "%s: the cache needs %.2f GB more, but its file system has %.2f GB free; free some space or choose another "
-                "directory with --cache", c->dir, (double)missing_bytes * 1e-9, (double)free_bytes * 1e-9);
-    if (error) QS_FAIL(e, QS_EIO, "%s: cannot be given its size of %llu bytes: %s", c->file.path, (unsigned long long)c->total_bytes, strerror(error));
-    c->file.bytes = c->total_bytes;
+                "directory with --cache", dir, (double)missing_bytes * 1e-9, (double)free_bytes * 1e-9);
+    if (error) QS_FAIL(e, QS_EIO, "%s: cannot be given its size of %llu bytes: %s", file->path, (unsigned long long)bytes, strerror(error));
+    file->bytes = bytes;
     return 0;
+}
+
+/* All parts, or none of them keeps space that it did not have before. */
+static int open_blobs(qs_cache *c, qs_err *e)
+{
+    off_t *before = qs_calloc((size_t)c->parts, sizeof *before);
+    int rc = 0, opened = 0;
+    while (!rc && opened < c->parts) {
+        rc = open_part(c, opened, &before[opened], e);
+        opened += !rc;
+    }
+    while (rc && opened-- > 0)
+        if (c->part[opened].bytes > (uint64_t)before[opened] && ftruncate(c->part[opened].fd, before[opened]))
+            qs_warn("%s: keeps the space that was set aside for the cache: %s", c->part[opened].path, strerror(errno));
+    qs_free(before);
+    if (!rc) qs_aio_file_stripe(&c->file, c->part, c->parts, QS_CACHE_STRIPE_BYTES);
+    return rc;
 }
 
 /* ---- the whole ---- */
 
-static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
+/* No directory twice, whatever it is called. */
+static int check_distinct(const qs_cache *c, qs_err *e)
 {
-    json_t *wanted = manifest_json(key);
-    if (!wanted) QS_FAIL(e, QS_EINVAL, "%s: the model's name is not UTF-8", c->dir);
-    bool exists, alone = false;
-    int rc = check_manifest(c->dir, wanted, &exists, e); /* before anything is touched */
-    if (!rc) rc = qs_dir_create(c->dir, e);
-    if (!rc) rc = take_lock(c, &alone, e);
-    if (!rc && !exists) rc = check_manifest(c->dir, wanted, &exists, e); /* whoever had the lock may have written one */
-    if (!rc && !exists) rc = write_manifest(c->dir, wanted, e);
-    json_decref(wanted);
-    if (!rc) rc = open_blobs(c, e);
-    if (!rc) rc = load_journal(c, alone, e);
-    if (!rc && !exists) rc = qs_dir_sync(c->dir, e);
-    if (!rc && c->present == c->blobs) flock(c->lock, LOCK_SH);
-    return rc;
+    struct stat a, b;
+    for (int i = 0; i < c->parts; i++)
+        for (int k = 0; k < i; k++)
+            if (!strcmp(c->dirs[i], c->dirs[k]) ||
+                (!stat(c->dirs[i], &a) && !stat(c->dirs[k], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino))
+                QS_FAIL(e, QS_EINVAL, "--cache names the same directory twice, as %s and %s; name each disk's directory once", c->dirs[k], c->dirs[i]);
+    return 0;
 }
 
-int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_err *e)
+static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
+{
+    bool complete, alone = false;
+    QS_TRY(check_distinct(c, e));
+    QS_TRY(qs_cache_manifests_check(c->dirs, c->parts, key, &complete, e)); /* before anything is touched */
+    for (int i = 0; i < c->parts; i++) QS_TRY(qs_dir_create(c->dirs[i], e));
+    QS_TRY(check_distinct(c, e)); /* names that led nowhere until now */
+    QS_TRY(take_locks(c, &alone, e));
+    bool made = !complete;
+    if (made) QS_TRY(qs_cache_manifests_check(c->dirs, c->parts, key, &complete, e)); /* whoever had the lock may have written them */
+    if (!complete) QS_TRY(qs_cache_manifests_write(c->dirs, c->parts, key, e));
+    QS_TRY(open_blobs(c, e));
+    QS_TRY(load_journal(c, alone, e));
+    for (int i = 0; made && i < c->parts; i++) QS_TRY(qs_dir_sync(c->dirs[i], e));
+    share(c);
+    return 0;
+}
+
+/* Of the record checksums. Another arrangement of the same blobs is another cache. */
+static uint64_t seed_of(const qs_cache_key *key, int parts)
+{
+    uint64_t seed = XXH3_64bits(key->fingerprint, strlen(key->fingerprint)) ^ XXH3_64bits_withSeed(key->format, strlen(key->format), SEED);
+    const uint64_t stripes[2] = {(uint64_t)parts, QS_CACHE_STRIPE_BYTES};
+    return parts > 1 ? XXH3_64bits_withSeed(stripes, sizeof stripes, seed) : seed;
+}
+
+int qs_cache_open(const char *const *dirs, int count, const qs_cache_key *key, qs_cache **out, qs_err *e)
 {
     size_t n = (size_t)key->blobs;
+    QS_ASSERT(count > 0);
     qs_cache *c = qs_calloc(1, sizeof *c);
-    *c = (qs_cache){.dir = qs_strdup(dir), .blobs = key->blobs, .journal = -1, .lock = -1};
+    *c = (qs_cache){.parts = count, .blobs = key->blobs, .journal = -1};
     c->hash_state = XXH3_createState();
     QS_ASSERT(c->hash_state);
+    c->dirs = qs_calloc((size_t)count, sizeof *c->dirs);
+    c->part = qs_calloc((size_t)count, sizeof *c->part);
+    c->lock = qs_calloc((size_t)count, sizeof *c->lock);
+    for (int i = 0; i < count; i++) {
+        c->dirs[i] = qs_strdup(dirs[i]);
+        c->lock[i] = -1;
+    }
     c->bytes = qs_calloc(n, sizeof *c->bytes);
     c->offset = qs_calloc(n, sizeof *c->offset);
     c->hash = qs_calloc(n, sizeof *c->hash);
@@ -258,7 +245,7 @@ int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_e
         c->offset[i] = c->total_bytes;
         c->total_bytes += key->blob_bytes[i];
     }
-    c->seed = XXH3_64bits(key->fingerprint, strlen(key->fingerprint)) ^ XXH3_64bits_withSeed(key->format, strlen(key->format), VERSION);
+    c->seed = seed_of(key, count);
     int rc = open_in(c, key, e);
     if (rc) {
         qs_cache_close(c);
@@ -271,15 +258,20 @@ int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_e
 void qs_cache_close(qs_cache *c)
 {
     if (!c) return;
-    qs_aio_file_close(&c->file);
     if (c->journal >= 0) close(c->journal);
-    if (c->lock >= 0) close(c->lock); /* and with it the lock */
+    for (int i = 0; i < c->parts; i++) {
+        qs_aio_file_close(&c->part[i]);
+        if (c->lock[i] >= 0) close(c->lock[i]); /* and with it the lock */
+        qs_free(c->dirs[i]);
+    }
     XXH3_freeState(c->hash_state);
     qs_free(c->has);
     qs_free(c->hash);
     qs_free(c->offset);
     qs_free(c->bytes);
-    qs_free(c->dir);
+    qs_free(c->lock);
+    qs_free(c->part);
+    qs_free(c->dirs);
     qs_free(c);
 }
 
@@ -342,8 +334,9 @@ int qs_cache_commit(qs_cache *c, int blob, const void *data, qs_err *e)
 
 int qs_cache_sync(qs_cache *c, qs_err *e)
 {
-    if (fdatasync(c->file.fd)) QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->file.path, strerror(errno));
-    if (fdatasync(c->journal)) QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be synced to disk: %s", c->dir, strerror(errno));
-    if (c->present == c->blobs) flock(c->lock, LOCK_SH); /* other runs may read it now */
+    for (int i = 0; i < c->parts; i++)
+        if (fdatasync(c->part[i].fd)) QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->part[i].path, strerror(errno));
+    if (fdatasync(c->journal)) QS_FAIL(e, QS_EIO, "%s/journal.bin: cannot be synced to disk: %s", c->dirs[0], strerror(errno));
+    share(c);
     return 0;
 }

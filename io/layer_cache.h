@@ -1,4 +1,4 @@
-/* layer_cache.h - the quantised model on disk: blobs of fixed places in one file, each checksummed.
+/* layer_cache.h - the quantised model on disk: blobs of fixed places in one file or striped over several disks, each checksummed.
  *
  * A cache directory holds
  *     manifest.json   what this cache is of: the key below, blob count and sizes; written first, atomically
@@ -10,6 +10,10 @@
  * missing blob. Every read is checked against the record's checksum: a blob that does not match is reported as absent, with a warning, and made
  * again. Data is synced when the last blob is in (qs_cache_sync), and by the checksums it need not be before. A process that finds damage in
  * a complete cache may make the blob again while others read it: the bytes are the same, and whoever reads it half-way sees the checksum fail.
+ *
+ * Over several directories, which are best on disks of their own, blobs.bin is striped: its 1 MiB units go to the directories in turn, so that the reads of every blob keep
+ * all disks busy. Each has its manifest.json (with its number), its blobs.bin and its lock; the journal is in the first. How many directories there are, and in which order, is
+ * part of what the cache is. A part that is not there, or not the one it should be, is an error; bytes that a part has lost are found by the checksums.
  */
 #ifndef QS_IO_LAYER_CACHE_H
 #define QS_IO_LAYER_CACHE_H
@@ -26,10 +30,10 @@ typedef struct qs_cache_key {
     const uint64_t *blob_bytes; /* [blobs], each a multiple of 4096 */
 } qs_cache_key;
 
-/* Opens or creates the cache in `dir` (created with its parents). A manifest of another model, format or version is QS_EFORMAT naming both and
- * saying to delete the directory or choose another --cache; nothing there is touched. Checks free space for what is missing (QS_EIO). A
- * directory that another live process is filling is refused (QS_EIO). */
-int qs_cache_open(const char *dir, const qs_cache_key *key, qs_cache **out, qs_err *e);
+/* Opens or creates the cache in `dirs` (created with their parents). A manifest of another model, format, version or order of directories is QS_EFORMAT naming both
+ * and saying to delete the directory or choose another --cache; nothing there is touched. A directory named twice is QS_EINVAL. Checks free space for what is missing
+ * (QS_EIO). A directory that another live process is filling is refused (QS_EIO). */
+int qs_cache_open(const char *const *dirs, int count, const qs_cache_key *key, qs_cache **out, qs_err *e);
 void qs_cache_close(qs_cache *c);
 
 bool qs_cache_has(const qs_cache *c, int blob);
@@ -50,7 +54,7 @@ int qs_cache_commit(qs_cache *c, int blob, const void *data, qs_err *e);
  * into the cache. NULL: nothing is called. */
 void qs_cache_while_hashing(qs_cache *c, void (*between)(void *context), void *context);
 
-/* Makes everything durable (fdatasync of both files); when all blobs are present, other processes may open the cache from here on. */
+/* Makes everything durable (fdatasync of its files); when all blobs are present, other processes may open the cache from here on. */
 int qs_cache_sync(qs_cache *c, qs_err *e);
 
 #endif

@@ -17,6 +17,8 @@ typedef struct place {
     int32_t pins;         /* unified */
     qs_aio_op op;
     qs_event *copied;     /* discrete: after the last copy out of this place */
+    uint64_t copy_ns;     /* recording: when the copy was queued whose end has not been seen; else 0 */
+    int32_t copy_blob;
 } place;
 
 /* Device memory that holds one blob (discrete devices). */
@@ -41,6 +43,7 @@ struct qs_stream {
     int32_t *home_place, *home_slot;
     bool *loaded;                  /* [blobs] read or made since its last visit */
     int32_t expected;              /* the blob that the maker has been told of, or -1 */
+    uint64_t copied_until; /* recording: end of the last copy that was seen */
     int failed;           /* code of a failure seen where no error could be returned */
     qs_err failure;
     qs_stream_stats stats;
@@ -107,6 +110,37 @@ int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
     return 0;
 }
 
+/* ---- recording: see offload/recorder.h ---------------------------------------------------------------------------------- */
+
+static void record_transfer(const qs_stream *s, qs_activity_kind kind, int32_t blob, const qs_aio_op *op)
+{
+    qs_record(s->c.recorder, kind, blob, op->start_ns, op->end_ns);
+}
+
+/* Notes the copy out of p if it has ended. Copies go one after another, so it began when the one before it had ended. */
+static void record_copy(qs_stream *s, place *p)
+{
+    if (!p->copy_ns || !api(s)->event_done(s->c.device, p->copied)) return;
+    uint64_t start = p->copy_ns > s->copied_until ? p->copy_ns : s->copied_until;
+    s->copied_until = qs_now_ns();
+    qs_record(s->c.recorder, QS_ACTIVITY_COPY, p->copy_blob, start, s->copied_until);
+    p->copy_ns = 0;
+}
+
+static void record_usage(const qs_stream *s, int32_t v)
+{
+    qs_usage u = {0};
+    for (int32_t i = 0; i < s->place_count; i++) {
+        const place *p = &s->places[i];
+        if (p->state == PLACE_EMPTY || p->blob < 0) continue;
+        bool on_device = p->is_home && s->c.plan->home[p->blob] == QS_HOME_DEVICE;
+        *(!p->is_home ? &u.ring : on_device ? &u.homes_device : &u.homes_host) += s->c.blob_bytes[p->blob];
+    }
+    for (int32_t i = 0; i < s->slot_count; i++)
+        if (s->slots[i].blob >= 0) *(s->slots[i].is_home ? &u.homes_device : &u.slots) += s->c.blob_bytes[s->slots[i].blob];
+    s->c.recorder->usage[v] = u;
+}
+
 /* ---- cache writes ---------------------------------------------------------------------------------------------------- */
 
 /* Commits the cache write of p once it has ended. With `wait`, waits for it. */
@@ -115,7 +149,10 @@ static void settle(qs_stream *s, place *p, bool wait)
     if (!p->writing || (!wait && !qs_aio_done(s->c.aio, &p->op))) return;
     qs_err e = {0};
     int rc = qs_aio_finish(s->c.aio, &p->op, &e);
+    uint64_t written = qs_now_ns();
+    record_transfer(s, QS_ACTIVITY_WRITE, p->blob, &p->op);
     if (!rc) rc = qs_cache_commit(s->c.cache, p->blob, p->memory, &e);
+    qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, p->blob, written, qs_now_ns());
     if (rc && !s->failed) {
         s->failed = rc;
         s->failure = e;
@@ -180,13 +217,18 @@ static int32_t wait_for_place(qs_stream *s)
     place *p = &s->places[best];
     uint64_t start = qs_now_ns();
     qs_err ignored = {0}; /* of data that nobody wants any more */
-    if (p->state == PLACE_READING) qs_aio_finish(s->c.aio, &p->op, &ignored);
+    if (p->state == PLACE_READING || p->writing) qs_aio_finish(s->c.aio, &p->op, &ignored);
+    if (p->state == PLACE_READING) record_transfer(s, QS_ACTIVITY_READ, p->blob, &p->op);
+    uint64_t ended = qs_now_ns();
+    s->stats.disk_wait_ns += ended - start;
+    qs_record(s->c.recorder, QS_ACTIVITY_WAIT_DISK, p->blob, start, ended);
     settle(s, p, true);
-    uint64_t settled = qs_now_ns();
-    s->stats.disk_wait_ns += settled - start;
     if (!being_copied(s, p)) return best;
+    uint64_t settled = qs_now_ns();
     api(s)->event_sync(s->c.device, p->copied);
-    s->stats.link_wait_ns += qs_now_ns() - settled;
+    uint64_t copied = qs_now_ns();
+    s->stats.link_wait_ns += copied - settled;
+    qs_record(s->c.recorder, QS_ACTIVITY_WAIT_LINK, p->blob, settled, copied);
     return best;
 }
 
@@ -206,6 +248,7 @@ static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
     if (i < 0 && must) i = wait_for_place(s);
     if (i < 0) return false;
     place *p = &s->places[i];
+    record_copy(s, p);
     if (p->blob >= 0) s->place_of[p->blob] = -1;
     if (s->c.poison && p->blob >= 0) memset(p->memory, 0xff, s->c.blob_bytes[p->blob]);
     p->blob = b;
@@ -224,16 +267,22 @@ static int complete(qs_stream *s, place *p, qs_err *e)
         int rc = qs_aio_finish(s->c.aio, &p->op, e);
         uint64_t arrived = qs_now_ns();
         s->stats.disk_wait_ns += arrived - start;
+        qs_record(s->c.recorder, QS_ACTIVITY_WAIT_DISK, p->blob, start, arrived);
+        record_transfer(s, QS_ACTIVITY_READ, p->blob, &p->op);
         if (rc) return rc;
         bool good = qs_cache_verify(s->c.cache, p->blob, p->memory);
-        s->stats.verify_ns += qs_now_ns() - arrived;
+        uint64_t verified = qs_now_ns();
+        s->stats.verify_ns += verified - arrived;
+        qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, p->blob, arrived, verified);
         p->state = good ? PLACE_READY : PLACE_TO_MAKE;
     }
     if (p->state == PLACE_TO_MAKE) {
         uint64_t start = qs_now_ns();
         s->expected = -1;
         QS_TRY(s->c.maker.make(s->c.maker.context, p->blob, p->memory, e));
-        s->stats.make_ns += qs_now_ns() - start;
+        uint64_t made = qs_now_ns();
+        s->stats.make_ns += made - start;
+        qs_record(s->c.recorder, QS_ACTIVITY_MAKE, p->blob, start, made);
         p->state = PLACE_READY;
         if (s->c.cache) {
             qs_cache_write_op(s->c.cache, p->blob, p->memory, &p->op);
@@ -270,11 +319,17 @@ static bool begin_copy(qs_stream *s, place *p, int32_t need)
     slot *d = &s->slots[i];
     qs_device *device = s->c.device;
     if (d->blob >= 0) s->slot_of[d->blob] = -1;
+    if (s->c.recorder) {
+        record_copy(s, p);
+        p->copy_ns = qs_now_ns();
+        p->copy_blob = b;
+    }
     api(s)->event_wait(device, d->freed, QS_QUEUE_IN);
     if (s->c.poison) api(s)->fill(device, QS_QUEUE_IN, d->memory, 0xff, s->c.blob_bytes[b]);
     api(s)->copy_in(device, QS_QUEUE_IN, d->memory, p->memory, s->c.blob_bytes[b]);
     api(s)->event_record(device, d->ready, QS_QUEUE_IN);
     api(s)->event_record(device, p->copied, QS_QUEUE_IN);
+    record_copy(s, p);
     s->stats.link_bytes += s->c.blob_bytes[b];
     d->blob = b;
     s->slot_of[b] = i;
@@ -306,6 +361,7 @@ static void pump(qs_stream *s)
     int32_t reach = 2 * (list->layers + list->tiles) + 2; /* every blob is visited within so many */
     bool places_left = true, slots_left = !unified(s), expecting = false;
     settle_written(s);
+    for (int32_t i = 0; s->c.recorder && i < s->place_count; i++) record_copy(s, &s->places[i]);
     for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || (!unified(s) && s->slot_of[b] >= 0)) continue;
@@ -347,7 +403,10 @@ int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e)
         if (e) *e = s->failure;
         return s->failed;
     }
-    if (b < 0) return 0;
+    if (b < 0) {
+        if (s->c.recorder) record_usage(s, v);
+        return 0;
+    }
     if (unified(s)) {
         place *p = &s->places[s->place_of[b]];
         p->pins++;
@@ -361,6 +420,7 @@ int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e)
     if (!s->loaded[b]) s->stats.hits++;
     s->loaded[b] = false;
     pump(s); /* the place of this visit is settled: look further ahead */
+    if (s->c.recorder) record_usage(s, v);
     return 0;
 }
 
@@ -403,10 +463,13 @@ void qs_stream_close(qs_stream *s)
         place *p = &s->places[i];
         settle(s, p, true);
         qs_err ignored = {0};
-        if (p->state == PLACE_READING) qs_aio_finish(s->c.aio, &p->op, &ignored);
+        if (p->state != PLACE_READING) continue;
+        qs_aio_finish(s->c.aio, &p->op, &ignored);
+        record_transfer(s, QS_ACTIVITY_READ, p->blob, &p->op);
     }
     if (!unified(s)) {
         for (int q = 0; q < QS_QUEUE_COUNT; q++) api(s)->queue_sync(s->c.device, (qs_queue)q);
+        for (int32_t i = 0; i < s->place_count; i++) record_copy(s, &s->places[i]);
         for (int32_t i = 0; i < s->place_count; i++) api(s)->event_free(s->c.device, s->places[i].copied);
         for (int32_t i = 0; i < s->slot_count; i++) {
             api(s)->event_free(s->c.device, s->slots[i].ready);

@@ -23,6 +23,7 @@
 #include "io/layer_cache.h"
 #include "kernels/device.h"
 #include "offload/plan.h"
+#include "offload/recorder.h"
 #include "offload/schedule.h"
 #include "offload/tier.h"
 
@@ -43,6 +44,7 @@ typedef struct qs_stream_config {
     const qs_plan *plan;
     const uint64_t *blob_bytes;
     qs_tier *tier;           /* the plan's weights and ring are taken from it */
+    qs_recorder *recorder;   /* NULL, or where to note what happens */
     bool poison;             /* overwrite with 0xff what is taken over, so that a use after release explodes (tests) */
     bool drop_ready_wait;    /* leave out the wait for `ready`: the race that the tests must catch (never otherwise) */
 } qs_stream_config;

@@ -71,12 +71,14 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
                     (uint64_t)o->seed, (uint64_t)step * (uint64_t)micro_batches + (uint64_t)mb);
     qs_aio_stats before = qs_aio_stats_read(g->aio);
     uint64_t link = qs_sweep_link_bytes(g->sweep);
+    *g->recorder = s->recorder;
     s->start_ns = qs_now_ns();
     QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e));
     s->swept_ns = qs_now_ns();
     if (qs_loss_scale_step(&g->loss_scale, !result.overflow))
         QS_TRY(qs_update_run(g->update, step + 1 - g->loss_scale.skipped, o->learning_rate, scale, g->masters, g->gradients, result.gradient_squares, &norm, e));
     s->end_ns = qs_now_ns();
+    s->recorder = *g->recorder;
     qs_aio_stats after = qs_aio_stats_read(g->aio);
     s->loss = result.loss_sum / (double)result.targets;
     s->tokens = result.tokens;
@@ -95,30 +97,54 @@ static int write_one(const qs_profile *p, int (*write)(const qs_profile *, const
     return rc;
 }
 
-static int measure(qs_engine *g, int steps, qs_err *e)
+/* Memory for what a step notes. EMBED, every layer twice, every head tile twice, UPDATE; with the other order once per micro-batch. Per visit at most a read, a write, a copy,
+ * a first touch, two checksums and two waits are noted. */
+static void give_arrays(const qs_engine *g, qs_profile_step *steps, int count)
 {
-    /* EMBED, every layer twice, every head tile twice, UPDATE; with the other order once per micro-batch. */
     size_t most = (size_t)(2 * qs_layout_blobs(&g->layout) + 2) * (size_t)g->sweep_config.sizes.micro_batches;
-    qs_visit_time *visits = qs_calloc(most * (size_t)steps, sizeof *visits);
-    qs_profile p = {.engine = g, .model = g->options->model, .steps = qs_calloc((size_t)steps, sizeof *p.steps)};
-    int rc = 0;
-    while (p.count < steps && !rc && !qs_interrupt_requested()) {
-        bool first_touch = qs_cache_present(g->cache) < g->plan.blobs;
-        p.steps[p.count].visits = visits + (size_t)p.count * most;
-        rc = one_step(g, p.count, &p.steps[p.count], e);
-        p.schedule = qs_sweep_schedule(g->sweep);
-        if (!rc) qs_info("step %d: %.3f s", p.count + 1, (double)(p.steps[p.count].end_ns - p.steps[p.count].start_ns) * 1e-9);
-        if (!rc && first_touch) rc = qs_stream_settle(g->stream, e);
-        p.count += !rc;
+    for (int i = 0; i < count; i++) {
+        int32_t capacity = 8 * (int32_t)most;
+        steps[i].visits = qs_calloc(most, sizeof *steps[i].visits);
+        steps[i].recorder = (qs_recorder){.activities = qs_calloc((size_t)capacity, sizeof(qs_activity)), .capacity = capacity,
+                                          .usage = qs_calloc(most, sizeof(qs_usage))};
     }
+}
+
+static int run_steps(qs_engine *g, qs_profile *p, int steps, qs_err *e)
+{
+    while (p->count < steps && !qs_interrupt_requested()) {
+        bool first_touch = qs_cache_present(g->cache) < g->plan.blobs;
+        QS_TRY(one_step(g, p->count, &p->steps[p->count], e));
+        p->schedule = qs_sweep_schedule(g->sweep);
+        qs_info("step %d: %.3f s", p->count + 1, (double)(p->steps[p->count].end_ns - p->steps[p->count].start_ns) * 1e-9);
+        if (first_touch) QS_TRY(qs_stream_settle(g->stream, e));
+        p->count++;
+    }
+    return 0;
+}
+
+static int measure(qs_engine *g, const char *name, int steps, qs_err *e)
+{
+    qs_profile p = {.engine = g, .model = name, .steps = qs_calloc((size_t)steps, sizeof *p.steps)};
+    give_arrays(g, p.steps, steps);
+    int rc = run_steps(g, &p, steps, e);
+    p.peak_rss_bytes = qs_rss_peak_bytes();
     if (!rc && p.count) {
-        rc = write_one(&p, qs_profile_write_json, "profile.json", e);
+        *g->recorder = (qs_recorder){.usage = g->recorder->usage}; /* what follows is no step */
+        rc = qs_profile_disk_rate(g, p.schedule, &p.disk_rate, e);
+        p.product_flops = qs_profile_product_flops(g);
+        if (!rc) rc = write_one(&p, qs_profile_write_json, "profile.json", e);
         if (!rc) rc = write_one(&p, qs_profile_write_trace, "trace.json", e);
         if (!rc) rc = write_one(&p, qs_profile_write_report, "report.html", e);
         if (!rc) qs_profile_print(&p, stdout);
     }
+    *g->recorder = (qs_recorder){0};
+    for (int i = 0; i < steps; i++) {
+        qs_free(p.steps[i].visits);
+        qs_free(p.steps[i].recorder.activities);
+        qs_free(p.steps[i].recorder.usage);
+    }
     qs_free(p.steps);
-    qs_free(visits);
     return rc;
 }
 
@@ -146,6 +172,7 @@ static int run(int argc, char **argv, qs_err *e)
     qs_options o = {0};
     bench_options b = {0};
     qs_option_set more = {&table, &b};
+    qs_recorder recorder = {0};
     qs_engine g = {0};
     int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
     qs_log_set_level(o.verbose ? QS_LOG_DEBUG : o.quiet ? QS_LOG_WARN : QS_LOG_INFO);
@@ -153,8 +180,9 @@ static int run(int argc, char **argv, qs_err *e)
     if (!rc) rc = qs_options_check_plan(&o, e);
     if (!rc) rc = qs_engine_prepare(&o, NULL, NULL, &g, e);
     if (!rc && !o.quiet) qs_train_print_plan(&g, stderr);
+    g.recorder = &recorder;
     if (!rc) rc = qs_engine_start(&g, e);
-    if (!rc) rc = measure(&g, (int)b.steps, e);
+    if (!rc) rc = measure(&g, b.shape ? b.shape : o.model, (int)b.steps, e);
     qs_engine_close(&g);
     qs_option_clear(&more, 1);
     qs_options_free(&o);

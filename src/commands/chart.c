@@ -31,24 +31,29 @@ void qs_chart_ticks(double low, double high, int most, double *first, double *st
 }
 
 typedef struct frame {
-    double x0, x1, y0, y1; /* what is shown */
+    double x0, x1, y0, y1; /* what is shown; their logarithms when log */
     int top;               /* of the plot, below the legend */
+    bool log;
 } frame;
 
-static double at_x(const frame *f, double x) { return LEFT + (x - f->x0) / (f->x1 - f->x0) * PLOT_W; }
-static double at_y(const frame *f, double y) { return f->top + PLOT_H - (y - f->y0) / (f->y1 - f->y0) * PLOT_H; }
+static double scaled(bool is_log, double v) { return is_log ? log10(v) : v; }
+static double at_x(const frame *f, double x) { return LEFT + (scaled(f->log, x) - f->x0) / (f->x1 - f->x0) * PLOT_W; }
+static double at_y(const frame *f, double y) { return f->top + PLOT_H - (scaled(f->log, y) - f->y0) / (f->y1 - f->y0) * PLOT_H; }
+static bool visible(const frame *f, double x, double y) { return isfinite(x) && isfinite(y) && (!f->log || (x > 0 && y > 0)); }
 
 /* The range of all points; of y a little more, so that no line runs along the border. */
 static frame frame_of(const qs_chart *c)
 {
-    frame f = {DBL_MAX, -DBL_MAX, DBL_MAX, -DBL_MAX, 0};
+    frame f = {DBL_MAX, -DBL_MAX, DBL_MAX, -DBL_MAX, 0, c->log};
     for (int s = 0; s < c->count; s++)
         for (int i = 0; i < c->series[s].count; i++) {
             double x = c->series[s].x[i], y = c->series[s].y[i];
-            if (!isfinite(x) || !isfinite(y)) continue;
-            f = (frame){fmin(f.x0, x), fmax(f.x1, x), fmin(f.y0, y), fmax(f.y1, y), 0};
+            if (!visible(&f, x, y)) continue;
+            x = scaled(f.log, x);
+            y = scaled(f.log, y);
+            f = (frame){fmin(f.x0, x), fmax(f.x1, x), fmin(f.y0, y), fmax(f.y1, y), 0, f.log};
         }
-    if (f.x0 > f.x1) f = (frame){0, 1, 0, 1, 0};
+    if (f.x0 > f.x1) f = (frame){0, 1, 0, 1, 0, f.log};
     double room = f.y1 > f.y0 ? 0.05 * (f.y1 - f.y0) : fmax(1e-9, 0.1 * fabs(f.y1));
     f.y0 -= room;
     f.y1 += room;
@@ -79,21 +84,52 @@ static void tick_text(double v, double step, char *out, size_t capacity)
     else snprintf(out, capacity, "%.*f", step < 1 ? (int)ceil(-log10(step) - 1e-9) : 0, v);
 }
 
+static void mark_y(FILE *f, const frame *at, double y, const char *text)
+{
+    fprintf(f, "<path class=\"grid\" d=\"M%d %.1fh%d\"/>\n", LEFT, at_y(at, y), PLOT_W);
+    label(f, "tick", LEFT - 8, at_y(at, y) + 4, "end", text);
+}
+
+static void mark_x(FILE *f, const frame *at, double x, const char *text)
+{
+    fprintf(f, "<path class=\"axis\" d=\"M%.1f %dv5\"/>\n", at_x(at, x), at->top + PLOT_H);
+    label(f, "tick", at_x(at, x), at->top + PLOT_H + 20, "middle", text);
+}
+
+/* 1, 2 and 5 times the powers of ten upwards, powers of two to the right. */
+static void mark_log(FILE *f, const frame *at)
+{
+    char text[40];
+    for (int power = (int)floor(at->y0); power <= (int)floor(at->y1); power++)
+        for (int k = 0; k < 3; k++) {
+            static const int units[] = {1, 2, 5};
+            double y = units[k] * pow(10, power);
+            if (log10(y) < at->y0 || log10(y) > at->y1) continue;
+            snprintf(text, sizeof text, "%g", y);
+            mark_y(f, at, y, text);
+        }
+    for (int power = (int)ceil(at->x0 / log10(2) - 1e-9); power * log10(2) <= at->x1 + 1e-9; power++) {
+        snprintf(text, sizeof text, "%g", ldexp(1, power));
+        mark_x(f, at, ldexp(1, power), text);
+    }
+}
+
 static void draw_axes(FILE *f, const qs_chart *c, const frame *at)
 {
     double first, step;
     char text[40];
-    qs_chart_ticks(at->y0, at->y1, 7, &first, &step);
-    for (double y = first; y <= at->y1; y += step) {
-        fprintf(f, "<path class=\"grid\" d=\"M%d %.1fh%d\"/>\n", LEFT, at_y(at, y), PLOT_W);
-        tick_text(y, step, text, sizeof text);
-        label(f, "tick", LEFT - 8, at_y(at, y) + 4, "end", text);
-    }
-    qs_chart_ticks(at->x0, at->x1, 9, &first, &step);
-    for (double x = first; x <= at->x1; x += step) {
-        fprintf(f, "<path class=\"axis\" d=\"M%.1f %dv5\"/>\n", at_x(at, x), at->top + PLOT_H);
-        tick_text(x, step, text, sizeof text);
-        label(f, "tick", at_x(at, x), at->top + PLOT_H + 20, "middle", text);
+    if (at->log) mark_log(f, at);
+    else {
+        qs_chart_ticks(at->y0, at->y1, 7, &first, &step);
+        for (double y = first; y <= at->y1; y += step) {
+            tick_text(y, step, text, sizeof text);
+            mark_y(f, at, y, text);
+        }
+        qs_chart_ticks(at->x0, at->x1, 9, &first, &step);
+        for (double x = first; x <= at->x1; x += step) {
+            tick_text(x, step, text, sizeof text);
+            mark_x(f, at, x, text);
+        }
     }
     fprintf(f, "<path class=\"axis\" d=\"M%d %dh%d\"/>\n", LEFT, at->top + PLOT_H, PLOT_W);
     label(f, "tick", LEFT + PLOT_W / 2.0, at->top + PLOT_H + BOTTOM - 14, "middle", c->x_label);
@@ -126,7 +162,7 @@ static void draw_line(FILE *f, const frame *at, const qs_chart_series *s)
     fprintf(f, "<path class=\"line s%d%s\" d=\"", s->color % QS_CHART_COLORS, s->faint ? " faint" : "");
     for (int i = 0; i < s->count; i++) {
         double x = s->x[i], y = s->y[i];
-        if (!isfinite(x) || !isfinite(y)) {
+        if (!visible(at, x, y)) {
             flush_column(f, at, &c, &pen_down);
             c.points = 0;
             pen_down = false;
@@ -146,7 +182,7 @@ static void draw_line(FILE *f, const frame *at, const qs_chart_series *s)
     flush_column(f, at, &c, &pen_down);
     fputs("\"/>\n", f);
     for (int i = 0; s->dots && i < s->count; i++)
-        if (isfinite(s->x[i]) && isfinite(s->y[i]))
+        if (visible(at, s->x[i], s->y[i]))
             fprintf(f, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", s->color % QS_CHART_COLORS, at_x(at, s->x[i]),
                     at_y(at, s->y[i]));
 }

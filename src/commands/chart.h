@@ -24,6 +24,7 @@ typedef struct qs_chart {
     const char *title, *x_label, *y_label;
     const qs_chart_series *series;
     int count;
+    bool log;           /* both axes logarithmic, with x marked at powers of two; values that are not positive leave a gap */
 } qs_chart;
 
 /* Writes the chart. Long series are thinned to what the width can show (each column's lowest and highest value stay). */

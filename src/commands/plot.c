@@ -11,9 +11,10 @@
 #include "src/options/option.h"
 
 typedef struct flags {
-    char *out, *title, *field;
+    char *out, *title, *field, *x_label, *y_label;
     int64_t smooth;
-    uint8_t source[4];
+    bool log;
+    uint8_t source[7];
 } flags;
 
 static const qs_option rows[] = {
@@ -23,8 +24,12 @@ static const qs_option rows[] = {
      .help = "what to draw over the steps; with loss the validation losses are drawn too"},
     {.name = "smooth", .type = QS_OPT_INT, .offset = offsetof(flags, smooth), .fallback = "0", .min = 0, .max = 1000000, .group = "Options",
      .help = "average over about N steps, the raw values pale behind it; 0: a fiftieth of the run, 1: no average"},
+    {.name = "x_label", .type = QS_OPT_STRING, .offset = offsetof(flags, x_label), .fallback = "optimizer step", .group = "Options", .help = "what \"step\" counts"},
+    {.name = "y_label", .type = QS_OPT_STRING, .offset = offsetof(flags, y_label), .group = "Options", .help = "what the field is; default: its name"},
+    {.name = "log", .type = QS_OPT_BOOL, .offset = offsetof(flags, log), .fallback = "false", .group = "Options",
+     .help = "logarithmic axes, every value marked: for a few measurements over sizes"},
 };
-static const qs_option_table table = {.rows = rows, .count = 4, .sources_offset = offsetof(flags, source)};
+static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
 
 /* ---- reading metrics.jsonl ---------------------------------------------------------------------------------------------------- */
 
@@ -130,13 +135,13 @@ static int read_run(const char *path, const flags *o, bool alone, run_curves *r,
     return 0;
 }
 
-static int add_series(const run_curves *r, int number, bool alone, qs_chart_series *s)
+static int add_series(const run_curves *r, int number, bool alone, bool dots, qs_chart_series *s)
 {
     int n = 0, color = alone ? 0 : number;
     bool smoothed = r->mean.count > 0;
     const points *line = smoothed ? &r->mean : &r->raw;
     if (smoothed) s[n++] = (qs_chart_series){NULL, r->raw.x, r->raw.y, r->raw.count, color, true, false};
-    if (line->count) s[n++] = (qs_chart_series){r->train_label, line->x, line->y, line->count, color, false, false};
+    if (line->count) s[n++] = (qs_chart_series){r->train_label, line->x, line->y, line->count, color, false, dots};
     if (r->eval.count) s[n++] = (qs_chart_series){r->eval_label, r->eval.x, r->eval.y, r->eval.count, alone ? 1 : color, false, true};
     return n;
 }
@@ -168,11 +173,12 @@ static int draw(const qs_strings *files, const flags *o, qs_err *e)
     int rc = 0, count = 0;
     for (int i = 0; !rc && i < files->count; i++) {
         rc = read_run(files->items[i], o, alone, &runs[i], e);
-        if (!rc) count += add_series(&runs[i], i, alone, series + count);
+        if (!rc) count += add_series(&runs[i], i, alone, o->log, series + count);
     }
     if (!rc) {
         bool loss = !strcmp(o->field, "loss");
-        qs_chart c = {o->title ? o->title : o->field, "optimizer step", loss ? "loss (nats per token)" : o->field, series, count};
+        const char *y = o->y_label ? o->y_label : loss ? "loss (nats per token)" : o->field;
+        qs_chart c = {o->title ? o->title : o->field, o->x_label, y, series, count, o->log};
         rc = write_chart(&c, o->out, e);
     }
     for (int i = 0; i < files->count; i++) {

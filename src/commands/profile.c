@@ -1,5 +1,6 @@
 #include "src/commands/profile.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
@@ -8,22 +9,79 @@
 
 enum { PROFILE_MAX_BYTES = 256 << 20, FORMAT = 1 };
 
+qs_profile_split qs_profile_visit(const qs_profile *p, int step, int32_t v)
+{
+    const qs_profile_step *s = &p->steps[step];
+    const qs_visit_time *t = &s->visits[v];
+    qs_profile_split out = {.disk_wait = t->disk_wait_ns, .link_wait = t->link_wait_ns, .make = t->make_ns};
+    for (int32_t i = 0; i < s->recorder.count; i++) {
+        const qs_activity *a = &s->recorder.activities[i];
+        if (a->kind == QS_ACTIVITY_VERIFY && a->start_ns >= t->start_ns && a->end_ns <= t->end_ns) out.verify += a->end_ns - a->start_ns;
+    }
+    uint64_t other = out.disk_wait + out.link_wait + out.make + out.verify, all = t->end_ns - t->start_ns;
+    out.compute = all > other ? all - other : 0;
+    return out;
+}
+
+static int by_end(const void *a, const void *b)
+{
+    const qs_activity *x = a, *y = b;
+    return x->end_ns < y->end_ns ? -1 : x->end_ns > y->end_ns;
+}
+
+int qs_profile_lane(const qs_profile_step *s, bool disk, uint64_t *until, qs_activity *out)
+{
+    int n = 0;
+    for (int32_t i = 0; i < s->recorder.count; i++) {
+        qs_activity_kind kind = s->recorder.activities[i].kind;
+        if (disk ? kind == QS_ACTIVITY_READ || kind == QS_ACTIVITY_WRITE : kind == QS_ACTIVITY_COPY) out[n++] = s->recorder.activities[i];
+    }
+    qsort(out, (size_t)n, sizeof *out, by_end);
+    for (int i = 0; i < n; i++) {
+        if (out[i].start_ns < *until) out[i].start_ns = *until;
+        if (out[i].end_ns < out[i].start_ns) out[i].end_ns = out[i].start_ns;
+        *until = out[i].end_ns;
+    }
+    return n;
+}
+
+/* Seconds in which a step's lane was busy. */
+static double lane_seconds(const qs_profile *p, int step, bool disk)
+{
+    uint64_t until = 0, busy = 0;
+    for (int k = 0; k <= step; k++) {
+        const qs_profile_step *s = &p->steps[k];
+        qs_activity *lane = qs_calloc((size_t)s->recorder.count + 1, sizeof *lane);
+        int n = qs_profile_lane(s, disk, &until, lane);
+        for (int i = 0; k == step && i < n; i++) busy += lane[i].end_ns - lane[i].start_ns;
+        qs_free(lane);
+    }
+    return (double)busy * 1e-9;
+}
+
 qs_profile_totals qs_profile_total(const qs_profile *p, int step)
 {
     const qs_profile_step *s = &p->steps[step];
     qs_profile_totals t = {.seconds = (double)(s->end_ns - s->start_ns) * 1e-9, .update = (double)(s->end_ns - s->swept_ns) * 1e-9};
     for (int32_t v = 0; v < p->schedule->count; v++) {
-        t.disk_wait += (double)s->visits[v].disk_wait_ns * 1e-9;
-        t.link_wait += (double)s->visits[v].link_wait_ns * 1e-9;
-        t.make += (double)s->visits[v].make_ns * 1e-9;
+        qs_profile_split split = qs_profile_visit(p, step, v);
+        t.disk_wait += (double)split.disk_wait * 1e-9;
+        t.link_wait += (double)split.link_wait * 1e-9;
+        t.make += (double)split.make * 1e-9;
+        t.verify += (double)split.verify * 1e-9;
+        t.compute += (double)split.compute * 1e-9;
     }
     t.tokens_per_second = (double)s->tokens / t.seconds;
     t.gflops = 6e-9 * (double)qs_architecture_parameters(&p->engine->architecture) * t.tokens_per_second;
     t.disk_bytes_per_second = (double)s->disk_read_bytes / t.seconds;
+    t.disk_busy = lane_seconds(p, step, true);
+    t.link_busy = lane_seconds(p, step, false);
+    t.disk_alone = p->disk_rate > 0 ? (double)s->disk_read_bytes / p->disk_rate : 0;
+    t.hiding_tokens = t.compute > 0 ? t.disk_alone / t.compute * (double)s->tokens : 0;
     return t;
 }
 
-static int write_json(json_t *root, const char *path, qs_err *e)
+int qs_profile_write_root(json_t *root, const char *path, qs_err *e)
 {
     size_t n = json_dumpb(root, NULL, 0, JSON_COMPACT);
     char *text = qs_malloc(n);
@@ -36,29 +94,61 @@ static int write_json(json_t *root, const char *path, qs_err *e)
 
 /* ---- profile.json -------------------------------------------------------------------------------------------------------------- */
 
-static json_t *visit_json(const qs_profile *p, int32_t v, const qs_visit_time *t, uint64_t origin)
+static void add(json_t *o, const char *key, json_t *value) { json_object_set_new(o, key, value); }
+static json_t *integer(uint64_t v) { return json_integer((json_int_t)v); }
+
+static json_t *visit_json(const qs_profile *p, int step, int32_t v)
 {
+    const qs_visit_time *t = &p->steps[step].visits[v];
     const qs_visit *visit = &p->schedule->visits[v];
+    qs_profile_split split = qs_profile_visit(p, step, v);
     char name[32];
     qs_visit_name(visit, name);
-    return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", name, "blob", visit->blob, "blob_bytes",
-                     (json_int_t)(visit->blob < 0 ? 0 : p->engine->blob_bytes[visit->blob]), "start_ns",
-                     (json_int_t)(t->start_ns ? t->start_ns - origin : 0), "duration_ns", (json_int_t)(t->end_ns - t->start_ns), "disk_wait_ns",
-                     (json_int_t)t->disk_wait_ns, "link_wait_ns", (json_int_t)t->link_wait_ns, "make_ns", (json_int_t)t->make_ns,
-                     "disk_read_bytes", (json_int_t)t->disk_read_bytes);
+    json_t *o = json_object();
+    add(o, "name", json_string(name));
+    add(o, "blob", json_integer(visit->blob));
+    add(o, "blob_bytes", integer(visit->blob < 0 ? 0 : p->engine->blob_bytes[visit->blob]));
+    add(o, "start_ns", integer(t->start_ns ? t->start_ns - p->steps[0].start_ns : 0));
+    add(o, "duration_ns", integer(t->end_ns - t->start_ns));
+    add(o, "disk_wait_ns", integer(split.disk_wait));
+    add(o, "link_wait_ns", integer(split.link_wait));
+    add(o, "make_ns", integer(split.make));
+    add(o, "verify_ns", integer(split.verify));
+    add(o, "compute_ns", integer(split.compute));
+    add(o, "disk_read_bytes", integer(t->disk_read_bytes));
+    if (p->prediction) add(o, "predicted_ns", integer((uint64_t)(p->prediction->visit_seconds[v] * 1e9)));
+    return o;
 }
 
 static json_t *step_json(const qs_profile *p, int step)
 {
     const qs_profile_step *s = &p->steps[step];
     qs_profile_totals t = qs_profile_total(p, step);
-    json_t *visits = json_array();
-    for (int32_t v = 0; v < p->schedule->count; v++) json_array_append_new(visits, visit_json(p, v, &s->visits[v], p->steps[0].start_ns));
-    return json_pack("{s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "loss", s->loss, "tokens", (json_int_t)s->tokens,
-                     "step_seconds", t.seconds, "tokens_per_second", t.tokens_per_second, "gflops_6n", t.gflops, "wait_disk_seconds", t.disk_wait,
-                     "wait_link_seconds", t.link_wait, "make_seconds", t.make, "update_seconds", t.update, "disk_bytes_per_second",
-                     t.disk_bytes_per_second, "disk_read_bytes", (json_int_t)s->disk_read_bytes, "disk_write_bytes",
-                     (json_int_t)s->disk_write_bytes, "link_bytes", (json_int_t)s->link_bytes, "visits", visits);
+    json_t *visits = json_array(), *o = json_object();
+    for (int32_t v = 0; v < p->schedule->count; v++) json_array_append_new(visits, visit_json(p, step, v));
+    add(o, "loss", json_real(s->loss));
+    add(o, "tokens", json_integer(s->tokens));
+    add(o, "step_seconds", json_real(t.seconds));
+    if (p->prediction) add(o, "predicted_step_seconds", json_real(p->prediction->step_seconds));
+    add(o, "tokens_per_second", json_real(t.tokens_per_second));
+    add(o, "gflops_6n", json_real(t.gflops));
+    add(o, "compute_seconds", json_real(t.compute));
+    add(o, "wait_disk_seconds", json_real(t.disk_wait));
+    add(o, "wait_link_seconds", json_real(t.link_wait));
+    add(o, "verify_seconds", json_real(t.verify));
+    add(o, "make_seconds", json_real(t.make));
+    add(o, "update_seconds", json_real(t.update));
+    add(o, "disk_busy_seconds", json_real(t.disk_busy));
+    add(o, "link_busy_seconds", json_real(t.link_busy));
+    add(o, "disk_bytes_per_second", json_real(t.disk_bytes_per_second));
+    add(o, "disk_alone_seconds", json_real(t.disk_alone));
+    add(o, "hiding_tokens", json_real(t.hiding_tokens));
+    add(o, "disk_read_bytes", integer(s->disk_read_bytes));
+    add(o, "disk_write_bytes", integer(s->disk_write_bytes));
+    add(o, "link_bytes", integer(s->link_bytes));
+    add(o, "lost_activities", json_integer(s->recorder.lost));
+    add(o, "visits", visits);
+    return o;
 }
 
 int qs_profile_write_json(const qs_profile *p, const char *path, qs_err *e)
@@ -69,64 +159,13 @@ int qs_profile_write_json(const qs_profile *p, const char *path, qs_err *e)
     for (int i = 0; i < plan->item_count; i++)
         json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", plan->items[i].tag, "pool", qs_pool_name(plan->items[i].pool), "bytes",
                                                (json_int_t)plan->items[i].bytes));
-    return write_json(json_pack("{s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
+    return qs_profile_write_root(json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
                                 p->engine->device->info.name, "parameters",
-                                (json_int_t)qs_architecture_parameters(&p->engine->architecture), "vram_bytes", (json_int_t)plan->vram_bytes,
+                                (json_int_t)qs_architecture_parameters(&p->engine->architecture), "product_gflops", p->product_flops * 1e-9, "disk_rate", p->disk_rate, "vram_bytes", (json_int_t)plan->vram_bytes,
                                 "vram_used", (json_int_t)plan->vram_used, "ram_bytes", (json_int_t)plan->ram_bytes, "ram_used",
-                                (json_int_t)plan->ram_used, "peak_rss_bytes", (json_int_t)qs_rss_peak_bytes(), "streamed_bytes",
+                                (json_int_t)plan->ram_used, "peak_rss_bytes", (json_int_t)p->peak_rss_bytes, "streamed_bytes",
                                 (json_int_t)plan->streamed_bytes, "items", items, "steps", steps),
                       path, e);
-}
-
-/* ---- the trace: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU ----------------------------------- */
-
-enum { LANE_COMPUTE = 1, LANE_DISK, LANE_LINK, LANE_UPDATE };
-
-static void slice(json_t *events, int lane, const char *name, uint64_t start_ns, uint64_t ns)
-{
-    if (ns)
-        json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f}", "name", name, "ph", "X", "pid", 1, "tid", lane, "ts",
-                                                (double)start_ns * 1e-3, "dur", (double)ns * 1e-3));
-}
-
-static void lane(json_t *events, int number, const char *name)
-{
-    json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "name", "thread_name", "ph", "M", "pid", 1, "tid", number, "args",
-                                            "name", name));
-}
-
-/* Pools are mapped whole before the first step, so each counter is level. */
-static void pool_counters(json_t *events, const qs_profile *p, double at_us)
-{
-    for (int k = 0; k < QS_POOL_COUNT; k++)
-        json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:f, s:{s:I}}", "name", qs_pool_name((qs_pool)k), "ph", "C", "pid", 1, "ts", at_us,
-                                                "args", "bytes", (json_int_t)p->engine->plan.pool_bytes[k]));
-}
-
-int qs_profile_write_trace(const qs_profile *p, const char *path, qs_err *e)
-{
-    json_t *events = json_array();
-    uint64_t origin = p->steps[0].start_ns;
-    lane(events, LANE_COMPUTE, "visits");
-    lane(events, LANE_DISK, "waiting for the disk");
-    lane(events, LANE_LINK, "waiting for the link");
-    lane(events, LANE_UPDATE, "update");
-    pool_counters(events, p, 0);
-    for (int i = 0; i < p->count; i++) {
-        const qs_profile_step *s = &p->steps[i];
-        for (int32_t v = 0; v < p->schedule->count; v++) {
-            const qs_visit_time *t = &s->visits[v];
-            char name[32];
-            if (!t->start_ns) continue;
-            qs_visit_name(&p->schedule->visits[v], name);
-            slice(events, LANE_COMPUTE, name, t->start_ns - origin, t->end_ns - t->start_ns);
-            slice(events, LANE_DISK, name, t->start_ns - origin, t->disk_wait_ns);
-            slice(events, LANE_LINK, name, t->start_ns - origin + t->disk_wait_ns, t->link_wait_ns);
-        }
-        slice(events, LANE_UPDATE, "update", s->swept_ns - origin, s->end_ns - s->swept_ns);
-    }
-    pool_counters(events, p, (double)(p->steps[p->count - 1].end_ns - origin) * 1e-3);
-    return write_json(json_pack("{s:o, s:s}", "traceEvents", events, "displayTimeUnit", "ms"), path, e);
 }
 
 /* ---- tables --------------------------------------------------------------------------------------------------------------------- */

@@ -70,7 +70,7 @@ static const qs_option rows[] = {
     ROW(ram, BYTES, G, FREE, .fallback = "auto", .aliases = "max_ram ram_budget",
         .help = "host memory; auto is half of what is available, or a quarter where the CPU is the device"),
     ROW(cache, PATHS, G, FREE, .aliases = "cache_dir",
-        .help = "directory of the quantised layers; default: qlora-stream in the user's cache directory"),
+        .help = "directory of the quantised layers, or several on as many disks: each layer is striped over them; default: qlora-stream in the user's cache directory"),
     ROW(device, STRING, G, FREE, .fallback = "auto", .help = "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one"),
     ROW(threads, INT, G, FREE, .fallback = "0", RANGE(0, 1024), .aliases = "num_threads",
         .help = "CPU threads of the operations; 0: one per core"),

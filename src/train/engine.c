@@ -96,8 +96,6 @@ static int open_data(qs_engine *g, FILE *report, qs_err *e)
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
-    if (o->cache.count > 1)
-        QS_FAIL(e, QS_EUNSUP, "--cache names %d directories and layers are kept in one; give the directory on the fastest disk", o->cache.count);
     QS_TRY(qs_architecture_read(o->model, &g->architecture, e));
     QS_TRY(qs_source_open(o->model, &g->source, e));
     QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
@@ -117,25 +115,26 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
 
 /* ---- start ------------------------------------------------------------------------------------------------------------------- */
 
-/* An explicit --cache is that directory; the default one holds a directory per model and format. */
-static char *choose_cache_dir(const qs_engine *g, const char *format)
+/* In the default cache directory each model and format has one of its own. */
+static char *default_cache_dir(const qs_engine *g, const char *format)
 {
-    const qs_options *o = g->options;
-    if (!unset(o, "cache")) return qs_strdup(o->cache.items[0]);
     XXH64_hash_t h = XXH3_64bits_withSeed(format, strlen(format), 1) ^ XXH3_64bits(qs_source_fingerprint(g->source), 32);
     char name[17];
     snprintf(name, sizeof name, "%016llx", (unsigned long long)h);
-    return qs_path_join(o->cache.items[0], name);
+    return qs_path_join(g->options->cache.items[0], name);
 }
 
 static int open_cache(qs_engine *g, qs_err *e)
 {
     char *format = qs_layout_describe(&g->layout);
-    g->cache_dir = choose_cache_dir(g, format);
+    const qs_strings *given = &g->options->cache;
+    bool by_default = unset(g->options, "cache");
+    g->cache_dir = by_default ? default_cache_dir(g, format) : qs_strdup(given->items[0]);
     const char *slash = strrchr(g->options->model, '/');
     qs_cache_key key = {.model = slash && slash[1] ? slash + 1 : g->options->model, .fingerprint = qs_source_fingerprint(g->source),
                         .format = format, .blobs = qs_layout_blobs(&g->layout), .blob_bytes = g->blob_bytes};
-    int rc = qs_cache_open(g->cache_dir, &key, &g->cache, e);
+    int rc = by_default ? qs_cache_open((const char *const *)&g->cache_dir, 1, &key, &g->cache, e)
+                        : qs_cache_open((const char *const *)given->items, given->count, &key, &g->cache, e);
     qs_free(format);
     return rc;
 }
@@ -182,7 +181,8 @@ static int start_sweep(qs_engine *g, qs_err *e)
 
 int qs_engine_start(qs_engine *g, qs_err *e)
 {
-    qs_aio_config aio = {.engine = g->options->io_engine, .depth = 64};
+    int disks = g->options->cache.count < 16 ? g->options->cache.count : 16;
+    qs_aio_config aio = {.engine = g->options->io_engine, .depth = 64 * disks};
     QS_TRY(qs_aio_open(&aio, &g->aio, e));
     QS_TRY(open_cache(g, e));
     QS_TRY(qs_tier_open(g->device, &g->plan, &g->tier, e));
@@ -195,7 +195,7 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     void *table = qs_tier_take(&g->tier, "embedding table", QS_POOL_HOST);
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
-                               .tier = &g->tier, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
+                               .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
                                .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));

@@ -27,12 +27,13 @@ typedef struct qs_engine {
     uint64_t *blob_bytes;        /* [blobs] */
     bool adapters_on_disk;       /* masters, gradients and optimizer states */
     qs_plan plan;
+    qs_recorder *recorder;       /* NULL, or set before the start: what the streamer notes its doings in */
 
     /* after qs_engine_start */
     qs_tier tier;
     qs_aio *aio;
     qs_cache *cache;
-    char *cache_dir;
+    char *cache_dir;             /* the first of them, where a run also puts what its memory has no room for */
     qs_first_touch *maker;
     qs_stream *stream;
     qs_embedding *embedding;

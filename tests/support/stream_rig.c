@@ -67,9 +67,9 @@ void rig_open(stream_rig *r, const char *dir)
     qs_aio_config aio = {.engine = c->engine, .depth = 4, .chunk_bytes = 4096, .faults = c->faults};
     ck_assert_msg(!qs_aio_open(&aio, &r->aio, &r->e), "%s", r->e.text);
     qs_cache_key key = {.model = "rig", .fingerprint = "known", .format = "words", .blobs = c->blobs, .blob_bytes = c->sizes};
-    if (!c->no_cache) ck_assert_msg(!qs_cache_open(dir, &key, &r->cache, &r->e), "%s", r->e.text);
+    if (!c->no_cache) ck_assert_msg(!qs_cache_open(&dir, 1, &key, &r->cache, &r->e), "%s", r->e.text);
     qs_stream_config stream = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = c->sizes, .tier = &r->tier,
-                               .maker = {r, make, c->no_cache ? expect_nothing : expect}, .poison = true, .drop_ready_wait = c->drop_ready_wait};
+                               .maker = {r, make, c->no_cache ? expect_nothing : expect}, .recorder = c->recorder, .poison = true, .drop_ready_wait = c->drop_ready_wait};
     ck_assert_msg(!qs_stream_open(&stream, &r->stream, &r->e), "%s", r->e.text);
     qs_tier_check(&r->tier);
 }

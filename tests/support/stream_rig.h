@@ -22,6 +22,7 @@ typedef struct rig_config {
     uint64_t seed;                  /* of the lazy device */
     qs_aio_engine engine;
     const struct qs_aio_faults *faults;
+    qs_recorder *recorder;
     bool no_cache, drop_ready_wait;
 } rig_config;
 

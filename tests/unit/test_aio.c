@@ -98,6 +98,59 @@ START_TEST(any_range_reads_back_direct_and_buffered_at_any_depth)
 }
 END_TEST
 
+enum { PARTS = 3, UNIT = 8192, WHOLE = 40 * UNIT + 4096 };
+
+START_TEST(a_striped_file_takes_and_gives_any_range_and_its_parts_are_even)
+{
+    qs_aio_file part[PARTS];
+    for (int flags = 0; flags <= QS_FILE_BUFFERED; flags += QS_FILE_BUFFERED) {
+        if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = flags ? 4096 : 64 << 10})) return;
+        uint64_t sum = 0;
+        for (int k = 0; k < PARTS; k++) {
+            char *name = qs_printf("%s.%d", path, k);
+            ck_assert_int_eq(qs_aio_file_open(&part[k], name, QS_FILE_CREATE | flags, &e), 0);
+            qs_free(name);
+        }
+        qs_aio_file_stripe(&file, part, PARTS, UNIT);
+        for (uint64_t at = 0; at < WHOLE; at += 5 * 4096) {
+            uint64_t bytes = WHOLE - at < 5 * 4096 ? WHOLE - at : 5 * 4096;
+            memcpy(buffer, content + at, bytes);
+            qs_aio_op op = {.file = &file, .buffer = buffer, .offset = at, .bytes = bytes, .write = true};
+            ck_assert_msg(!qs_aio_run(aio, &op, &e), "%s", e.text);
+        }
+        for (uint64_t i = 0; i < 200; i++) {
+            uint64_t at = qs_random_u32(5, 0, i) % (WHOLE / 4096) * 4096, bytes = (qs_random_u32(5, 1, i) % ((WHOLE - at) / 4096) + 1) * 4096;
+            qs_aio_op op = {.file = &file, .buffer = buffer, .offset = at, .bytes = bytes};
+            ck_assert_msg(!qs_aio_run(aio, &op, &e), "%s", e.text);
+            ck_assert_uint_eq(op.done_bytes, bytes);
+            ck_assert_int_eq(memcmp(buffer, content + at, bytes), 0);
+        }
+        for (int k = 0; k < PARTS; k++) {
+            char unit[UNIT];
+            off_t size = lseek(part[k].fd, 0, SEEK_END);
+            ck_assert_uint_eq((uint64_t)size, qs_aio_stripe_bytes(WHOLE, k, PARTS, UNIT));
+            sum += (uint64_t)size;
+            char *name = qs_printf("%s.%d", path, k);
+            FILE *f = fopen(name, "rb");
+            ck_assert_uint_eq(fread(unit, 1, UNIT, f), UNIT);
+            ck_assert_int_eq(memcmp(unit, content + k * UNIT, UNIT), 0);
+            fclose(f);
+            qs_free(name);
+        }
+        ck_assert_uint_eq(sum, WHOLE);
+
+        ck_assert_int_eq(ftruncate(part[1].fd, UNIT), 0); /* a failure names the part */
+        qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 8 * UNIT};
+        ck_assert_int_eq(qs_aio_run(aio, &op, &e), -QS_EIO);
+        ck_assert_msg(strstr(e.text, part[1].path) && strstr(e.text, "truncated"), "%s", e.text);
+        for (int k = 0; k < PARTS; k++) qs_aio_file_close(&part[k]);
+        file = (qs_aio_file){.fd = -1};
+        qs_aio_close(aio);
+        aio = NULL;
+    }
+}
+END_TEST
+
 START_TEST(reading_past_the_end_is_an_error_unless_allowed)
 {
     if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 64 << 10})) return;
@@ -397,6 +450,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, any_range_reads_back_direct_and_buffered_at_any_depth, 0, 2);
+    tcase_add_loop_test(t, a_striped_file_takes_and_gives_any_range_and_its_parts_are_even, 0, 2);
     tcase_add_loop_test(t, reading_past_the_end_is_an_error_unless_allowed, 0, 2);
     tcase_add_loop_test(t, what_is_written_is_in_the_file, 0, 2);
     tcase_add_loop_test(t, writing_to_a_file_opened_for_reading_fails_and_says_so, 0, 2);

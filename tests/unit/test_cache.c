@@ -20,6 +20,8 @@ static const uint64_t blob_bytes[BLOBS] = {8192, 4096, 16384, 8192};
 static const qs_cache_key key = {"tiny", "0123abcd", "nf4 block 64 layout 1", BLOBS, blob_bytes};
 
 static char *dir, *cache_dir, *buffer;
+static const char *stripes[3]; /* cache_dir and others, for the tests of a striped cache */
+static int stripe_count;       /* directories that open_cache opens */
 static qs_cache *cache;
 static qs_aio *aio;
 static qs_err e;
@@ -33,6 +35,8 @@ static void setup(void)
 {
     dir = test_dir_create();
     cache_dir = test_path(dir, "a/cache");
+    stripes[0] = cache_dir;
+    stripe_count = 1;
     buffer = aligned_alloc(4096, 16384);
     e = (qs_err){0};
     qs_log_set_level(QS_LOG_ERROR); /* damage is announced on purpose */
@@ -84,7 +88,7 @@ static bool good(int blob)
 static void open_cache(void)
 {
     close_cache();
-    ck_assert_msg(!qs_cache_open(cache_dir, &key, &cache, &e), "%s", e.text);
+    ck_assert_msg(!qs_cache_open(stripes, stripe_count, &key, &cache, &e), "%s", e.text);
 }
 
 /* What a run does: make what is missing, sync at the end. */
@@ -242,10 +246,10 @@ START_TEST(records_of_another_cache_do_not_count)
     open_cache();
     ck_assert_int_eq(fill(), 0);
     close_cache();
-    ck_assert_int_eq(qs_cache_open(other_dir, &other, &cache, &e), 0);
+    ck_assert_int_eq(qs_cache_open((const char *const *)&other_dir, 1, &other, &cache, &e), 0);
     close_cache();
     ck_assert_int_eq(rename(to, from), 0);
-    ck_assert_int_eq(qs_cache_open(other_dir, &other, &cache, &e), 0);
+    ck_assert_int_eq(qs_cache_open((const char *const *)&other_dir, 1, &other, &cache, &e), 0);
     ck_assert_int_eq(qs_cache_present(cache), 0);
     qs_free(other_dir);
     qs_free(from);
@@ -275,7 +279,7 @@ static void refused(const qs_cache_key *k, const char *why, const char *and_why)
     char *before = snapshot(), *lock = inside("lock");
     close_cache();
     unlink(lock);
-    ck_assert_int_eq(qs_cache_open(cache_dir, k, &cache, &e), -QS_EFORMAT);
+    ck_assert_int_eq(qs_cache_open(stripes, stripe_count, k, &cache, &e), -QS_EFORMAT);
     ck_assert_ptr_null(cache);
     ck_assert_msg(strstr(e.text, cache_dir) && strstr(e.text, why) && strstr(e.text, and_why) && strstr(e.text, "--cache"), "%s", e.text);
     char *after = snapshot();
@@ -303,7 +307,7 @@ START_TEST(a_cache_of_another_model_form_or_version_is_refused_untouched)
     refused(&sizes, "sizes", "");
     refused(&fewer, "sizes", "");
     renamed.model = "the same weights elsewhere";
-    ck_assert_int_eq(qs_cache_open(cache_dir, &renamed, &cache, &e), 0);
+    ck_assert_int_eq(qs_cache_open(stripes, stripe_count, &renamed, &cache, &e), 0);
     ck_assert_int_eq(qs_cache_present(cache), 1);
     close_cache();
 
@@ -331,7 +335,7 @@ START_TEST(a_damaged_manifest_never_opens_another_cache)
         memcpy(damaged, text, n);
         damaged[qs_random_u32(2, trial, 0) % n] = (char)qs_random_u32(2, trial, 1);
         test_file_overwrite(path, damaged, trial % 2 ? n : qs_random_u32(2, trial, 9) % n);
-        if (!qs_cache_open(cache_dir, &key, &cache, &e)) ck_assert_int_eq(qs_cache_present(cache), 1); /* white space, or the model's name */
+        if (!qs_cache_open(stripes, stripe_count, &key, &cache, &e)) ck_assert_int_eq(qs_cache_present(cache), 1); /* white space, or the model's name */
         close_cache();
     }
     qs_free(text);
@@ -345,14 +349,14 @@ START_TEST(two_processes_do_not_fill_one_cache_but_may_read_a_complete_one)
     qs_cache *second = NULL;
     open_cache();
     ck_assert_int_eq(put(0), 0);
-    ck_assert_int_eq(qs_cache_open(cache_dir, &key, &second, &e), -QS_EIO);
+    ck_assert_int_eq(qs_cache_open(stripes, stripe_count, &key, &second, &e), -QS_EIO);
     ck_assert_msg(strstr(e.text, "another process") && strstr(e.text, cache_dir), "%s", e.text);
     ck_assert_ptr_null(second);
     ck_assert_int_eq(fill(), 0); /* complete and synced: others may come */
-    ck_assert_msg(!qs_cache_open(cache_dir, &key, &second, &e), "%s", e.text);
+    ck_assert_msg(!qs_cache_open(stripes, stripe_count, &key, &second, &e), "%s", e.text);
     ck_assert_int_eq(qs_cache_present(second), BLOBS);
     qs_cache *third = NULL;
-    ck_assert_int_eq(qs_cache_open(cache_dir, &key, &third, &e), 0);
+    ck_assert_int_eq(qs_cache_open(stripes, stripe_count, &key, &third, &e), 0);
     qs_cache_close(third);
     qs_cache_close(second);
     ck_assert(good(3));
@@ -364,7 +368,7 @@ START_TEST(a_cache_larger_than_the_disk_is_refused_with_both_sizes)
     uint64_t huge[BLOBS] = {8192, 4096, (uint64_t)1 << 50, 8192};
     qs_cache_key k = key;
     k.blob_bytes = huge;
-    ck_assert_int_eq(qs_cache_open(cache_dir, &k, &cache, &e), -QS_EIO);
+    ck_assert_int_eq(qs_cache_open(stripes, stripe_count, &k, &cache, &e), -QS_EIO);
     ck_assert_msg(strstr(e.text, "needs 1125899.") && strstr(e.text, "GB free"), "%s", e.text);
     ck_assert_uint_eq(size_of("blobs.bin"), 0);
 }
@@ -379,7 +383,7 @@ static int run_until(int n)
     open_aio();
     if (!child) {
         test_kill_at(n);
-        _exit(qs_cache_open(cache_dir, &key, &cache, &e) || fill() ? 1 : 0);
+        _exit(qs_cache_open(stripes, stripe_count, &key, &cache, &e) || fill() ? 1 : 0);
     }
     int status = test_child_exit(child);
     ck_assert(status == 0 || status == TEST_KILLED);

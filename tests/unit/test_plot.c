@@ -180,6 +180,19 @@ START_TEST(flat_and_single_values_still_make_a_chart)
 }
 END_TEST
 
+START_TEST(logarithmic_axes_mark_powers_and_leave_out_what_has_no_logarithm)
+{
+    char *svg;
+    write_rows("{\"step\":64,\"loss\":0.5}\n{\"step\":512,\"loss\":0}\n{\"step\":1024,\"loss\":8}\n{\"step\":8192,\"loss\":64}\n");
+    ck_assert_msg(!plot("--log", NULL, false, &svg), "%s", e.text);
+    check_well_formed(svg);
+    ck_assert(strstr(svg, ">64<") && strstr(svg, ">128<") && strstr(svg, ">8192<") && strstr(svg, ">0.5<") && strstr(svg, ">50<"));
+    ck_assert_msg(!strstr(svg, ">100<") && !strstr(svg, "nan") && !strstr(svg, "inf"), "%s", svg);
+    ck_assert_int_eq(occurrences(svg, "<circle"), 3 + 1); /* the points, and the legend's */
+    qs_free(svg);
+}
+END_TEST
+
 START_TEST(ticks_are_round_and_few)
 {
     for (double low = -3; low < 4; low += 0.7)
@@ -207,6 +220,7 @@ int main(void)
     tcase_add_test(t, several_runs_are_named_and_other_fields_drawn);
     tcase_add_test(t, bad_metrics_are_answered_with_file_and_line);
     tcase_add_test(t, flat_and_single_values_still_make_a_chart);
+    tcase_add_test(t, logarithmic_axes_mark_powers_and_leave_out_what_has_no_logarithm);
     tcase_add_test(t, ticks_are_round_and_few);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

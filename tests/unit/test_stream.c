@@ -9,6 +9,7 @@
 #include "io/aio_fault.h"
 #include "io/file.h"
 #include "src/base/log.h"
+#include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "tests/support/lazy_device.h"
@@ -224,6 +225,40 @@ START_TEST(reads_run_ahead_as_far_as_there_is_room)
             }
             rig_close(&r);
         }
+}
+END_TEST
+
+START_TEST(a_recorder_gets_every_read_and_copy_and_what_memory_holds)
+{
+    static qs_activity activities[512];
+    qs_usage usage[64] = {{0}};
+    qs_recorder recorder = {.activities = activities, .capacity = 512, .usage = usage};
+    r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)_i, .seed = 3, .recorder = &recorder};
+    qs_schedule_train(7, 1, 1, 0, 1, &train);
+    uint64_t begin = qs_now_ns();
+    open_in(dir);
+    uint64_t blob = r.config.sizes[0], ring = (uint64_t)r.plan.ring_slots * blob, slots = (uint64_t)r.plan.device_slots * blob;
+    for (int round = 0; round < 3; round++) follow(&train);
+    qs_stream_stats stats = qs_stream_stats_read(r.stream);
+    for (int32_t v = 0; v < train.count; v++) {
+        ck_assert(usage[v].ring <= ring && usage[v].slots <= slots && usage[v].homes_host + usage[v].homes_device <= 2 * blob);
+        if (train.visits[v].blob >= 0) ck_assert_uint_ge(usage[v].ring + usage[v].slots + usage[v].homes_host + usage[v].homes_device, blob);
+    }
+    ck_assert_uint_eq(usage[train.count - 1].homes_host + usage[train.count - 1].homes_device, 2 * blob);
+    rig_close(&r);
+    uint64_t end = qs_now_ns(), count[QS_ACTIVITY_KINDS] = {0};
+    for (int32_t i = 0; i < recorder.count; i++) {
+        const qs_activity *a = &activities[i];
+        count[a->kind]++;
+        ck_assert(a->start_ns >= begin && a->start_ns < a->end_ns && a->end_ns <= end && a->blob >= 0 && a->blob < 8);
+    }
+    ck_assert_int_eq(recorder.lost, 0);
+    ck_assert_uint_eq(count[QS_ACTIVITY_READ], stats.reads);
+    ck_assert_uint_eq(count[QS_ACTIVITY_MAKE], 8);
+    ck_assert_uint_eq(count[QS_ACTIVITY_WRITE], 8);
+    ck_assert_uint_le(count[QS_ACTIVITY_COPY], stats.link_bytes / blob);
+    ck_assert((count[QS_ACTIVITY_COPY] > 0) == (_i != RIG_UNIFIED));
+    if (_i == RIG_DISCRETE) ck_assert_uint_eq(count[QS_ACTIVITY_COPY], stats.link_bytes / blob);
 }
 END_TEST
 
@@ -530,6 +565,7 @@ int main(void)
     tcase_add_test(t, the_last_layers_are_not_read_again_at_a_turn);
     tcase_add_test(t, a_resident_model_is_read_once);
     tcase_add_test(t, reads_run_ahead_as_far_as_there_is_room);
+    tcase_add_loop_test(t, a_recorder_gets_every_read_and_copy_and_what_memory_holds, 0, RIG_DEVICES);
     tcase_add_test(t, nothing_is_allocated_after_opening);
     tcase_add_test(t, the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends);
     tcase_add_test(t, homes_are_committed_during_the_sweep);

@@ -1,0 +1,179 @@
+#include "io/cache_manifest.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "src/base/memory.h"
+
+enum { WHOLE = 1, STRIPED = 2 }; /* versions */
+#define MANIFEST_MAX_BYTES ((size_t)64 << 20)
+
+static const char *const advice = "delete the directory or choose another one with --cache";
+
+/* The directories' full names. One that does not exist yet has none. */
+static json_t *names_json(char *const *dirs, int count)
+{
+    json_t *names = json_array();
+    for (int i = 0; i < count; i++) {
+        char full[PATH_MAX];
+        json_t *name = json_string(realpath(dirs[i], full) ? full : dirs[i]);
+        json_array_append_new(names, name ? name : json_string("?")); /* not UTF-8 */
+    }
+    return names;
+}
+
+static json_t *manifest_json(char *const *dirs, int count, int part, const qs_cache_key *key, qs_err *e)
+{
+    json_t *sizes = json_array();
+    for (int i = 0; i < key->blobs; i++) json_array_append_new(sizes, json_integer((json_int_t)key->blob_bytes[i]));
+    json_t *m = json_pack("{s:i, s:s, s:s, s:s, s:o}", "version", count > 1 ? STRIPED : WHOLE, "model", key->model, "fingerprint", key->fingerprint,
+                          "format", key->format, "blob_bytes", sizes);
+    if (!m) qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "%s: the model's name is not UTF-8", dirs[part]);
+    else if (count > 1)
+        json_object_set_new(m, "stripe", json_pack("{s:I, s:i, s:o}", "unit", (json_int_t)QS_CACHE_STRIPE_BYTES, "part", part + 1, "directories",
+                                                   names_json(dirs, count)));
+    return m;
+}
+
+/* The value of a text member, or "nothing". */
+static const char *text_of(const json_t *manifest, const char *name)
+{
+    const char *s = json_string_value(json_object_get(manifest, name));
+    return s ? s : "nothing";
+}
+
+static int parts_of(const json_t *manifest)
+{
+    size_t n = json_array_size(json_object_get(json_object_get(manifest, "stripe"), "directories"));
+    return n ? (int)n : 1;
+}
+
+static int part_of(const json_t *manifest)
+{
+    const json_t *part = json_object_get(json_object_get(manifest, "stripe"), "part");
+    return part ? (int)json_integer_value(part) : 1;
+}
+
+/* "/a, /b": where the parts were when the cache was made. */
+static void list_directories(const json_t *manifest, char *out, size_t capacity)
+{
+    const json_t *names = json_object_get(json_object_get(manifest, "stripe"), "directories");
+    size_t at = 0;
+    *out = 0;
+    for (size_t i = 0; i < json_array_size(names) && at < capacity; i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        at += (size_t)snprintf(out + at, capacity - at, "%s%s", i ? ", " : "", name ? name : "?");
+    }
+}
+
+/* The number and the order of the directories are part of what a cache is. */
+static int compare_stripes(const char *dir, const json_t *there, const json_t *wanted, qs_err *e)
+{
+    int parts = parts_of(there), part = part_of(there), wanted_parts = parts_of(wanted), wanted_part = part_of(wanted);
+    char names[400];
+    list_directories(there, names, sizeof names);
+    if (parts == 1 && wanted_parts > 1)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a whole cache where --cache makes it part %d of %d; name it alone, delete it, or choose other directories "
+                "with --cache", dir, wanted_part, wanted_parts);
+    if (parts != wanted_parts || part != wanted_part)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds part %d of a cache over %d directories (%s) where --cache makes it part %d of %d; name them all in that order, "
+                "or delete them all", dir, part, parts, names, wanted_part, wanted_parts);
+    json_int_t unit = json_integer_value(json_object_get(json_object_get(there, "stripe"), "unit"));
+    if (parts > 1 && unit != (json_int_t)QS_CACHE_STRIPE_BYTES)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds part of a cache striped by %lld bytes where this program takes %llu; delete all its directories", dir,
+                (long long)unit, (unsigned long long)QS_CACHE_STRIPE_BYTES);
+    return 0;
+}
+
+/* Whether the manifest that is there describes what this run needs. */
+static int compare(const char *dir, const json_t *there, const json_t *wanted, qs_err *e)
+{
+    json_int_t version = json_integer_value(json_object_get(there, "version")), makes = json_integer_value(json_object_get(wanted, "version"));
+    bool known = version == WHOLE || (version == STRIPED && json_object_get(there, "stripe"));
+    if (!known)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of version %lld where this program makes version %lld; %s", dir, (long long)version,
+                (long long)makes, advice);
+    if (!json_equal(json_object_get(there, "fingerprint"), json_object_get(wanted, "fingerprint")))
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of other weights (%s, %s) than this run's (%s, %s); %s", dir, text_of(there, "model"),
+                text_of(there, "fingerprint"), text_of(wanted, "model"), text_of(wanted, "fingerprint"), advice);
+    if (!json_equal(json_object_get(there, "format"), json_object_get(wanted, "format")))
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache in the form \"%s\" where this run needs \"%s\"; %s", dir, text_of(there, "format"),
+                text_of(wanted, "format"), advice);
+    if (!json_equal(json_object_get(there, "blob_bytes"), json_object_get(wanted, "blob_bytes")))
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache whose layers have other sizes than this run's; %s", dir, advice);
+    return compare_stripes(dir, there, wanted, e);
+}
+
+static bool holds_data(const char *dir)
+{
+    char *blobs = qs_path_join(dir, "blobs.bin"), *journal = qs_path_join(dir, "journal.bin");
+    bool holds = qs_file_exists(blobs) || qs_file_exists(journal);
+    qs_free(blobs);
+    qs_free(journal);
+    return holds;
+}
+
+/* Compares one directory's manifest with what is wanted. *exists says whether there is one; without it there must be no cache files either. */
+static int check_one(const char *dir, const json_t *wanted, bool *exists, qs_err *e)
+{
+    char *path = qs_path_join(dir, "manifest.json"), *text = NULL;
+    size_t bytes;
+    int rc = qs_file_read(path, MANIFEST_MAX_BYTES, &text, &bytes, e);
+    *exists = !rc;
+    if (rc == -QS_EMISSING) {
+        rc = 0;
+        if (holds_data(dir))
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
+                            "%s: is missing, but there are cache files beside it; delete them or choose another directory with --cache", path);
+    } else if (!rc) {
+        json_error_t why;
+        json_t *there = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
+        rc = there ? compare(dir, there, wanted, e)
+                   : qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: is damaged (%s); %s", path, why.text, advice);
+        json_decref(there);
+    }
+    qs_free(text);
+    qs_free(path);
+    return rc;
+}
+
+int qs_cache_manifests_check(char *const *dirs, int count, const qs_cache_key *key, bool *complete, qs_err *e)
+{
+    int missing = -1, filled = -1;
+    for (int i = 0; i < count; i++) {
+        bool exists;
+        json_t *wanted = manifest_json(dirs, count, i, key, e);
+        if (!wanted) return -QS_EINVAL;
+        int rc = check_one(dirs[i], wanted, &exists, e);
+        json_decref(wanted);
+        QS_TRY(rc);
+        if (!exists && missing < 0) missing = i;
+        if (filled < 0 && holds_data(dirs[i])) filled = i;
+    }
+    *complete = missing < 0;
+    if (missing >= 0 && filled >= 0)
+        QS_FAIL(e, QS_EFORMAT, "%s: part %d of the cache whose part %d is in %s is missing here; mount its disk or name its directory with --cache, or "
+                "delete the other parts to make it again", dirs[missing], missing + 1, filled + 1, dirs[filled]);
+    return 0;
+}
+
+int qs_cache_manifests_write(char *const *dirs, int count, const qs_cache_key *key, qs_err *e)
+{
+    int rc = 0;
+    for (int i = 0; !rc && i < count; i++) {
+        char *path = qs_path_join(dirs[i], "manifest.json");
+        if (!qs_file_exists(path)) {
+            json_t *wanted = manifest_json(dirs, count, i, key, e);
+            QS_ASSERT(wanted); /* the check made the same */
+            char *text = json_dumps(wanted, JSON_INDENT(1));
+            rc = qs_file_replace(path, text, strlen(text), e);
+            free(text); /* lint: allow free, jansson allocated it */
+            json_decref(wanted);
+        }
+        qs_free(path);
+    }
+    return rc;
+}
