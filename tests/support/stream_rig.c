@@ -131,6 +131,23 @@ int rig_follow(stream_rig *r, const qs_schedule *s)
     return 0;
 }
 
+int rig_follow_at_leisure(stream_rig *r, const qs_schedule *s)
+{
+    qs_stream_begin(r->stream, s);
+    for (int32_t v = 0; v < s->count; v++) {
+        const void *weights;
+        int blob = s->visits[v].blob;
+        QS_TRY(qs_stream_acquire(r->stream, v, &weights, &r->e));
+        if (blob >= 0) check(r, blob, weights);
+        for (int i = 0; i < 20; i++) {
+            if (s->visits[v].kind != QS_VISIT_UPDATE) qs_stream_poll(r->stream);
+            usleep(20);
+        }
+        qs_stream_release(r->stream, v);
+    }
+    return 0;
+}
+
 int rig_total_made(const stream_rig *r)
 {
     int sum = 0;

@@ -50,6 +50,8 @@ bool rig_is(int blob, const void *place, uint64_t bytes);
 /* One visit: acquire, check at both ends of it, release. */
 int rig_visit(stream_rig *r, int32_t v, const qs_schedule *s);
 int rig_follow(stream_rig *r, const qs_schedule *s);
+/* The same, but everything that was started has arrived and was seen to before a visit ends: no race with the disk. As in a run nobody looks during the update. */
+int rig_follow_at_leisure(stream_rig *r, const qs_schedule *s);
 
 int rig_total_made(const stream_rig *r);
 
