@@ -64,6 +64,7 @@ typedef struct qs_options {
     int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */
     qs_order order;
     int64_t threads;          /* 0: one per core */
+    bool recalibrate;         /* measure this machine again for the prediction */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
     int64_t mlp_tile_rows, head_tile_rows;

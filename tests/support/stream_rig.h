@@ -10,7 +10,7 @@
 
 #include "offload/stream.h"
 
-enum { RIG_MOST_BLOBS = 40 };
+enum { RIG_MOST_BLOBS = 400 };
 
 typedef enum rig_device { RIG_UNIFIED, RIG_DISCRETE, RIG_LAZY, RIG_DEVICES } rig_device;
 
@@ -23,6 +23,7 @@ typedef struct rig_config {
     qs_aio_engine engine;
     const struct qs_aio_faults *faults;
     bool no_cache, drop_ready_wait;
+    const qs_plan *like;            /* NULL, or a plan whose homes, places and slots are taken, for the sizes above */
 } rig_config;
 
 typedef struct stream_rig {

