@@ -32,7 +32,7 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthr
 
 SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
                       src/train/*.c src/options/*.c src/commands/*.c)
-OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o
+OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o
 TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/bench_*.c))
@@ -69,7 +69,11 @@ $(B)/%.o: %.c
 # The option files of configs/, as strings in the program.
 $(B)/generated/presets.c: src/options/embed.sh $(wildcard configs/*.yaml)
 	@mkdir -p $(@D)
-	$(Q)sh $^ >$@
+	$(Q)sh $< qs_presets $(filter %.yaml,$^) >$@
+
+$(B)/generated/hardware.c: src/options/embed.sh $(wildcard configs/hardware/*.yaml)
+	@mkdir -p $(@D)
+	$(Q)sh $< qs_hardware_files $(filter %.yaml,$^) >$@
 
 $(B)/generated/%.o: $(B)/generated/%.c
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<

@@ -205,15 +205,20 @@ static int load_index(const char *path, json_t **root, json_t **map, qs_err *e)
     return 0;
 }
 
+static void take_recipe(qs_source *s)
+{
+    s->tensors = qs_calloc((size_t)s->recipe.count, sizeof *s->tensors);
+    for (; s->count < s->recipe.count; s->count++) s->tensors[s->count] = &s->recipe.tensors[s->count];
+    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
+    memcpy(s->fingerprint, s->recipe.fingerprint, sizeof s->fingerprint);
+}
+
 /* A directory without safetensors but with a recipe. */
 static int open_recipe(qs_source *s, const char *path, qs_err *e)
 {
     s->generated = true;
     QS_TRY(qs_synthetic_open(path, &s->recipe, e));
-    s->tensors = qs_calloc((size_t)s->recipe.count, sizeof *s->tensors);
-    for (; s->count < s->recipe.count; s->count++) s->tensors[s->count] = &s->recipe.tensors[s->count];
-    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
-    memcpy(s->fingerprint, s->recipe.fingerprint, sizeof s->fingerprint);
+    take_recipe(s);
     return 0;
 }
 
@@ -258,6 +263,23 @@ int qs_source_open(const char *dir, qs_source **out, qs_err *e)
     if (rc) {
         qs_source_close(s);
         s = NULL;
+    }
+    *out = s;
+    return rc;
+}
+
+int qs_source_open_recipe(const char *name, const char *text, size_t bytes, qs_source **out, qs_err *e)
+{
+    qs_source *s = qs_calloc(1, sizeof *s);
+    s->dir = qs_strdup(name);
+    s->generated = true;
+    int rc = qs_synthetic_parse(name, text, bytes, &s->recipe, e);
+    if (rc) {
+        qs_source_close(s);
+        s = NULL;
+    } else {
+        take_recipe(s);
+        collect_aliases(s);
     }
     *out = s;
     return rc;

@@ -29,6 +29,9 @@ typedef struct qs_source_tensor {
 
 /* Opens model directory `dir`. A recipe counts only where there are no safetensors. Errors: QS_EMISSING, QS_EFORMAT (names the shard and what is wrong with it), QS_EIO. */
 int qs_source_open(const char *dir, qs_source **out, qs_err *e);
+
+/* A source from the text of a recipe (io/synthetic.h) that lies in no directory; `name` stands for its path. QS_EFORMAT. */
+int qs_source_open_recipe(const char *name, const char *text, size_t bytes, qs_source **out, qs_err *e);
 void qs_source_close(qs_source *s);
 
 /* By exact name, or NULL. Aliases recorded in a file's __metadata__ (names that were dropped because another tensor shares their storage) are

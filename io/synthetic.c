@@ -63,18 +63,25 @@ static int read_recipe(qs_json j, qs_synthetic *s, qs_err *e)
     return read_tensors(j, s, e);
 }
 
+int qs_synthetic_parse(const char *name, const char *text, size_t bytes, qs_synthetic *out, qs_err *e)
+{
+    json_t *root = NULL;
+    XXH128_hash_t hash = XXH3_128bits(text, bytes);
+    *out = (qs_synthetic){.path = qs_strdup(name)};
+    snprintf(out->fingerprint, sizeof out->fingerprint, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+    int rc = qs_json_parse(text, bytes, name, &root, e);
+    if (!rc) rc = read_recipe((qs_json){root, out->path, ""}, out, e);
+    json_decref(root);
+    return rc;
+}
+
 int qs_synthetic_open(const char *path, qs_synthetic *out, qs_err *e)
 {
     char *text;
     size_t bytes;
-    json_t *root = NULL;
-    *out = (qs_synthetic){.path = qs_strdup(path)};
+    *out = (qs_synthetic){0};
     QS_TRY(qs_file_read(path, RECIPE_MAX_BYTES, &text, &bytes, e));
-    XXH128_hash_t hash = XXH3_128bits(text, bytes);
-    snprintf(out->fingerprint, sizeof out->fingerprint, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
-    int rc = qs_json_parse(text, bytes, path, &root, e);
-    if (!rc) rc = read_recipe((qs_json){root, path, ""}, out, e);
-    json_decref(root);
+    int rc = qs_synthetic_parse(path, text, bytes, out, e);
     qs_free(text);
     return rc;
 }
@@ -87,7 +94,7 @@ void qs_synthetic_free(qs_synthetic *s)
     *s = (qs_synthetic){0};
 }
 
-int qs_synthetic_write(const char *dir, const char *shape_name, uint64_t seed, double std, const qs_synthetic_entry *entries, int count, qs_err *e)
+char *qs_synthetic_text(const char *shape_name, uint64_t seed, double std, const qs_synthetic_entry *entries, int count, size_t *bytes)
 {
     json_t *tensors = json_object();
     for (int i = 0; i < count; i++) {
@@ -97,14 +104,21 @@ int qs_synthetic_write(const char *dir, const char *shape_name, uint64_t seed, d
     }
     json_t *root = json_pack("{s:i, s:s, s:I, s:f, s:o}", "format", FORMAT, "shape", shape_name, "seed", (json_int_t)seed, "std", std, "tensors",
                              tensors);
-    size_t bytes = json_dumpb(root, NULL, 0, JSON_COMPACT);
-    char *text = qs_malloc(bytes + 1), *path = qs_path_join(dir, QS_SYNTHETIC_NAME);
-    json_dumpb(root, text, bytes, JSON_COMPACT);
-    text[bytes] = '\n';
-    int rc = qs_file_replace(path, text, bytes + 1, e);
+    *bytes = json_dumpb(root, NULL, 0, JSON_COMPACT);
+    char *text = qs_malloc(*bytes + 1);
+    json_dumpb(root, text, *bytes, JSON_COMPACT);
+    text[(*bytes)++] = '\n';
+    json_decref(root);
+    return text;
+}
+
+int qs_synthetic_write(const char *dir, const char *shape_name, uint64_t seed, double std, const qs_synthetic_entry *entries, int count, qs_err *e)
+{
+    size_t bytes;
+    char *text = qs_synthetic_text(shape_name, seed, std, entries, count, &bytes), *path = qs_path_join(dir, QS_SYNTHETIC_NAME);
+    int rc = qs_file_replace(path, text, bytes, e);
     qs_free(path);
     qs_free(text);
-    json_decref(root);
     return rc;
 }
 

@@ -27,6 +27,7 @@ typedef struct qs_synthetic {
 
 /* Reads and checks a recipe. QS_EMISSING, QS_EFORMAT (names the key or the tensor), QS_EIO. Free with qs_synthetic_free, in any case. */
 int qs_synthetic_open(const char *path, qs_synthetic *out, qs_err *e);
+int qs_synthetic_parse(const char *name, const char *text, size_t bytes, qs_synthetic *out, qs_err *e); /* from text at hand, `name` in place of its path */
 void qs_synthetic_free(qs_synthetic *s);
 
 /* A tensor of a recipe that is being written: a vector when shape[1] is 0. */
@@ -34,6 +35,9 @@ typedef struct qs_synthetic_entry {
     char name[128];
     int64_t shape[2];
 } qs_synthetic_entry;
+
+/* The text of a recipe; freed with qs_free. */
+char *qs_synthetic_text(const char *shape_name, uint64_t seed, double std, const qs_synthetic_entry *entries, int count, size_t *bytes);
 
 /* Writes DIR/synthetic.json atomically. */
 int qs_synthetic_write(const char *dir, const char *shape_name, uint64_t seed, double std, const qs_synthetic_entry *entries, int count, qs_err *e);

@@ -125,7 +125,7 @@ static int run_steps(qs_engine *g, qs_profile *p, int steps, qs_err *e)
 
 static int measure(qs_engine *g, const char *name, int steps, qs_err *e)
 {
-    qs_profile p = {.engine = g, .model = name, .steps = qs_calloc((size_t)steps, sizeof *p.steps)};
+    qs_profile p = {.engine = g, .model = name, .prediction = g->prediction.known ? &g->prediction : NULL, .steps = qs_calloc((size_t)steps, sizeof *p.steps)};
     give_arrays(g, p.steps, steps);
     int rc = run_steps(g, &p, steps, e);
     p.peak_rss_bytes = qs_rss_peak_bytes();
@@ -179,6 +179,7 @@ static int run(int argc, char **argv, qs_err *e)
     if (!rc) rc = settle(&o, &b, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
     if (!rc) rc = qs_engine_prepare(&o, NULL, NULL, &g, e);
+    if (!rc) qs_engine_predict(&g, true);
     if (!rc && !o.quiet) qs_train_print_plan(&g, stderr);
     g.recorder = &recorder;
     if (!rc) rc = qs_engine_start(&g, e);

@@ -116,7 +116,7 @@ static json_t *visit_json(const qs_profile *p, int step, int32_t v)
     add(o, "verify_ns", integer(split.verify));
     add(o, "compute_ns", integer(split.compute));
     add(o, "disk_read_bytes", integer(t->disk_read_bytes));
-    if (p->prediction) add(o, "predicted_ns", integer((uint64_t)(p->prediction->visit_seconds[v] * 1e9)));
+    if (p->prediction) add(o, "predicted_ns", integer((uint64_t)(qs_profile_predicted(p, v) * 1e9)));
     return o;
 }
 

@@ -23,12 +23,6 @@ typedef struct qs_profile_step {
     qs_recorder recorder;                /* of this step; usage [schedule->count] */
 } qs_profile_step;
 
-/* What the plan expected. */
-typedef struct qs_profile_prediction {
-    double step_seconds;
-    const double *visit_seconds;         /* [schedule->count] */
-} qs_profile_prediction;
-
 typedef struct qs_profile {
     const qs_engine *engine;
     const qs_schedule *schedule;
@@ -38,7 +32,7 @@ typedef struct qs_profile {
     uint64_t peak_rss_bytes;             /* of the steps */
     double product_flops;                /* FLOP/s of the best matrix product, measured after the steps */
     double disk_rate;                    /* bytes per second of the streamer without compute, likewise; 0: nothing is streamed */
-    const qs_profile_prediction *prediction; /* NULL: no such columns and fields */
+    const qs_prediction *prediction;     /* NULL: no such columns and fields */
 } qs_profile;
 
 /* Sums of a step's visits and its rates. */
@@ -52,6 +46,9 @@ typedef struct qs_profile_totals {
     double hiding_tokens;                /* tokens per step from which compute at this step's pace takes as long as that */
 } qs_profile_totals;
 qs_profile_totals qs_profile_total(const qs_profile *p, int step);
+
+/* Seconds that the plan expected of a visit; with a prediction only. */
+static inline double qs_profile_predicted(const qs_profile *p, int32_t v) { return p->prediction->sim.visits[v].end - p->prediction->sim.visits[v].start; }
 
 /* Where a visit's time went, ns. */
 typedef struct qs_profile_split {

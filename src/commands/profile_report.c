@@ -88,7 +88,7 @@ static void sum_blobs(const qs_profile *p, blob_times *out)
         out[b].split.disk_wait += split.disk_wait;
         out[b].split.link_wait += split.link_wait;
         out[b].split.compute += split.compute;
-        if (p->prediction) out[b].predicted_ms += p->prediction->visit_seconds[v] * 1e3;
+        if (p->prediction) out[b].predicted_ms += qs_profile_predicted(p, v) * 1e3;
     }
     for (int lane = 0; lane < 2; lane++) {
         uint64_t until = 0;

@@ -279,16 +279,23 @@ static int read_config(qs_json j, qs_architecture *a, qs_err *e)
     return read_tokens(j, f, a, e);
 }
 
+int qs_architecture_parse(const char *name, const char *text, size_t bytes, qs_architecture *out, qs_err *e)
+{
+    memset(out, 0, sizeof *out);
+    json_t *root = NULL;
+    int rc = qs_json_parse(text, bytes, name, &root, e);
+    if (!rc) rc = read_config((qs_json){root, name, ""}, out, e);
+    json_decref(root);
+    return rc;
+}
+
 int qs_architecture_read(const char *dir, qs_architecture *out, qs_err *e)
 {
     memset(out, 0, sizeof *out);
     char *path = qs_path_join(dir, "config.json"), *text = NULL;
     size_t bytes;
-    json_t *root = NULL;
     int rc = qs_file_read(path, CONFIG_MAX_BYTES, &text, &bytes, e);
-    if (!rc) rc = qs_json_parse(text, bytes, path, &root, e);
-    if (!rc) rc = read_config((qs_json){root, path, ""}, out, e);
-    json_decref(root);
+    if (!rc) rc = qs_architecture_parse(path, text, bytes, out, e);
     qs_free(text);
     qs_free(path);
     return rc;

@@ -51,6 +51,9 @@ typedef enum qs_linear {
  * without sliding_window has 4096, with null has none; Qwen's is off unless use_sliding_window). Errors name DIR/config.json and the key. */
 int qs_architecture_read(const char *dir, qs_architecture *out, qs_err *e);
 
+/* The same from text that is at hand; `name` is how errors call it. */
+int qs_architecture_parse(const char *name, const char *text, size_t bytes, qs_architecture *out, qs_err *e);
+
 /* Whether a block has this linear; its out (0 without it) and in features; whether it has a bias. */
 bool qs_linear_present(const qs_architecture *a, qs_linear l);
 int32_t qs_linear_out(const qs_architecture *a, qs_linear l);

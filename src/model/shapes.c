@@ -125,3 +125,23 @@ int qs_shape_tensors(const qs_architecture *a, qs_synthetic_entry **out)
     *out = list;
     return count;
 }
+
+int qs_shape_open(const char *name, int32_t layers, qs_architecture *a, qs_source **source, qs_err *e)
+{
+    const double std = 0.02;
+    const qs_shape *s;
+    qs_synthetic_entry *tensors;
+    size_t bytes;
+    *source = NULL;
+    QS_TRY(qs_shape_find(name, &s, e));
+    char *config = qs_shape_config(s, layers);
+    int rc = qs_architecture_parse(name, config, strlen(config), a, e);
+    qs_free(config);
+    QS_TRY(rc);
+    int count = qs_shape_tensors(a, &tensors);
+    char *recipe = qs_synthetic_text(name, 0, std, tensors, count, &bytes);
+    rc = qs_source_open_recipe(QS_SYNTHETIC_NAME, recipe, bytes, source, e);
+    qs_free(recipe);
+    qs_free(tensors);
+    return rc;
+}

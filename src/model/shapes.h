@@ -22,4 +22,7 @@ char *qs_shape_config(const qs_shape *s, int32_t layers);
 /* Every tensor that an architecture's checkpoint holds, the head only when it is not the embedding. *out is freed with qs_free; returns the count. */
 int qs_shape_tensors(const qs_architecture *a, qs_synthetic_entry **out);
 
+/* A shape as a model without files: its architecture, and a source of made-up weights. layers: 0 for the model's own number. Close the source with qs_source_close. Errors of qs_shape_find. */
+int qs_shape_open(const char *name, int32_t layers, qs_architecture *a, qs_source **source, qs_err *e);
+
 #endif

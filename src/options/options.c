@@ -143,7 +143,7 @@ int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e)
     qs_options shown = *o; /* borrows; what only led to the options is left out, so that the file can be used as --config */
     shown.config = shown.preset = shown.resume = NULL;
     shown.stop_at_step = 0;
-    shown.quiet = shown.verbose = false;
+    shown.quiet = shown.verbose = shown.recalibrate = false;
     if (qs_options_source_of(o, "cache") == QS_FROM_DEFAULT) shown.cache = (qs_strings){0};
     char *yaml = qs_option_to_yaml(&(qs_option_set){&qs_training_options, &shown}, 1);
     char *text = qs_printf("# The options in effect for this run, defaults included.\n\n%s", yaml);

@@ -69,6 +69,7 @@ typedef struct qs_options {
     int64_t sweeps_per_step;  /* groups of micro-batches; 0: planner picks; more than there are micro-batches: one each */
     qs_kept adapters_on, checkpoints_on;
     int64_t threads;          /* 0: one per core */
+    bool recalibrate;         /* measure this machine again for the prediction */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
     int64_t mlp_tile_rows, head_tile_rows;

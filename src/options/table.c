@@ -74,6 +74,8 @@ static const qs_option rows[] = {
     ROW(device, STRING, G, FREE, .fallback = "auto", .help = "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one"),
     ROW(threads, INT, G, FREE, .fallback = "0", RANGE(0, 1024), .aliases = "num_threads",
         .help = "CPU threads of the operations; 0: one per core"),
+    ROW(recalibrate, BOOL, G, FREE, .fallback = "false",
+        .help = "measure this machine again for the predicted step time, instead of taking what an earlier run measured"),
     ROW(io_engine, ENUM, G, FREE, .fallback = "auto", .names = io_engines, .help = "how files are read"),
     ROW(resident_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
         .help = "keep at most N layers on the device; -1: as many as fit"),
@@ -124,8 +126,9 @@ static const qs_option rows[] = {
         .help = "samples set aside for validation: a share below 1, else their number"),
 #undef G
 #define G "Length of the training"
-    ROW(per_device_train_batch_size, INT, G, SAME, .fallback = "1", RANGE(1, 65536),
-        .aliases = "micro_batch_size batch_size train_batch_size", .help = "sequences per micro-batch"),
+    ROW(per_device_train_batch_size, INT, G, SAME, .fallback = "1", RANGE(0, 65536),
+        .aliases = "micro_batch_size batch_size train_batch_size",
+        .help = "sequences per micro-batch; 0: the planner picks, and gradient_accumulation_steps counts the sequences of a step"),
     ROW(gradient_accumulation_steps, INT, G, SAME, .fallback = "16", RANGE(1, 1000000), .aliases = "grad_accum accumulation",
         .help = "micro-batches per optimizer step; weights are streamed once for all of them"),
     ROW(num_train_epochs, FLOAT, G, WARN, .fallback = "1", RANGE(0.001, 1e6), .aliases = "num_epochs epochs",

@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/model/shapes.h"
 #include "src/train/placement.h"
 
 /* ---- prepare ---------------------------------------------------------------------------------------------------------------- */
@@ -17,7 +18,8 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     int threads = (int)g->options->threads;
     if (!threads && keep) threads = keep->threads;
     if (threads) omp_set_num_threads(threads);
-    QS_TRY(qs_device_open(g->options->device, &g->device, e));
+    if (g->hardware) g->device = qs_hardware_device(g->hardware);
+    else QS_TRY(qs_device_open(g->options->device, &g->device, e));
     bool on_cpu = !strcmp(g->device->api->name, "cpu");
     if (keep && strcmp(keep->device, g->device->api->name))
         QS_FAIL(e, QS_EINVAL, "this run was trained on %s and the device now is %s, which does not give the same bits; use --device %s",
@@ -82,11 +84,16 @@ static int open_tokens(qs_engine *g, const qs_strings *data, FILE *report, qs_to
     return rc;
 }
 
-static int open_data(qs_engine *g, FILE *report, qs_err *e)
+static int open_tokens_of(qs_engine *g, FILE *report, qs_err *e)
 {
     const qs_options *o = g->options;
     QS_TRY(open_tokens(g, &o->data, report, &g->train_tokens, e));
-    if (o->eval_data.count) QS_TRY(open_tokens(g, &o->eval_data, report, &g->eval_tokens, e));
+    return o->eval_data.count ? open_tokens(g, &o->eval_data, report, &g->eval_tokens, e) : 0;
+}
+
+static int make_batches(qs_engine *g, qs_err *e)
+{
+    const qs_options *o = g->options;
     qs_batch_options b = {.seed = (uint64_t)o->seed, .in_order = !o->shuffle, .packing = o->packing, .max_seq_length = o->max_seq_length,
                           .rows = o->per_device_train_batch_size, .micro_batches = o->gradient_accumulation_steps,
                           .val_set_size = o->val_set_size};
@@ -96,21 +103,75 @@ static int open_data(qs_engine *g, FILE *report, qs_err *e)
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
-    QS_TRY(qs_architecture_read(o->model, &g->architecture, e));
-    QS_TRY(qs_source_open(o->model, &g->source, e));
+    if (g->shape) {
+        QS_TRY(qs_shape_open(g->shape, g->shape_layers, &g->architecture, &g->source, e));
+    } else {
+        QS_TRY(qs_architecture_read(o->model, &g->architecture, e));
+        QS_TRY(qs_source_open(o->model, &g->source, e));
+    }
     QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
     QS_TRY(make_lora(g, e));
     QS_TRY(open_devices(g, keep, e));
     qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant}, &g->layout);
     g->blob_bytes = qs_calloc((size_t)qs_layout_blobs(&g->layout), sizeof *g->blob_bytes);
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
-    if (o->data.count) QS_TRY(open_data(g, report, e));
     g->sweep_config = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
                                         .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
     g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
                                           .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
                                           .max_grad_norm = o->max_grad_norm};
+    if (o->data.count) QS_TRY(open_tokens_of(g, report, e));
+    qs_placement_choose_micro_batch(g, keep);
+    if (o->data.count) QS_TRY(make_batches(g, e));
     return qs_placement_choose(g, keep, e);
+}
+
+enum { DISK_TEST_BYTES = 256 << 20 };
+/* Work below this many operations a step is over before measuring would be. */
+#define WORTH_MEASURING_FLOPS 2e11
+
+/* Chooses by these rates what does not matter for the bits, and predicts the result. */
+static void predict_by(qs_engine *g, const qs_rates *rates)
+{
+    qs_job job;
+    qs_placement_refine(g, rates);
+    qs_placement chosen = qs_placement_chosen(g);
+    qs_placement_job(g, &chosen, &g->plan, &job);
+    qs_prediction_free(&g->prediction);
+    qs_predict(&job, rates, &g->prediction);
+}
+
+void qs_engine_predict(qs_engine *g, bool measure)
+{
+    const qs_options *o = g->options;
+    char tensor[128];
+    qs_costs costs;
+    qs_job job;
+    qs_placement chosen = qs_placement_chosen(g);
+    qs_placement_job(g, &chosen, &g->plan, &job);
+    if (g->hardware) {
+        qs_rates rates = qs_hardware_rates(g->hardware, &g->host);
+        predict_by(g, &rates);
+        return;
+    }
+    qs_layout_linear_name(&g->architecture, 0, QS_LINEAR_DOWN, tensor);
+    qs_calibrate_config c = {.device = g->device, .cpu = g->cpu, .dir = o->cache.items[0], .io_engine = o->io_engine, .source = g->source, .tensor = tensor,
+                             .quant = g->layout.quant, .renew = o->recalibrate && !g->calibration, .quiet = o->quiet,
+                             .processor_time = g->calibrate_by_processor_time};
+    for (int b = 0; b < g->plan.blobs; b++) c.disk_bytes += g->blob_bytes[b];
+    if (c.disk_bytes > DISK_TEST_BYTES) c.disk_bytes = DISK_TEST_BYTES;
+    if (!g->calibration) g->calibration = qs_calibration_open(&c);
+    qs_costs_note(&g->sweep_config, &g->update_config, qs_sweep_rows(g->sweep_config.sizes.max_tokens, job.tokens), job.document_tokens, &costs);
+    double flops = 6.0 * (double)qs_architecture_parameters(&g->architecture) * job.tokens * g->sweep_config.sizes.micro_batches;
+    qs_err e = {0};
+    int rc = 0;
+    if (measure || o->recalibrate || flops >= WORTH_MEASURING_FLOPS) rc = qs_calibration_measure(g->calibration, &costs, &e);
+    if (rc) qs_warn("no prediction: %s", e.text);
+    if (!rc && qs_calibration_knows(g->calibration, &costs)) {
+        qs_rates rates = qs_calibration_rates(g->calibration);
+        predict_by(g, &rates);
+    }
+    qs_costs_free(&costs);
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------------------- */
@@ -218,6 +279,8 @@ void qs_engine_close(qs_engine *g)
     qs_aio_close(g->aio);
     qs_tier_close(&g->tier);
     qs_plan_free(&g->plan);
+    qs_prediction_free(&g->prediction);
+    qs_calibration_free(g->calibration);
     qs_batcher_free(g->batcher);
     qs_token_cache_close(g->train_tokens);
     qs_token_cache_close(g->eval_tokens);

@@ -10,10 +10,19 @@
 #include "src/model/first_touch.h"
 #include "src/model/sweep.h"
 #include "src/options/options.h"
+#include "src/train/calibrate.h"
+#include "src/train/hardware.h"
 #include "src/train/loss_scale.h"
+#include "src/train/predict.h"
 #include "src/train/update.h"
 
 typedef struct qs_engine {
+    /* Set before qs_engine_prepare, for plans: NULL otherwise, and then --model and --device say. */
+    const char *shape;           /* a known shape instead of a model directory */
+    int32_t shape_layers;        /* 0: its own number */
+    qs_hardware *hardware;       /* a card on paper instead of a device; borrowed */
+    qs_hardware_host host;       /* of that card's machine */
+
     qs_options *options;         /* borrowed; automatic budgets are filled in */
     qs_device *device, *cpu;     /* the same when training on the CPU */
     qs_architecture architecture;
@@ -28,6 +37,9 @@ typedef struct qs_engine {
     bool adapters_on_disk;       /* masters, gradients and optimizer states */
     qs_plan plan;
     qs_recorder *recorder;       /* NULL, or set before the start: what the streamer notes its doings in */
+    qs_calibration *calibration; /* NULL until a prediction was asked for */
+    bool calibrate_by_processor_time; /* see calibrate.h */
+    qs_prediction prediction;    /* of a step under the plan; its visits are those of qs_sweep_schedule in training */
 
     /* after qs_engine_start */
     qs_tier tier;
@@ -46,12 +58,17 @@ typedef struct qs_engine {
 /* What a resumed run must keep, from its checkpoint. */
 typedef struct qs_numeric_identity {
     int32_t mlp_rows, head_rows;
+    int32_t micro_batch_rows;    /* sequences of a micro-batch; 0: an old checkpoint, whose options say */
     int32_t threads;
     char device[16];             /* backend: "cpu", "cuda" */
 } qs_numeric_identity;
 
-/* Fills *out (zeroed by the caller), also when it fails: qs_engine_close in any case. `report` (may be NULL) gets the data audit. `keep` may be NULL. Errors of every kind of bad input. */
+/* Fills *out (zeroed by the caller but for its first fields), also when it fails: qs_engine_close in any case. `report` (may be NULL) gets the data audit. `keep` may be NULL. Errors of every kind of bad input. */
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *out, qs_err *e);
+
+/* Fills g->prediction from what is known of this machine's speed; with `measure` (or --recalibrate, or a job big enough to be worth it) measures what is not, which takes seconds. Before
+ * qs_engine_start: it borrows memory. A failure is a warning, and the prediction stays unknown. */
+void qs_engine_predict(qs_engine *g, bool measure);
 
 /* Maps memory and opens the rest. The adapters are at their initial values: PEFT's, or those of --init-adapter. */
 int qs_engine_start(qs_engine *g, qs_err *e);

@@ -31,6 +31,28 @@ static void print_disk(const qs_engine *g, FILE *f)
             qs_format_bytes(written, step), qs_format_bytes((uint64_t)((double)written * 1e6 / tokens), million));
 }
 
+static void wait_line(FILE *f, const char *what, double seconds, double step)
+{
+    fprintf(f, ", %s %.0f%%", what, step > 0 && seconds > 0 ? 100 * seconds / step : 0);
+}
+
+static void predicted(FILE *f, const qs_engine *g)
+{
+    const qs_prediction *p = &g->prediction;
+    const qs_sim_step *s = &p->sim.steady;
+    char size[16];
+    if (!p->known) return;
+    fprintf(f, "  predicted: %.4g s per step of %.0f tokens, %.4g tokens/s (first step, with first touch: %.4g s)\n", p->step_seconds, p->tokens,
+            p->tokens / p->step_seconds, p->first_step_seconds);
+    fprintf(f, "    %s binds", qs_sim_resource_name(p->sim.critical));
+    wait_line(f, "waiting for the disk", s->disk_wait, p->step_seconds);
+    wait_line(f, "for the link", s->link_wait, p->step_seconds);
+    fprintf(f, "; reads %s", qs_format_bytes(s->disk_read_bytes, size));
+    if (!g->device->info.unified) fprintf(f, ", over the link %s", qs_format_bytes(s->link_in_bytes + s->link_out_bytes, size));
+    fprintf(f, " per step\n");
+    if (p->hide_tokens > 0) fprintf(f, "    from about %.0f tokens per step on, compute hides the stream\n", p->hide_tokens);
+}
+
 void qs_train_print_plan(const qs_engine *g, FILE *f)
 {
     const qs_plan *p = &g->plan;
@@ -56,4 +78,5 @@ void qs_train_print_plan(const qs_engine *g, FILE *f)
     qs_placement_minimum(g, &vram, &ram);
     fprintf(f, "  smallest budgets for this job: --vram %lluM --ram %lluM\n", (unsigned long long)((vram + (1 << 20) - 1) >> 20),
             (unsigned long long)((ram + (1 << 20) - 1) >> 20));
+    predicted(f, g);
 }

@@ -187,7 +187,12 @@ void qs_progress_visit(qs_progress *p, int64_t step, int done, int total)
     style(&l, "0");
     for (int i = filled; i < BAR; i++) add(&l, "-");
     add(&l, " %3d%%", total > 0 ? 100 * done / total : 0);
-    if (p->last.step > p->first_step) describe(p, &l); /* of the step before */
+    if (p->last.step > p->first_step) { /* of the step before */
+        describe(p, &l);
+    } else if (p->step_seconds > 0) {
+        add_label(&l, "  predicted ETA ");
+        add_duration(&l, p->step_seconds * (double)(p->total_steps - step + 1));
+    }
     rewrite(p, &l);
 }
 

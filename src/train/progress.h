@@ -24,7 +24,7 @@ typedef struct qs_progress {
     uint64_t vram_bytes, ram_bytes; /* the budgets */
 
     /* its own */
-    double step_seconds;     /* smoothed, for the ETA */
+    double step_seconds;     /* smoothed, for the ETA; before the first step a prediction, if there is one */
     uint64_t drawn_ns;       /* when the line was last rewritten */
     bool line_open;          /* a rewritten line stands at the cursor */
     qs_step_metrics last;

@@ -57,18 +57,29 @@ static int look_at_out(run *r, char **checkpoint, qs_run_state *state, qs_err *e
     return 0;
 }
 
+/* The options in effect, but the micro-batch as it was asked for: what the planner made of it is in the checkpoints. */
+static int save_options(const run *r, const qs_options *asked, qs_err *e)
+{
+    qs_options saved = *r->o;
+    saved.per_device_train_batch_size = asked->per_device_train_batch_size;
+    saved.gradient_accumulation_steps = asked->gradient_accumulation_steps;
+    return qs_options_save_yaml(&saved, r->options_path, e);
+}
+
 static int begin(run *r, qs_err *e)
 {
     qs_options *o = r->o;
     qs_run_state state = {0};
     char *checkpoint = NULL;
+    qs_options asked = *o; /* borrows; 0 in it stays 0 for a resumed run */
     QS_TRY(look_at_out(r, &checkpoint, &state, e));
     int rc = qs_engine_prepare(o, checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e);
     if (!rc) {
+        qs_engine_predict(&r->engine, false);
         if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
         rc = qs_dir_create(o->out, e);
     }
-    if (!rc) rc = qs_options_save_yaml(o, r->options_path, e);
+    if (!rc) rc = save_options(r, &asked, e);
     r->engine.sweep_config.visited = visited;
     r->engine.sweep_config.visited_context = r;
     if (!rc) rc = qs_engine_start(&r->engine, e);
@@ -88,6 +99,7 @@ static int begin(run *r, qs_err *e)
     for (int i = 0; i < o->report_to.count; i++) tensorboard |= strcmp(o->report_to.items[i], "none") != 0;
     QS_TRY(qs_metrics_open(o->out, r->step, tensorboard, &r->metrics, e));
     qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, o->ram, o->no_color, o->quiet);
+    r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;
 }
 
@@ -140,7 +152,8 @@ static int one_step(run *r, qs_err *e)
     qs_sweep_result result;
     int32_t bad_mb = -1, bad_document = -1;
     int64_t updates = r->step - g->loss_scale.skipped; /* so far */
-    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0};
+    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0,
+                         .predicted_step_seconds = g->prediction.step_seconds};
     uint64_t start = qs_now_ns(), read, written, link;
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
 

@@ -47,6 +47,28 @@ static void expect(void *context, int blob)
 }
 static void expect_nothing(void *context, int blob) {}
 
+static void add_item(qs_plan *p, const char *tag, qs_pool pool, uint64_t bytes)
+{
+    if (!bytes) return;
+    p->items[p->item_count++] = (qs_plan_item){tag, pool, bytes};
+    p->pool_bytes[pool] += bytes;
+}
+
+/* The placement of another plan, for blobs of the rig's sizes. */
+static void plan_like(const qs_plan *like, const uint64_t *sizes, uint64_t largest, bool unified, qs_plan *out)
+{
+    uint64_t bytes[3] = {0};
+    *out = (qs_plan){.blobs = like->blobs, .home = qs_calloc((size_t)like->blobs, 1), .ring_slots = like->ring_slots, .device_slots = like->device_slots,
+                     .slot_bytes = largest, .homes_device = like->homes_device, .homes_host = like->homes_host};
+    memcpy(out->home, like->home, (size_t)like->blobs);
+    for (int b = 0; b < like->blobs; b++) bytes[like->home[b]] += sizes[b];
+    out->streamed_bytes = bytes[QS_HOME_DISK];
+    add_item(out, "streaming ring", QS_POOL_PINNED, (uint64_t)out->ring_slots * largest);
+    add_item(out, "device slots", QS_POOL_DEVICE, (uint64_t)out->device_slots * largest);
+    add_item(out, "resident weights", QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
+    add_item(out, "resident weights (RAM)", unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
+}
+
 void rig_open(stream_rig *r, const char *dir)
 {
     rig_config *c = &r->config;
@@ -61,7 +83,8 @@ void rig_open(stream_rig *r, const char *dir)
     qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32, .ram_bytes = (uint64_t)1 << 32, .unified = r->device->info.unified, .blobs = c->blobs,
                         .blob_bytes = c->sizes, .ring_slots = c->ring, .most_homes = c->most_homes};
     if (c->device_room) in.vram_bytes = c->device_room + (in.unified ? 0 : (uint64_t)c->ring * largest);
-    ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
+    if (c->like) plan_like(c->like, c->sizes, largest, in.unified, &r->plan);
+    else ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
     ck_assert_msg(!qs_tier_open(r->device, &r->plan, &r->tier, &r->e), "%s", r->e.text);
 
     qs_aio_config aio = {.engine = c->engine, .depth = 4, .chunk_bytes = 4096, .faults = c->faults};
@@ -128,6 +151,37 @@ int rig_follow(stream_rig *r, const qs_schedule *s)
     qs_stream_begin(r->stream, s);
     for (int32_t v = 0; v < s->count; v++) QS_TRY(rig_visit(r, v, s));
     for (int q = 0; q < QS_QUEUE_COUNT; q++) r->device->api->queue_sync(r->device, (qs_queue)q);
+    return 0;
+}
+
+/* Until everything that was started has arrived and nothing more is started. */
+static void wait_for_calm(stream_rig *r, bool poll)
+{
+    enum { CALM = 4, PATIENCE = 20000 };
+    uint64_t before = 0;
+    for (int i = 0, calm = 0; i < PATIENCE && calm < CALM; i++) {
+        if (poll) qs_stream_poll(r->stream);
+        qs_stream_stats s = qs_stream_stats_read(r->stream);
+        qs_aio_stats io = qs_aio_stats_read(r->aio);
+        bool arrived = io.read_bytes == s.disk_read_bytes && io.write_bytes == s.disk_write_bytes;
+        uint64_t now = s.disk_read_bytes + s.disk_write_bytes + s.link_bytes;
+        calm = (arrived || !poll) && now == before ? calm + 1 : 0;
+        before = now;
+        usleep(poll ? 20 : 200);
+    }
+}
+
+int rig_follow_at_leisure(stream_rig *r, const qs_schedule *s)
+{
+    qs_stream_begin(r->stream, s);
+    for (int32_t v = 0; v < s->count; v++) {
+        const void *weights;
+        int blob = s->visits[v].blob;
+        QS_TRY(qs_stream_acquire(r->stream, v, &weights, &r->e));
+        if (blob >= 0) check(r, blob, weights);
+        wait_for_calm(r, s->visits[v].kind != QS_VISIT_UPDATE);
+        qs_stream_release(r->stream, v);
+    }
     return 0;
 }
 

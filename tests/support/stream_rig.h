@@ -10,7 +10,7 @@
 
 #include "offload/stream.h"
 
-enum { RIG_MOST_BLOBS = 40 };
+enum { RIG_MOST_BLOBS = 400 };
 
 typedef enum rig_device { RIG_UNIFIED, RIG_DISCRETE, RIG_LAZY, RIG_DEVICES } rig_device;
 
@@ -24,6 +24,7 @@ typedef struct rig_config {
     const struct qs_aio_faults *faults;
     qs_recorder *recorder;
     bool no_cache, drop_ready_wait;
+    const qs_plan *like;            /* NULL, or a plan whose homes, places and slots are taken, for the sizes above */
 } rig_config;
 
 typedef struct stream_rig {
@@ -51,6 +52,8 @@ bool rig_is(int blob, const void *place, uint64_t bytes);
 /* One visit: acquire, check at both ends of it, release. */
 int rig_visit(stream_rig *r, int32_t v, const qs_schedule *s);
 int rig_follow(stream_rig *r, const qs_schedule *s);
+/* The same, but everything that was started has arrived and was seen to before a visit ends: no race with the disk. As in a run nobody looks during the update. */
+int rig_follow_at_leisure(stream_rig *r, const qs_schedule *s);
 
 int rig_total_made(const stream_rig *r);
 

@@ -18,7 +18,7 @@ static int bench(const char *dir, const char *more)
 {
     test_words w = {0};
     static const char *const fixed[] = {"--layers=4", "--steps=2", "--max_seq_length=32", "--gradient_accumulation_steps=2", "--lora_r=4",
-                                        "--per_device_train_batch_size=2", "--vram=64M", "--ram=96M", "--resident_layers=0", "--quiet"};
+                                        "--per_device_train_batch_size=2", "--vram=64M", "--ram=96M", "--resident_layers=0", "--stream_slots=3", "--quiet"};
     test_words_add(&w, "--out=%s", dir);
     test_words_add(&w, "--cache=%s/cache", dir);
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
@@ -116,6 +116,7 @@ START_TEST(visits_lie_inside_their_step_and_add_up)
             slices++;
         }
         ck_assert_int_eq(number(step, "lost_activities"), 0);
+        ck_assert_msg(real(step, "predicted_step_seconds") > 0 && number(json_array_get(visits, 1), "predicted_ns") > 0, "bench measures, so it predicts");
         ck_assert((double)sum * 1e-9 <= json_real_value(json_object_get(step, "step_seconds")));
     }
     ck_assert_msg(json_real_value(json_object_get(json_array_get(steps, 0), "make_seconds")) > 0, "the first step makes the cache");

@@ -128,8 +128,8 @@ START_TEST(a_budget_too_small_is_refused_with_one_that_works)
 }
 END_TEST
 
-/* With less and less RAM: adapters go to disk, then checkpoints too (alone they save less here), then there are more sweeps, and at last it is refused. */
-START_TEST(what_does_not_fit_goes_to_disk_step_by_step)
+/* With less and less RAM something must give way: adapters or checkpoints go to disk, or a step makes more sweeps, whichever is fastest. At last it is refused. */
+START_TEST(what_does_not_fit_gives_way)
 {
     char *dir = test_dir_create();
     write_model(dir);
@@ -144,7 +144,7 @@ START_TEST(what_does_not_fit_goes_to_disk_step_by_step)
         ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
         int now = g.sweep_config.sweeps > 1 ? 4 : g.adapters_on_disk + 2 * g.sweep_config.checkpoints_on_disk;
-        if (!rc) ck_assert_int_ge(now, stage);
+        if (!rc && stage) ck_assert_int_gt(now, 0); /* what did not fit does not fit in less */
         if (!rc) seen |= 1 << (stage = now);
         qs_engine_close(&g);
         qs_options_free(&o);
@@ -154,7 +154,8 @@ START_TEST(what_does_not_fit_goes_to_disk_step_by_step)
             break;
         }
     }
-    ck_assert_int_eq(seen, 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4);
+    ck_assert(seen & 1 << 0 && seen & 1 << 4); /* nothing, and at last more sweeps */
+    ck_assert(seen & (1 << 1 | 1 << 2 | 1 << 3));
     test_dir_remove(dir);
 }
 END_TEST
@@ -221,7 +222,7 @@ int main(void)
     tcase_add_loop_test(t, peak_memory_is_within_both_budgets, 0, sizeof pairs / sizeof *pairs);
     tcase_add_loop_test(t, the_plan_s_bytes_are_the_bytes_used, 0, sizeof pairs / sizeof *pairs);
     tcase_add_test(t, a_budget_too_small_is_refused_with_one_that_works);
-    tcase_add_test(t, what_does_not_fit_goes_to_disk_step_by_step);
+    tcase_add_test(t, what_does_not_fit_gives_way);
     tcase_add_loop_test(t, a_run_within_the_smallest_budgets_trains, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -1,0 +1,241 @@
+#include "kernels/op_replay.h"
+
+#include "src/base/arena.h"
+
+/* Operands are taken from an arena: one that counts gives the size, and then nothing is run. */
+typedef struct stage {
+    qs_device *device;
+    qs_arena memory;
+    bool run;
+} stage;
+
+enum { ALIGN = 4096 };
+
+static void *array(stage *s, qs_dtype type, int64_t n) { return qs_arena_take(&s->memory, (size_t)n * qs_dtype_bytes(type), ALIGN); }
+
+static qs_mat mat(stage *s, qs_dtype type, int64_t rows, int64_t cols, int64_t stride)
+{
+    if (stride < cols) stride = cols;
+    return (qs_mat){array(s, type, rows * stride), type, rows, cols, stride};
+}
+
+static void *zeros(stage *s, size_t bytes)
+{
+    void *p = qs_arena_take(&s->memory, bytes, ALIGN);
+    if (s->run) s->device->api->fill(s->device, QS_QUEUE_COMPUTE, p, 0, bytes);
+    return p;
+}
+
+static void give_workspace(stage *s, size_t bytes)
+{
+    void *p = qs_arena_take(&s->memory, bytes, ALIGN);
+    if (s->run) qs_device_set_workspace(s->device, p, bytes);
+}
+
+static void gemm(stage *s, const qs_op_call *c, int64_t n)
+{
+    bool ta = c->flags & QS_OP_TRANSPOSE_A, tb = c->flags & QS_OP_TRANSPOSE_B;
+    int64_t k = ta ? n : c->dim[1], cols = c->dim[0];
+    qs_gemm g = {.transpose_a = ta, .transpose_b = tb, .alpha = 1, .beta = c->flags & QS_OP_ACCUMULATE ? 1 : 0, .bias_type = QS_F32};
+    g.a = mat(s, c->type, n, c->dim[1], c->dim[2]);
+    g.b = mat(s, c->type, tb ? cols : k, tb ? k : cols, c->dim[3]);
+    g.c = mat(s, c->out_type, ta ? c->dim[1] : n, cols, c->dim[4]);
+    if (c->flags & QS_OP_BIAS) g.bias = array(s, QS_F32, cols);
+    give_workspace(s, qs_op_gemm_workspace_bytes(s->device, &g));
+    if (s->run) qs_op_gemm(s->device, &g);
+}
+
+static void dequantise(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_qtensor q = {.type = (qs_quant_type)c->variant, .n = n, .codes = array(s, QS_U8, (n + 1) / 2)};
+    if (c->flags & QS_OP_NESTED) {
+        q.absmax8 = array(s, QS_U8, qs_quant_blocks(n));
+        q.nested = array(s, QS_F32, qs_nested_blocks(n));
+        q.offset = array(s, QS_F32, 1);
+    } else {
+        q.absmax = array(s, QS_F32, qs_quant_blocks(n));
+    }
+    void *out = array(s, c->type, n);
+    if (s->run) qs_op_dequantise4(s->device, &q, out, c->type);
+}
+
+static void elements(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = c->dim[0];
+    qs_mat x = mat(s, c->type, n, cols, c->dim[1]), y = {0}, z = {0};
+    qs_rmsnorm norm = {.x = x, .weight_type = QS_F32, .eps = 1e-5f};
+    qs_dropout drop = {.p = c->variant ? 0.1f : 0, .seed = 1};
+    switch (c->kind) {
+    case QS_OP_RMSNORM:
+        norm.weight = array(s, QS_F32, cols);
+        norm.y = mat(s, c->type, n, cols, c->dim[2]);
+        if (s->run) qs_op_rmsnorm(s->device, &norm);
+        return;
+    case QS_OP_RMSNORM_BACKWARD:
+        norm.weight = array(s, QS_F32, cols);
+        norm.y = x;
+        y = mat(s, c->type, n, cols, c->dim[2]);
+        if (c->flags & QS_OP_ACCUMULATE) z = mat(s, c->type, n, cols, cols);
+        if (s->run) qs_op_rmsnorm_backward(s->device, &norm, y, z, x);
+        return;
+    case QS_OP_ADD:
+        y = mat(s, c->type, n, cols, cols);
+        if (s->run) qs_op_add(s->device, x, y, x);
+        return;
+    case QS_OP_GATED:
+        y = mat(s, c->type, n, cols / 2, 0);
+        if (s->run) qs_op_gated(s->device, (qs_activation)c->variant, x, y);
+        return;
+    case QS_OP_GATED_BACKWARD:
+        y = mat(s, c->type, n, cols / 2, 0);
+        z = mat(s, c->type, n, cols, cols); /* in place, repeated calls would end in denormal numbers */
+        if (s->run) qs_op_gated_backward(s->device, (qs_activation)c->variant, x, y, z);
+        return;
+    case QS_OP_DROPOUT:
+        y = mat(s, c->type, n, cols, c->dim[2]);
+        if (s->run) qs_op_dropout(s->device, &drop, x, y, c->flags & QS_OP_ACCUMULATE);
+        return;
+    default: {
+        int32_t *flag = zeros(s, sizeof *flag);
+        if (s->run) qs_op_flag_nonfinite(s->device, x, flag);
+    }
+    }
+}
+
+static void layernorm(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = c->dim[0];
+    qs_layernorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .bias = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
+    qs_mat y = mat(s, c->type, n, cols, c->dim[2]), add = {0};
+    norm.y = c->kind == QS_OP_LAYERNORM ? y : norm.x;
+    if (c->flags & QS_OP_ACCUMULATE) add = mat(s, c->type, n, cols, cols);
+    if (!s->run) return;
+    if (c->kind == QS_OP_LAYERNORM) qs_op_layernorm(s->device, &norm);
+    else qs_op_layernorm_backward(s->device, &norm, y, add, norm.x);
+}
+
+static void activation(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0], 0), z = mat(s, c->type, n, c->dim[0], 0);
+    if (!s->run) return;
+    if (c->kind == QS_OP_ACTIVATION) qs_op_activation(s->device, (qs_activation)c->variant, x, y);
+    else qs_op_activation_backward(s->device, (qs_activation)c->variant, x, y, z);
+}
+
+static void regroup(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = c->dim[0] * c->dim[1] * c->dim[2];
+    qs_mat x = mat(s, c->type, n, cols, 0), y = mat(s, c->type, n, cols, 0);
+    if (s->run) qs_op_regroup(s->device, x, (int32_t)c->dim[0], (int32_t)c->dim[1], c->dim[2], y);
+}
+
+static void rope(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_rope r = {.heads = (int32_t)c->dim[0], .head_dim = (int32_t)c->dim[1], .rotary_dim = c->variant};
+    r.x = mat(s, c->type, n, c->dim[0] * c->dim[1], c->dim[2]);
+    r.cos = array(s, QS_F32, c->dim[1]);
+    r.sin = array(s, QS_F32, c->dim[1]);
+    r.positions = zeros(s, (size_t)n * sizeof(int32_t));
+    if (s->run) qs_op_rope(s->device, &r);
+}
+
+static void attention(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2], stride = c->dim[3];
+    qs_attention a = {.heads = (int32_t)c->dim[0], .kv_heads = (int32_t)c->dim[1], .head_dim = (int32_t)c->dim[2], .scale = 0.1f, .window = c->variant};
+    qs_mat all = mat(s, c->type, n, q + 2 * kv, stride);
+    a.q = qs_mat_part(all, 0, n, 0, q);
+    a.k = qs_mat_part(all, 0, n, q, kv);
+    a.v = qs_mat_part(all, 0, n, q + kv, kv);
+    a.o = mat(s, c->type, n, q, 0);
+    a.lse = array(s, QS_F32, c->dim[0] * n);
+    a.document = zeros(s, (size_t)n * sizeof(int32_t));
+    give_workspace(s, qs_op_attention_workspace_bytes(s->device, &a));
+    if (c->kind == QS_OP_ATTENTION) {
+        if (s->run) qs_op_attention(s->device, &a);
+        return;
+    }
+    qs_mat d_o = mat(s, c->type, n, q, 0), d_all = mat(s, c->type, n, q + 2 * kv, stride);
+    if (s->run)
+        qs_op_attention_backward(s->device, &a, d_o, qs_mat_part(d_all, 0, n, 0, q), qs_mat_part(d_all, 0, n, q, kv), qs_mat_part(d_all, 0, n, q + kv, kv));
+}
+
+static void cross_entropy(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_ce_state state = {array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t))};
+    if (c->kind == QS_OP_CE_LOSS) {
+        float *loss = array(s, QS_F32, n);
+        if (s->run) qs_op_ce_loss(s->device, n, &state, loss);
+        return;
+    }
+    qs_mat logits = mat(s, QS_F32, n, c->dim[0], c->dim[1]), d = logits;
+    if (c->kind == QS_OP_CE_FORWARD) {
+        if (s->run) qs_op_ce_forward(s->device, logits, 0, &state);
+        return;
+    }
+    if (c->out_type != QS_F32) d = mat(s, c->out_type, n, c->dim[0], c->dim[2]);
+    if (s->run) qs_op_ce_backward(s->device, logits, 0, &state, 1e-3f, d);
+}
+
+static void vectors(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_adamw h = {.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1, .gradient_scale = 1};
+    void *x = array(s, c->type, n);
+    if (c->kind == QS_OP_CONVERT) {
+        void *y = array(s, c->out_type, n);
+        if (s->run) qs_op_convert(s->device, y, c->out_type, x, c->type, n);
+    } else if (c->kind == QS_OP_SUM_SQUARES) {
+        double *sum = zeros(s, sizeof *sum);
+        if (s->run) qs_op_sum_squares(s->device, x, n, sum);
+    } else if (c->kind == QS_OP_ADAMW) {
+        float *g = array(s, QS_F32, n), *m = array(s, QS_F32, n), *v = array(s, QS_F32, n);
+        if (s->run) qs_op_adamw(s->device, (qs_adamw_rule)c->variant, &h, x, g, m, v, n);
+    } else if (c->kind == QS_OP_ADAMW8) {
+        float *g = array(s, QS_F32, n);
+        uint8_t *m = array(s, QS_U8, n), *v = array(s, QS_U8, n);
+        float *ma = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK)), *va = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK));
+        if (s->run) qs_op_adamw8(s->device, &h, x, g, m, v, ma, va, n);
+    } else if (s->run) {
+        if (c->kind == QS_OP_SCALE) qs_op_scale(s->device, x, n, 1);
+        else s->device->api->fill(s->device, QS_QUEUE_COMPUTE, x, 0, (size_t)n);
+    }
+}
+
+static void play(stage *s, const qs_op_call *c, int64_t n)
+{
+    switch (c->kind) {
+    case QS_OP_GEMM: gemm(s, c, n); return;
+    case QS_OP_DEQUANTISE4: dequantise(s, c, n); return;
+    case QS_OP_ROPE: rope(s, c, n); return;
+    case QS_OP_LAYERNORM:
+    case QS_OP_LAYERNORM_BACKWARD: layernorm(s, c, n); return;
+    case QS_OP_ACTIVATION:
+    case QS_OP_ACTIVATION_BACKWARD: activation(s, c, n); return;
+    case QS_OP_REGROUP: regroup(s, c, n); return;
+    case QS_OP_ATTENTION:
+    case QS_OP_ATTENTION_BACKWARD: attention(s, c, n); return;
+    case QS_OP_CE_FORWARD:
+    case QS_OP_CE_LOSS:
+    case QS_OP_CE_BACKWARD: cross_entropy(s, c, n); return;
+    case QS_OP_CONVERT:
+    case QS_OP_SCALE:
+    case QS_OP_SUM_SQUARES:
+    case QS_OP_ADAMW:
+    case QS_OP_ADAMW8:
+    case QS_OP_FILL: vectors(s, c, n); return;
+    default: elements(s, c, n);
+    }
+}
+
+size_t qs_op_replay_bytes(qs_device *d, const qs_op_call *call, int64_t n)
+{
+    stage s = {.device = d};
+    play(&s, call, n);
+    return s.memory.used;
+}
+
+void qs_op_replay(qs_device *d, const qs_op_call *call, int64_t n, void *memory, size_t bytes)
+{
+    stage s = {.device = d, .memory = {.base = memory, .capacity = bytes}, .run = true};
+    play(&s, call, n);
+}

@@ -1,0 +1,168 @@
+/* calibrate_ops.c - measuring: every operation that a job has and the file lacks. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "io/file.h"
+#include "kernels/op_replay.h"
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "src/base/memory.h"
+#include "src/train/calibrate_parts.h"
+
+enum { LEAST_CALLS = 3, MOST_CALLS = 60 };
+#define ENOUGH_SECONDS 0.03 /* of repeated calls */
+#define LONG_SECONDS 0.35   /* a single call that takes longer is measured with fewer rows */
+
+typedef struct bench {
+    qs_calibration *k;
+    void *memory;
+    size_t bytes;
+    int measured;
+} bench;
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+double qs_median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    return v[n / 2];
+}
+
+static double clock_now(const qs_calibration *k)
+{
+    if (!k->c.processor_time) return qs_seconds(qs_now_ns());
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / k->c.device->info.threads;
+}
+
+static double once(bench *b, const qs_op_call *call, int64_t n)
+{
+    qs_device *d = b->k->c.device;
+    double start = clock_now(b->k);
+    qs_op_replay(d, call, n, b->memory, b->bytes);
+    d->api->queue_sync(d, QS_QUEUE_COMPUTE);
+    return clock_now(b->k) - start;
+}
+
+/* The fastest of a few calls: on a machine that is busy with something else, what it would do otherwise. */
+static double fastest(bench *b, const qs_op_call *call, int64_t n)
+{
+    double best = once(b, call, n), total = 0;
+    for (int i = 0; i < MOST_CALLS && (i < LEAST_CALLS || total < ENOUGH_SECONDS) && total < LONG_SECONDS; i++) {
+        double t = once(b, call, n);
+        best = t < best ? t : best;
+        total += t;
+    }
+    b->measured++;
+    return best > 0 ? best : 1e-9;
+}
+
+static void add_point(qs_curve *c, int64_t n, double seconds)
+{
+    int at = 0;
+    while (at < c->count && c->n[at] < (double)n) at++;
+    if (at < c->count && c->n[at] == (double)n) {
+        c->seconds[at] = seconds;
+        return;
+    }
+    if (c->count == QS_CURVE_POINTS) { /* the new one is what is asked for now */
+        at -= at > 1;
+        memmove(&c->n[1], &c->n[2], (QS_CURVE_POINTS - 2) * sizeof *c->n);
+        memmove(&c->seconds[1], &c->seconds[2], (QS_CURVE_POINTS - 2) * sizeof *c->seconds);
+        c->count--;
+    }
+    memmove(&c->n[at + 1], &c->n[at], (size_t)(c->count - at) * sizeof *c->n);
+    memmove(&c->seconds[at + 1], &c->seconds[at], (size_t)(c->count - at) * sizeof *c->seconds);
+    c->n[at] = (double)n;
+    c->seconds[at] = seconds;
+    c->count++;
+}
+
+/* A matrix product's and attention's rate depends on its rows: a quarter of them first, then all, or as many as take no longer than a call may. */
+static void measure_call(bench *b, const qs_op_call *call)
+{
+    char text[160];
+    qs_calibration_text(call, text);
+    bool attention = qs_call_is_attention(call), curve = attention || call->kind == QS_OP_GEMM;
+    int64_t n = attention ? call->dim[4] : call->n, few = n > 64 && curve ? (n / 4 + 15) / 16 * 16 : n;
+    if (few < n) {
+        double seconds = fastest(b, call, few), growth = (double)n / (double)few * (attention ? (double)n / (double)few : 1);
+        add_point(qs_calibration_curve(b->k, text, true), few, seconds);
+        if (seconds * growth > LONG_SECONDS) { /* reached with fewer rows */
+            double most = LONG_SECONDS / seconds * (double)few;
+            n = most < 1.5 * (double)few ? few : most < (double)n ? (int64_t)most / 16 * 16 : n;
+            if (n <= few) n = few / 2 / 16 * 16;
+            if (n < 16) return;
+        }
+    }
+    double seconds = fastest(b, call, n);
+    add_point(qs_calibration_curve(b->k, text, true), n, seconds);
+}
+
+static size_t largest(bench *b, const qs_costs *costs)
+{
+    size_t most = 0;
+    for (int p = 0; p < QS_PARTS; p++)
+        for (int i = 0; i < costs->part[p].count; i++) {
+            const qs_op_call *c = &costs->part[p].calls[i];
+            size_t bytes = qs_op_replay_bytes(b->k->c.device, c, qs_call_is_attention(c) ? c->dim[4] : c->n);
+            if (bytes > most) most = bytes;
+        }
+    return most;
+}
+
+/* Numbers between 2^-14 and 2^-1 in every type, different from one another. */
+static void fill(bench *b)
+{
+    enum { PATTERN = 1 << 20 };
+    qs_device *d = b->k->c.device;
+    uint8_t *pattern = qs_malloc(PATTERN);
+    uint32_t x = 1;
+    for (size_t i = 0; i < PATTERN; i++) {
+        x = x * 1664525u + 1013904223u;
+        pattern[i] = (uint8_t)(i % 2 ? 0x38 + (x >> 30) : x >> 24);
+    }
+    for (size_t at = 0; at < b->bytes; at += PATTERN)
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, (char *)b->memory + at, pattern, b->bytes - at < PATTERN ? b->bytes - at : PATTERN);
+    d->api->queue_sync(d, QS_QUEUE_COMPUTE);
+    qs_free(pattern);
+}
+
+static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)
+{
+    qs_device *d = k->c.device;
+    bench b = {.k = k};
+    b.bytes = largest(&b, costs);
+    if (!b.bytes) return 0;
+    void *workspace = d->workspace;
+    size_t workspace_bytes = d->workspace_bytes;
+    QS_TRY(d->api->alloc(d, b.bytes, &b.memory, e));
+    fill(&b);
+    for (int p = 0; p < QS_PARTS; p++)
+        for (int i = 0; i < costs->part[p].count; i++)
+            if (!qs_calibration_has(k, &costs->part[p].calls[i])) measure_call(&b, &costs->part[p].calls[i]);
+    qs_device_set_workspace(d, workspace, workspace_bytes);
+    d->api->free(d, b.memory);
+    return d->api->check(d, e);
+}
+
+int qs_calibration_measure(qs_calibration *k, const qs_costs *costs, qs_err *e)
+{
+    if (qs_calibration_knows(k, costs)) return 0;
+    uint64_t start = qs_now_ns();
+    if (!k->c.quiet) qs_info("measuring this machine for the prediction (kept in %s; --recalibrate measures again)", k->path);
+    QS_TRY(qs_dir_create(k->c.dir, e));
+    if (!(k->disk_read > 0) || !(k->verify > 0)) QS_TRY(qs_calibrate_disk(k, e));
+    if (!k->c.device->info.unified && !(k->link_in > 0)) QS_TRY(qs_calibrate_link(k, e));
+    if (k->c.source && !(k->first_touch > 0)) QS_TRY(qs_calibrate_first_touch(k, e));
+    QS_TRY(measure_ops(k, costs, e));
+    qs_debug("measured in %.1f s: disk %.2f GB/s, checksum %.1f GB/s, first touch %.2f GB/s", qs_seconds(qs_now_ns() - start), k->disk_read * 1e-9,
+             k->verify * 1e-9, k->first_touch * 1e-9);
+    return qs_calibration_write(k, e);
+}

@@ -1,0 +1,244 @@
+/* placement_search.c - the fastest placement that fits, by trying them. */
+#include <math.h>
+
+#include "src/train/placement.h"
+
+/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes to disk in every step must be faster still. */
+#define CLEARLY 0.995
+#define WEAR 1.1
+/* Below this share of waiting nothing can be won by moving things about. */
+#define HIDDEN 0.01
+
+static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+static const int32_t ring_slots[] = {QS_PLAN_RING_SLOTS, QS_PLAN_MIN_SLOTS, 4, 6, 8};
+enum { MOVED = sizeof moved / sizeof *moved, SLOTS = sizeof ring_slots / sizeof *ring_slots };
+enum { MLP_ROWS = 1024, HEAD_ROWS = 512, LEAST_ROWS = 32 };
+
+/* A placement with its plan and the seconds of a step; plan.home NULL: none yet. */
+typedef struct found {
+    qs_placement p;
+    qs_plan plan;
+    double seconds, waiting; /* waiting: share of the step */
+} found;
+
+/* ---- candidates --------------------------------------------------------------------------------------------------------- */
+
+/* Where adapters and checkpoints live, and in how many sweeps a step is made: everything in RAM and one sweep first, more sweeps later. Options that were given stand. False: there is no
+ * candidate `i`. */
+static bool state_candidate(const qs_engine *g, int i, qs_placement *p)
+{
+    const qs_options *o = g->options;
+    int32_t most = g->sweep_config.sizes.micro_batches, m = i % MOVED;
+    int64_t sweeps = o->sweeps_per_step ? o->sweeps_per_step : (int64_t)1 << (i / MOVED);
+    if (i / MOVED && (o->sweeps_per_step || sweeps / 2 >= most)) return false;
+    p->adapters_on_disk = o->adapters_on == QS_KEPT_DISK || (o->adapters_on == QS_KEPT_AUTO && moved[m].adapters);
+    p->checkpoints_on_disk = o->checkpoints_on == QS_KEPT_DISK || (o->checkpoints_on == QS_KEPT_AUTO && moved[m].checkpoints);
+    p->sweeps = sweeps < most ? (int32_t)sweeps : most;
+    return true;
+}
+
+/* Tile rows as the options or the checkpoint say, or 0. */
+static qs_placement given_tiles(const qs_engine *g, const qs_numeric_identity *keep)
+{
+    return (qs_placement){.mlp_rows = keep ? keep->mlp_rows : (int32_t)g->options->mlp_tile_rows,
+                          .head_rows = keep ? keep->head_rows : (int32_t)g->options->head_tile_rows};
+}
+
+/* Those, and where they are free `mlp` and `head`; never more than there are rows. */
+static void set_tiles(const qs_engine *g, const qs_placement *given, int32_t mlp, int32_t head, qs_placement *p)
+{
+    int32_t rows = qs_sweep_rows(g->sweep_config.sizes.max_tokens, g->sweep_config.sizes.max_tokens);
+    p->mlp_rows = given->mlp_rows ? given->mlp_rows : mlp;
+    p->head_rows = given->head_rows ? given->head_rows : head;
+    if (p->mlp_rows > rows) p->mlp_rows = rows;
+    if (p->head_rows > rows) p->head_rows = rows;
+}
+
+/* Layers that have a backward pass. */
+static int32_t trained_layers(const qs_engine *g)
+{
+    int32_t trained = g->layout.layers;
+    for (int32_t l = 0; l < g->layout.layers && !g->lora.layer_mask[l]; l++) trained--;
+    return trained;
+}
+
+/* ---- trying one ---------------------------------------------------------------------------------------------------------- */
+
+/* Makes the plan of *p and predicts it; takes it when it is better than *best. False: it does not fit, and e says why. */
+static bool consider(const qs_engine *g, const qs_rates *rates, const qs_placement *p, found *best, qs_err *e)
+{
+    found f = {.p = *p};
+    if (qs_placement_plan(g, p, &f.plan, e)) return false;
+    qs_job job;
+    qs_prediction prediction;
+    qs_placement_job(g, p, &f.plan, &job);
+    qs_predict(&job, rates, &prediction);
+    bool writes = p->adapters_on_disk || p->checkpoints_on_disk;
+    f.seconds = prediction.step_seconds * (writes ? WEAR : 1);
+    f.waiting = (prediction.sim.steady.disk_wait + prediction.sim.steady.link_wait) / prediction.step_seconds;
+    qs_prediction_free(&prediction);
+    if (!best->plan.home || f.seconds < best->seconds * CLEARLY) {
+        qs_plan_free(&best->plan);
+        *best = f;
+    } else {
+        qs_plan_free(&f.plan);
+    }
+    return true;
+}
+
+static bool fits_resident(const qs_engine *g, const qs_placement *p)
+{
+    qs_err no = {0};
+    qs_plan plan;
+    if (qs_placement_plan(g, p, &plan, &no)) return false;
+    bool resident = !plan.streamed_bytes;
+    qs_plan_free(&plan);
+    return resident;
+}
+
+/* What may be kept instead of computed twice: while everything is resident as much as fits, for that costs nothing; else a few sizes, for every byte of it is one that a layer could live
+ * in. Layers' intermediates before logits (fp32), which save half the arithmetic per byte. */
+static void consider_keeping(const qs_engine *g, const qs_rates *rates, found *best)
+{
+    qs_placement p = best->p, more;
+    qs_err no = {0};
+    int32_t most = trained_layers(g), given = (int32_t)g->options->keep_layers;
+    if (given >= 0 && given < most) most = given;
+    if (!best->plan.streamed_bytes) {
+        for (int32_t least = 0; least < most;) { /* the most that fit, by halves */
+            more = p;
+            more.kept_layers = (least + most + 1) / 2;
+            if (fits_resident(g, &more)) least = (p = more).kept_layers;
+            else most = more.kept_layers - 1;
+        }
+        more = p;
+        more.keep_logits = true;
+        if (fits_resident(g, &more)) p = more;
+        consider(g, rates, &p, best, &no);
+        return;
+    }
+    for (int32_t parts = 8; parts; parts /= 2) {
+        more = p;
+        more.kept_layers = most / parts;
+        if (more.kept_layers) consider(g, rates, &more, best, &no);
+    }
+    more = best->p;
+    more.keep_logits = true;
+    consider(g, rates, &more, best, &no);
+}
+
+/* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False: nothing fits, and e is the refusal of the most frugal one. */
+static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placement *tiles, bool thorough, found *best, qs_err *e)
+{
+    const qs_options *o = g->options;
+    qs_placement p = *tiles;
+    *best = (found){0};
+    for (int i = 0; state_candidate(g, i, &p); i++) {
+        int slots = o->stream_slots || !thorough ? 1 : SLOTS;
+        found here = {0};
+        for (int s = 0; s < slots; s++) {
+            p.ring_slots = o->stream_slots ? (int32_t)o->stream_slots : ring_slots[s];
+            if (!consider(g, rates, &p, &here, e) || !here.plan.streamed_bytes) break;
+        }
+        if (!here.plan.home) continue;
+        if (thorough) consider_keeping(g, rates, &here);
+        if (!best->plan.home || here.seconds < best->seconds * CLEARLY) {
+            qs_plan_free(&best->plan);
+            *best = here;
+        } else {
+            qs_plan_free(&here.plan);
+        }
+        if (best->waiting < HIDDEN) break;
+    }
+    return best->plan.home;
+}
+
+/* ---- choosing ------------------------------------------------------------------------------------------------------------ */
+
+static const qs_rates *nominal(const qs_engine *g) { return g->device->info.unified ? &qs_rates_nominal_cpu : &qs_rates_nominal_card; }
+
+static void take(qs_engine *g, const found *f)
+{
+    qs_plan_free(&g->plan);
+    g->plan = f->plan;
+    qs_placement_configure(&f->p, &g->sweep_config);
+    g->adapters_on_disk = g->update_config.on_disk = f->p.adapters_on_disk;
+}
+
+qs_placement qs_placement_chosen(const qs_engine *g)
+{
+    const qs_sweep_config *c = &g->sweep_config;
+    return (qs_placement){.mlp_rows = c->sizes.mlp_rows, .head_rows = c->sizes.head_rows, .keep_logits = c->keep_logits, .kept_layers = c->kept_layers,
+                          .ring_slots = g->plan.ring_slots, .sweeps = c->sweeps, .checkpoints_on_disk = c->checkpoints_on_disk,
+                          .adapters_on_disk = g->adapters_on_disk};
+}
+
+/* Tiles as the options or the checkpoint say; otherwise the fastest of a few sizes, the largest such as products run well at. */
+int qs_placement_choose(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
+{
+    qs_placement given = given_tiles(g, keep), p = {0}, tiles = {0};
+    double least = INFINITY;
+    qs_err refused = {0};
+    qs_placement_sizes_of_data(g);
+    for (int32_t mlp = MLP_ROWS, head = HEAD_ROWS; mlp >= LEAST_ROWS; mlp /= 2, head = head > LEAST_ROWS ? head / 2 : head) {
+        found f;
+        set_tiles(g, &given, mlp, head, &p);
+        bool same = p.mlp_rows == tiles.mlp_rows && p.head_rows == tiles.head_rows;
+        if (same || !fastest(g, nominal(g), &p, false, &f, &refused)) continue;
+        if (f.seconds < least * CLEARLY) {
+            least = f.seconds;
+            tiles = p;
+        }
+        qs_plan_free(&f.plan);
+    }
+    found best;
+    if (!tiles.mlp_rows || !fastest(g, nominal(g), &tiles, true, &best, &refused)) {
+        *e = refused;
+        return -QS_EBUDGET;
+    }
+    take(g, &best);
+    return 0;
+}
+
+void qs_placement_refine(qs_engine *g, const qs_rates *rates)
+{
+    qs_placement tiles = {.mlp_rows = g->sweep_config.sizes.mlp_rows, .head_rows = g->sweep_config.sizes.head_rows};
+    found best;
+    qs_err e = {0};
+    if (fastest(g, rates, &tiles, true, &best, &e)) take(g, &best); /* one did fit */
+}
+
+void qs_placement_minimum(const qs_engine *g, uint64_t *vram_bytes, uint64_t *ram_bytes)
+{
+    qs_placement given = given_tiles(g, NULL), p = {0};
+    for (int i = 0; state_candidate(g, i, &p); i++) {} /* the last one is the most frugal */
+    p.ring_slots = QS_PLAN_MIN_SLOTS;
+    set_tiles(g, &given, LEAST_ROWS, LEAST_ROWS, &p);
+    qs_placement_budgets(g, &p, vram_bytes, ram_bytes);
+}
+
+void qs_placement_choose_micro_batch(qs_engine *g, const qs_numeric_identity *keep)
+{
+    enum { MOST_TOKENS = 16384, TILE_ROWS = 512 };
+    qs_options *o = g->options;
+    int64_t sequences = o->gradient_accumulation_steps, best = keep ? keep->micro_batch_rows : 0;
+    double least = INFINITY;
+    if (o->per_device_train_batch_size) return;
+    for (int64_t rows = 1; rows <= sequences && rows * o->max_seq_length <= MOST_TOKENS && !(keep && keep->micro_batch_rows); rows++) {
+        if (sequences % rows) continue;
+        o->per_device_train_batch_size = rows;
+        o->gradient_accumulation_steps = sequences / rows;
+        qs_placement_sizes_of_data(g);
+        int32_t tile = g->sweep_config.sizes.max_tokens < TILE_ROWS ? g->sweep_config.sizes.max_tokens : TILE_ROWS;
+        qs_placement p = {.mlp_rows = tile, .head_rows = tile};
+        found f;
+        qs_err e = {0};
+        if (!fastest(g, nominal(g), &p, false, &f, &e)) continue;
+        qs_plan_free(&f.plan);
+        if (f.seconds >= least * CLEARLY) continue;
+        least = f.seconds;
+        best = rows;
+    }
+    o->per_device_train_batch_size = best ? best : 1;
+    o->gradient_accumulation_steps = sequences / o->per_device_train_batch_size;
+}
