@@ -8,8 +8,9 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-/* Largest tile, and units of depth in a slice: 128 KiB of a, 256 KiB of b and 128 KiB of result per thread. */
-enum { ROWS = 128, COLS = 256, DEPTH = 256 };
+/* Largest tile, and units of depth in a slice: 256 KiB of a, of b and of the result per thread. The right operand is packed in panels of as many columns as a
+ * register block has, which stay in the first-level cache while the rows go by. */
+enum { ROWS = 256, COLS = 256, DEPTH = 256, PANEL = 2 * V16 };
 
 typedef struct buffers { uint32_t a[ROWS * DEPTH], b[DEPTH * COLS]; float c[ROWS * COLS]; } buffers;
 
@@ -27,15 +28,17 @@ static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, in
     }
 }
 
+/* Columns [first, first + lines) of op(b), panel by panel. Where the depth runs across rows of memory, a few whole rows at a time, for each is on a page of its own. */
 static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
 {
-    if (g->transpose_b) {
-        qs_mat part = qs_mat_part(g->b, first, lines, at, depth);
-        qs_tile_turn(u, part.data, part.type, part.stride, lines, depth, out, COLS);
-    } else {
-        qs_mat part = qs_mat_part(g->b, at, depth, first, lines);
-        qs_tile_across(u, part.data, part.type, part.stride, lines, depth, out, COLS);
-    }
+    int64_t step = g->transpose_b ? depth : V16 * qs_unit_elements(u);
+    for (int64_t p = 0; p < depth; p += step)
+        for (int64_t j = 0; j < lines; j += PANEL) {
+            int64_t deep = depth - p < step ? depth - p : step, wide = lines - j < PANEL ? lines - j : PANEL;
+            uint32_t *panel = out + j * DEPTH + p / qs_unit_elements(u) * PANEL;
+            qs_mat part = g->transpose_b ? qs_mat_part(g->b, first + j, wide, at + p, deep) : qs_mat_part(g->b, at + p, deep, first + j, wide);
+            (g->transpose_b ? qs_tile_turn : qs_tile_across)(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
+        }
 }
 
 static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t rows, int64_t col, int64_t cols)
@@ -55,13 +58,15 @@ static void make_tile(const qs_gemm *g, buffers *s, int64_t row, int64_t rows, i
 {
     qs_unit u = qs_unit_of(g->a.type);
     int64_t k = g->transpose_a ? g->a.rows : g->a.cols, slice = DEPTH * qs_unit_elements(u);
-    int64_t padded = (cols + V16 - 1) / V16 * V16;
     for (int64_t at = 0; at < k; at += slice) {
         int64_t depth = k - at < slice ? k - at : slice;
         pack_a(u, g, row, rows, at, depth, s->a);
         pack_b(u, g, col, cols, at, depth, s->b);
-        qs_tile_product(u, at > 0, rows, padded, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
-                        s->b, COLS, s->c, COLS);
+        for (int64_t j = 0; j < cols; j += PANEL) {
+            int64_t wide = cols - j < PANEL ? (cols - j + V16 - 1) / V16 * V16 : PANEL;
+            qs_tile_product(u, at > 0, rows, wide, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
+                            s->b + j * DEPTH, PANEL, s->c + j, COLS);
+        }
     }
     store_tile(g, s->c, row, rows, col, cols);
 }

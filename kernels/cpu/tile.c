@@ -2,13 +2,17 @@
 
 #include "kernels/cpu/vec.h"
 
-qs_unit qs_unit_of(qs_dtype type)
+bool qs_pairs_are_fast(void)
 {
 #if defined(__AVX512BF16__)
-    if (type == QS_BF16) return QS_UNIT_BF16_PAIR;
+    __builtin_cpu_init();
+    return !__builtin_cpu_is("intel");
+#else
+    return false;
 #endif
-    return QS_UNIT_F32;
 }
+
+qs_unit qs_unit_of(qs_dtype type) { return type == QS_BF16 && qs_pairs_are_fast() ? QS_UNIT_BF16_PAIR : QS_UNIT_F32; }
 
 /* ---- the product ------------------------------------------------------------------------------------------------ */
 
@@ -29,7 +33,7 @@ VEC void block(qs_unit u, int rows, int vectors, bool add, int64_t depth, const 
         for (int v = 0; v < vectors; v++) sum[i][v] = add ? v16_load_f32(c + i * c_stride + v * V16) : v16_all(0);
     for (int64_t p = 0; p < depth; p++) {
         v16u bv[2];
-        memcpy(bv, b + p * b_stride, (size_t)vectors * sizeof *bv);
+        for (int v = 0; v < vectors; v++) memcpy(&bv[v], b + p * b_stride + v * V16, sizeof bv[v]); /* one by one: together they go over the stack */
         for (int i = 0; i < rows; i++) {
             v16u av = a[i * row_step + p * depth_step] - (v16u){0};
             for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add(u, av, bv[v], sum[i][v]);

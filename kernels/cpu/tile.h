@@ -1,7 +1,7 @@
 /* tile.h - small dense products of packed tiles: what attention and the products that oneDNN is no good at are built from.
  *
  * Operands are packed into 32-bit units along the summed dimension (the depth): one fp32 number, or, on processors that
- * multiply pairs of bf16 numbers and add them to fp32 (AVX512_BF16), two neighbouring bf16 numbers. Moving and turning
+ * are fast at multiplying pairs of bf16 numbers and adding them to fp32 (AVX512_BF16), two neighbouring bf16 numbers. Moving and turning
  * units is the same work for both; only the innermost multiply-add differs.
  */
 #ifndef QS_KERNELS_CPU_TILE_H
@@ -14,7 +14,11 @@
 
 typedef enum qs_unit { QS_UNIT_F32, QS_UNIT_BF16_PAIR } qs_unit;
 
-/* The unit for products of this compute type: pairs for bf16 where the processor has them, fp32 otherwise. */
+/* Whether the processor multiplies pairs at the full rate of its registers. Intel's AVX512_BF16 does not: a pair there takes as long as four fp32 multiply-adds, so that the same
+ * product is twice as fast in fp32. (The vendor decides, not a measurement: it decides bits.) */
+bool qs_pairs_are_fast(void);
+
+/* The unit for products of this compute type: pairs for bf16 where the processor has fast ones, fp32 otherwise. */
 qs_unit qs_unit_of(qs_dtype type);
 
 /* Elements that one unit holds along the depth, and units that `depth` elements take. */
