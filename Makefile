@@ -103,6 +103,9 @@ test: qlora-stream unit docs-check
 lint:
 	$(Q)CC=$(CC) tests/lint/run && CC=$(CC) tests/lint/test_lint
 
+## benches: only build them
+benches: $(BENCHES)
+
 ## bench: the standing speed figures of this machine, some minutes
 STANDING := $(filter-out $(B)/bench/bench_hidden,$(BENCHES))
 bench: $(STANDING)
@@ -140,6 +143,6 @@ clean:
 help:
 	@grep -hE '^## ' Makefile | sed 's/^## /  /'
 
-.PHONY: all unit test lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
+.PHONY: all benches unit test lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
 -include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)

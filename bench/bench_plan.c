@@ -92,8 +92,8 @@ static seconds one_step(qs_engine *g, const job *j, int step)
     double norm, cpu = processor_seconds();
     uint64_t start = qs_now_ns();
     for (int32_t mb = 0; mb < j->micro_batches; mb++) fill_batch(qs_sweep_batch(g->sweep, mb), j->tokens, g->architecture.vocab);
-    must(qs_sweep_train(g->sweep, j->micro_batches, step, &result, &bad_mb, &bad_document, &e));
-    must(qs_update_run(g->update, step + 1, 1e-4, g->masters, g->gradients, &norm, &e));
+    must(qs_sweep_train(g->sweep, j->micro_batches, step, 1, &result, &bad_mb, &bad_document, &e));
+    must(qs_update_run(g->update, step + 1, 1e-4, 1, g->masters, g->gradients, result.gradient_squares, &norm, &e));
     seconds s = {.wall = qs_seconds(qs_now_ns() - start), .compute = processor_seconds() - cpu};
     for (int32_t v = 0; v < qs_sweep_schedule(g->sweep)->count; v++) s.disk += qs_seconds(qs_sweep_times(g->sweep)[v].disk_wait_ns);
     if (!processor_time) s.compute = s.wall - s.disk;
@@ -201,7 +201,7 @@ static void run_sleeper(const sleeper *j, const char *dir)
     must(qs_aio_open(&(qs_aio_config){.depth = 64}, &aio, &e));
     qs_aio_register(aio, tier.pinned.base, tier.pinned.bytes, &e);
     qs_cache_key key = {.model = "sleepers", .fingerprint = "none", .format = "none", .blobs = BLOBS, .blob_bytes = blob_bytes};
-    must(qs_cache_open(where, &key, &cache, &e));
+    must(qs_cache_open((const char *const *)&where, 1, &key, &cache, &e));
     qs_stream_config c = {.device = device, .aio = aio, .cache = cache, .plan = &plan, .blob_bytes = blob_bytes, .tier = &tier, .maker = {NULL, make, expect}};
     must(qs_stream_open(&c, &stream, &e));
     qs_schedule_train(LAYERS, TILES, 1, 0, 1, &list);

@@ -35,7 +35,7 @@ static void say(page *p, const char *format, ...)
 }
 
 #define SHOWN_INDENT "    | "
-enum { SHOWN_RUN_BYTES = 1200, SHOWN_END_BYTES = 500 };
+enum { SHOWN_RUN_BYTES = 1200, SHOWN_END_BYTES = 500, SHOWN_IDS = 32 };
 
 /* Text of the sample: lines are indented, control characters (which could steer a terminal) become dots. */
 static void put_shown(page *p, const char *text, size_t bytes)
@@ -59,7 +59,13 @@ static size_t whole(const char *text, size_t at)
 static void put_run(page *p, const qs_tokenizer *t, const qs_labelled *s, size_t from, size_t to)
 {
     if (!t) {
-        for (size_t i = from; i < to; i++) say(p, "%s%d", i > from ? " " : "", s->ids.data[i]);
+        for (size_t i = from; i < to; i++) {
+            if (i == from + SHOWN_IDS && to - i > SHOWN_IDS) {
+                say(p, " [... %zu tokens ...]", to - SHOWN_IDS - i);
+                i = to - SHOWN_IDS;
+            }
+            say(p, "%s%d", i > from ? " " : "", s->ids.data[i]);
+        }
         return;
     }
     size_t bytes;
