@@ -1,17 +1,16 @@
 #!/bin/sh
 # A model of Llama 3 70B's shape takes three optimizer steps inside 8 GiB: the first fills the whole cache (37 GB on disk), the others stream it.
 # Then the same first step with other budgets: its loss must have the same bits. About an hour on two cores.
-#     bench/bench-70b.sh DIR        DIR needs 40 GB free; the cache stays there, so that a second run is shorter
+#     [STEPS=3] bench/bench-70b.sh DIR        DIR needs 40 GB free; the cache stays there, so that a second run is shorter
 set -eu
 dir=${1:?"usage: bench/bench-70b.sh DIR"}
-# The default optimizer's states, 1.5 GiB, do not fit 4 GiB of RAM beside the adapters; those of the 8-bit one do.
 common="--shape llama-3-70b --max_seq_length 512 --per_device_train_batch_size 1 --gradient_accumulation_steps 1 --lora_r 16
-        --optim paged_adamw_8bit --mlp_tile_rows 512 --head_tile_rows 512"
+        --mlp_tile_rows 512 --head_tile_rows 512"
 limit=$((8 * 1073741824 + 64 * 1048576))
 
 number() { grep -o "\"$2\":[^,}]*" "$1" | head -n 1 | cut -d: -f2; }
 
-./qlora-stream bench $common --vram 4G --ram 4G --steps 3 --out "$dir/small" --cache "$dir/cache"
+./qlora-stream bench $common --vram 4G --ram 4G --steps "${STEPS:-3}" --out "$dir/small" --cache "$dir/cache"
 ./qlora-stream bench $common --vram 6G --ram 12G --steps 1 --out "$dir/large" --cache "$dir/cache"
 ./qlora-stream bench --compare "$dir/small/profile.json" "$dir/large/profile.json"
 

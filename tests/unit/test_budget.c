@@ -134,7 +134,7 @@ START_TEST(what_does_not_fit_gives_way)
     char *dir = test_dir_create();
     write_model(dir);
     int stage = 0, seen = 0;
-    for (int ram_kib = 76 << 10; ram_kib > 0; ram_kib -= 256) {
+    for (int ram_kib = 76 << 10; ram_kib > 0; ram_kib -= 1024) {
         qs_err e = {0};
         qs_options o = {0};
         qs_engine g = {0};
