@@ -14,7 +14,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
-enum { ROW_TOKENS = 256, MIB = 1 << 20, ALLOWANCE_MIB = 64 };
+enum { ROW_TOKENS = 96, MIB = 1 << 20, ALLOWANCE_MIB = 64 };
 
 /* A model of 30 million parameters: its 16-bit weights are more than the smaller budgets hold. */
 static void write_model(const char *dir)
@@ -140,6 +140,7 @@ START_TEST(what_does_not_fit_gives_way)
         qs_engine g = {0};
         test_words w = {0};
         words(&w, dir, 64, 96, "steps");
+        test_words_add(&w, "--gradient_accumulation_steps=6");
         test_words_add(&w, "--ram=%d", ram_kib << 10);
         ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
