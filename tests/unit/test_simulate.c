@@ -180,7 +180,7 @@ START_TEST(more_homes_hardly_ever_make_a_step_slower)
 }
 END_TEST
 
-START_TEST(eighty_layers_take_less_than_a_millisecond)
+START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
 {
     qs_schedule_train(80, 126, 8, 0, 1, &list);
     for (int b = 0; b < 206; b++) sizes[b] = (uint64_t)(b < 80 ? 441 : 16) << 20;
@@ -198,7 +198,7 @@ START_TEST(eighty_layers_take_less_than_a_millisecond)
                 best = seconds < best ? seconds : best;
             }
             printf("%s, %d homes: %.3f ms\n", unified ? "unified" : "discrete", homes, best * 1e3);
-            if (!sanitized) ck_assert_double_lt(best, 1e-3);
+            if (!sanitized) ck_assert_double_lt(best, 3e-3);
             qs_plan_free(&plan);
         }
     clear();
@@ -274,7 +274,7 @@ int main(void)
     tcase_add_test(t, visits_follow_one_another_and_their_waits_lie_inside);
     tcase_add_test(t, faster_rates_hardly_ever_make_a_step_slower);
     tcase_add_test(t, more_homes_hardly_ever_make_a_step_slower);
-    tcase_add_test(t, eighty_layers_take_less_than_a_millisecond);
+    tcase_add_test(t, eighty_layers_take_a_few_milliseconds_at_most);
     tcase_add_test(t, the_streamer_reads_and_keeps_what_the_replay_says);
     tcase_add_test(t, a_full_ring_hides_the_disk_and_an_empty_one_waits_for_it);
     suite_add_tcase(suite, t);
