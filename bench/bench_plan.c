@@ -163,7 +163,6 @@ static int make(void *context, int blob, void *place, qs_err *err)
     for (uint64_t i = 0; i < blob_bytes[blob] / 8; i++) w[i] = (i + (uint64_t)blob) * 0x9E3779B97F4A7C15u;
     return 0;
 }
-static void expect(void *context, int blob) {}
 
 static void walk(qs_stream *stream, const qs_schedule *list, const sleeper *j)
 {
@@ -202,7 +201,7 @@ static void run_sleeper(const sleeper *j, const char *dir)
     qs_aio_register(aio, tier.pinned.base, tier.pinned.bytes, &e);
     qs_cache_key key = {.model = "sleepers", .fingerprint = "none", .format = "none", .blobs = BLOBS, .blob_bytes = blob_bytes};
     must(qs_cache_open((const char *const *)&where, 1, &key, &cache, &e));
-    qs_stream_config c = {.device = device, .aio = aio, .cache = cache, .plan = &plan, .blob_bytes = blob_bytes, .tier = &tier, .maker = {NULL, make, expect}};
+    qs_stream_config c = {.device = device, .aio = aio, .cache = cache, .plan = &plan, .blob_bytes = blob_bytes, .tier = &tier, .maker = {.make = make}};
     must(qs_stream_open(&c, &stream, &e));
     qs_schedule_train(LAYERS, TILES, 1, 0, 1, &list);
     for (int32_t v = 0; v < list.count; v++)

@@ -50,7 +50,6 @@ static int make(void *context, int blob, void *place, qs_err *err)
     for (uint64_t i = 0; i < sizes[blob] / 8; i++) w[i] = x = x * 6364136223846793005u + 1442695040888963407u;
     return 0;
 }
-static void expect(void *context, int blob) {}
 
 static void open_rig(rig *r, qs_aio_engine engine, char *const *dirs, int count)
 {
@@ -64,7 +63,7 @@ static void open_rig(rig *r, qs_aio_engine engine, char *const *dirs, int count)
     qs_cache_key key = {.model = "bench", .fingerprint = "bench", .format = "bench", .blobs = blobs, .blob_bytes = sizes};
     must(qs_cache_open((const char *const *)dirs, count, &key, &r->cache, &e));
     qs_stream_config c = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = sizes, .tier = &r->tier,
-                          .maker = {NULL, make, expect}};
+                          .maker = {.make = make}};
     must(qs_stream_open(&c, &r->stream, &e));
 }
 

@@ -342,6 +342,8 @@ void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)
     qs_aio_start(a, &r->op);
 }
 
+bool qs_source_read_done(qs_source *s, qs_aio *a, qs_source_read *r) { return s->generated || qs_aio_done(a, &r->op); }
+
 int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e)
 {
     const qs_source_tensor *t = r->tensor;

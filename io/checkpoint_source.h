@@ -62,6 +62,8 @@ static inline uint64_t qs_source_buffer_bytes(uint64_t bytes) { return (bytes + 
 /* Queues the read on `a`; `finish` blocks until the bytes are there (generated ones are made there) and sets data. r must live until then. When the file's data is not aligned
  * to its element size, finish moves the bytes to buffer's start so that data is always element-aligned. */
 void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r);
+/* Whether finish would not wait for the disk. */
+bool qs_source_read_done(qs_source *s, qs_aio *a, qs_source_read *r);
 int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e);
 
 #endif

@@ -94,6 +94,10 @@ struct qs_device {
     /* Whether [p, p + bytes) may be given to an operation. NULL: not known. Asserted by ops.c, so that a forgotten copy
      * shows in the cpu backend's discrete mode. */
     bool (*holds)(const qs_device *d, const void *p, size_t bytes);
+    /* Called by ops.c after every long operation (products, attention, 4-bit weights into dense ones), so that a host that computes can see to its disk meanwhile. NULL: nobody
+     * wants to. It may call operations that are not long. */
+    void (*between)(void *context);
+    void *between_context;
 };
 
 enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be unified */

@@ -32,6 +32,12 @@ static bool same_shape(qs_mat a, qs_mat b) { return a.rows == b.rows && a.cols =
 
 static bool is_quant(qs_quant_type t) { return t == QS_QUANT_NF4 || t == QS_QUANT_FP4; }
 
+/* The end of a long operation. */
+static void ended(const qs_device *d)
+{
+    if (d->between) d->between(d->between_context);
+}
+
 /* ---- 4-bit quantisation ------------------------------------------------------------------------------------------ */
 
 void qs_op_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes,
@@ -67,6 +73,7 @@ void qs_op_dequantise4(qs_device *d, const qs_qtensor *q, void *out, qs_dtype ou
         check_array(d, q->offset, QS_F32, 1);
     }
     if (q->n) d->ops->dequantise4(d, q, out, out_type);
+    ended(d);
 }
 
 /* ---- matrix products ---------------------------------------------------------------------------------------------- */
@@ -93,6 +100,7 @@ void qs_op_gemm(qs_device *d, const qs_gemm *g)
         check_array(d, g->bias, g->bias_type, g->c.cols);
     }
     if (g->c.rows) d->ops->gemm(d, g);
+    ended(d);
 }
 
 size_t qs_op_gemm_workspace_bytes(qs_device *d, const qs_gemm *g)
@@ -280,6 +288,7 @@ void qs_op_attention(qs_device *d, const qs_attention *a)
 {
     check_attention(d, a);
     if (a->q.rows) d->ops->attention(d, a);
+    ended(d);
 }
 
 void qs_op_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
@@ -291,6 +300,7 @@ void qs_op_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, q
     check_mat(d, dv);
     QS_ASSERT(same_shape(a->o, d_o) && same_shape(a->q, dq) && same_shape(a->k, dk) && same_shape(a->v, dv));
     if (a->q.rows) d->ops->attention_backward(d, a, d_o, dq, dk, dv);
+    ended(d);
 }
 
 size_t qs_op_attention_workspace_bytes(qs_device *d, const qs_attention *a)

@@ -10,6 +10,7 @@ enum { STEPS = 3, WRITES_BEHIND = 2, SOURCE_AHEAD_BYTES = 32 << 20 };
 /* One transfer of the disk. */
 typedef struct disk_op {
     double bytes, left, rate; /* left: not submitted yet; bytes per second, 0: at once */
+    double reach;         /* bytes that move unattended; 0: no limit */
     double end;           /* when the last byte arrives, once all are submitted */
     bool active, submitted;
     struct disk_op *next;
@@ -54,7 +55,8 @@ typedef struct sim {
     place *places;
     slot *slots;
     blob_state *blob;
-    int32_t expected;
+    int32_t expected;     /* by the maker, or -1 */
+    double quantised;     /* seconds of its work that are done */
     int32_t writing, absent; /* places that are being written; blobs that are not where the kernels read them */
     disk_op source, read_ahead, writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
     qs_sim_step *step;
@@ -79,8 +81,8 @@ static void attend(sim *s, double from, double until)
     while (d->head) {
         disk_op *o = d->head;
         double begin = later(d->free, from), take = o->left;
-        if (s->in->rates.unattended_bytes && o->rate > 0) {
-            double room = (until - begin) * o->rate + (double)s->in->rates.unattended_bytes;
+        if (o->reach > 0 && o->rate > 0) {
+            double room = (until - begin) * o->rate + o->reach;
             if (room < take) take = room;
             if (take <= 0) return;
         }
@@ -98,7 +100,9 @@ static void attend(sim *s, double from, double until)
 static void start_op(sim *s, disk_op *o, uint64_t bytes, bool write)
 {
     QS_ASSERT(!o->active);
-    *o = (disk_op){.bytes = (double)bytes, .left = (double)bytes, .rate = write ? s->in->rates.disk_write : s->in->rates.disk_read, .active = bytes > 0};
+    double reach = (double)s->in->rates.unattended_bytes;
+    if (o == &s->source && !(reach > 0 && reach < SOURCE_AHEAD_BYTES)) reach = SOURCE_AHEAD_BYTES; /* the maker's buffers */
+    *o = (disk_op){.bytes = (double)bytes, .left = (double)bytes, .rate = write ? s->in->rates.disk_write : s->in->rates.disk_read, .reach = reach, .active = bytes > 0};
     if (!bytes) return;
     *(write ? &s->step->disk_write_bytes : &s->step->disk_read_bytes) += bytes;
     if (s->disk.head) s->disk.tail->next = o;
@@ -124,7 +128,7 @@ static double finish_op(sim *s, disk_op *o)
     while (!o->submitted) {
         /* Nothing before o can be behind it: all of that is submitted as soon as there is room. */
         double step = later(s->disk.free, s->now);
-        attend(s, s->now, step + seconds_of((double)s->in->rates.unattended_bytes, o->rate));
+        attend(s, s->now, step + seconds_of(o->reach, o->rate));
     }
     s->now = later(s->now, o->end);
     attend(s, start, s->now);
@@ -209,12 +213,22 @@ static int32_t wait_for_place(sim *s)
     return best;
 }
 
+static void expect(sim *s, int32_t b)
+{
+    if (s->expected == b) return;
+    s->expected = b;
+    s->quantised = 0;
+    finish_op(s, &s->source);
+    if (b >= 0) start_op(s, &s->source, s->in->source_bytes ? s->in->source_bytes[b] : 0, false);
+}
+
 static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
 {
     int32_t i = s->blob[b].home_place >= 0 ? s->blob[b].home_place : grab_place(s, need);
     if (i < 0 && must) i = wait_for_place(s);
     if (i < 0) return false;
     place *p = &s->places[i];
+    if (p->state == PLACE_TO_MAKE) expect(s, -1);
     if (p->blob >= 0) s->blob[p->blob].place = -1;
     if (s->in->unified) s->absent -= p->blob < 0;
     p->blob = b;
@@ -228,31 +242,49 @@ static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
     return true;
 }
 
-static uint64_t source_bytes(const sim *s, int32_t b) { return s->in->source_bytes ? s->in->source_bytes[b] : 0; }
+/* ---- first touch ------------------------------------------------------------------------------------------------------ */
 
-/* The maker reads a little ahead of its turn. */
-static void expect(sim *s, int32_t b)
+/* What has arrived of an operation. */
+static double arrived(const sim *s, const disk_op *o)
 {
-    if (s->expected == b) return;
-    s->expected = b;
-    uint64_t bytes = source_bytes(s, b) < SOURCE_AHEAD_BYTES ? source_bytes(s, b) : SOURCE_AHEAD_BYTES;
-    finish_op(s, &s->source);
-    start_op(s, &s->source, bytes, false);
+    double outstanding = ((o->submitted ? o->end : s->disk.free) - s->now) * o->rate, bytes = o->bytes - o->left;
+    if (outstanding > 0) bytes -= outstanding;
+    return bytes > 0 ? bytes : 0;
 }
 
-static void make(sim *s, int32_t b)
+static void quantise(sim *s, double seconds)
 {
-    double start = s->now, quantise = s->in->make_seconds ? s->in->make_seconds[b] : 0;
-    uint64_t ahead = 0;
-    finish_op(s, &s->source);
-    if (s->expected == b)
-        ahead = source_bytes(s, b) < SOURCE_AHEAD_BYTES ? source_bytes(s, b) : SOURCE_AHEAD_BYTES;
+    if (seconds <= 0) return;
+    spend_attending(s, seconds);
+    s->quantised += seconds;
+    s->visit->make += seconds;
+    s->step->busy[QS_SIM_HOST] += seconds;
+}
+
+static double make_seconds(const sim *s, int32_t b) { return s->in->make_seconds ? s->in->make_seconds[b] : 0; }
+
+/* The rest, while the disk brings it. */
+static void make(sim *s, place *p)
+{
+    int32_t b = p->blob;
+    expect(s, b);
+    quantise(s, make_seconds(s, b) - s->quantised);
+    s->visit->make += finish_op(s, &s->source);
     s->expected = -1;
-    start_op(s, &s->source, source_bytes(s, b) - ahead, false);
-    finish_op(s, &s->source);
-    if (s->now < start + quantise) spend_attending(s, start + quantise - s->now);
-    s->visit->make += s->now - start;
-    s->step->busy[QS_SIM_HOST] += quantise;
+    s->blob[b].arrived = s->now;
+    p->state = PLACE_READY;
+    start_op(s, &p->op, s->in->blob_bytes[b], true);
+    p->writing = true;
+    s->writing++;
+}
+
+static void make_ahead(sim *s, int32_t b)
+{
+    expect(s, b);
+    if (s->blob[b].place < 0) return;
+    double part = op_done(s, &s->source) ? 1 : arrived(s, &s->source) / s->source.bytes;
+    quantise(s, make_seconds(s, b) * part - s->quantised);
+    if (part >= 1) make(s, &s->places[s->blob[b].place]);
 }
 
 static void complete(sim *s, place *p)
@@ -264,14 +296,7 @@ static void complete(sim *s, place *p)
         hash(s, b);
         p->state = PLACE_READY;
     }
-    if (p->state == PLACE_TO_MAKE) {
-        make(s, b);
-        s->blob[b].arrived = s->now;
-        p->state = PLACE_READY;
-        start_op(s, &p->op, s->in->blob_bytes[b], true);
-        p->writing = true;
-        s->writing++;
-    }
+    if (p->state == PLACE_TO_MAKE) make(s, p);
 }
 
 /* ---- slots ------------------------------------------------------------------------------------------------------------ */
@@ -344,8 +369,8 @@ static void pump(sim *s)
         if (b < 0 || (!unified && s->blob[b].slot >= 0)) continue;
         if (s->blob[b].place < 0) places_left = places_left && begin_fill(s, b, i, false);
         if (!expecting && to_make(s, b)) {
-            expect(s, b);
             expecting = true;
+            make_ahead(s, b);
         }
         slots_left = slots_left && s->blob[b].place >= 0 && advance(s, &s->places[s->blob[b].place], i);
     }
@@ -381,12 +406,19 @@ static void write_behind(sim *s, int32_t v)
     start_op(s, o, s->in->work[v].disk_write_bytes, true);
 }
 
-/* The host computes, or launches; it looks at the disk after each micro-batch. */
-static void spend(sim *s, double seconds, int32_t polls)
+/* The host computes, or launches. When it looks at the disk inside a micro-batch, only first touch has more to do than to let the disk go on. */
+static void spend(sim *s, double seconds, const qs_sim_work *w)
 {
-    for (int32_t i = 0; i < polls; i++) {
-        if (i == polls - 1) wait_for_disk(s, &s->read_ahead);
-        s->now += seconds / polls;
+    int32_t looks = w->looks > 0 ? w->looks : 1;
+    double each = seconds / w->polls / looks;
+    for (int32_t i = 0; i < w->polls; i++) {
+        if (i == w->polls - 1) wait_for_disk(s, &s->read_ahead);
+        for (int32_t k = 1; k < looks; k++) {
+            s->now += each;
+            if (s->writing || s->expected >= 0) pump(s);
+            else attend(s, s->now, s->now);
+        }
+        s->now += each;
         pump(s);
     }
 }
@@ -394,7 +426,7 @@ static void spend(sim *s, double seconds, int32_t polls)
 static void run_unified(sim *s, const qs_sim_work *w)
 {
     s->step->busy[QS_SIM_COMPUTE] += w->seconds;
-    spend(s, w->seconds, w->polls);
+    spend(s, w->seconds, w);
 }
 
 /* The optimizer: the host waits for the device first, nothing is streamed meanwhile, and packs come and go in the order of the kernels. */
@@ -422,7 +454,7 @@ static void run_discrete(sim *s, const qs_sim_work *w, int32_t b)
     double last = w->seconds / w->polls, end = start + w->seconds;
     if (w->link_in_bytes) end = later(end, use_link(s, true, w->link_in_bytes, start - last) + last);
     if (w->link_out_bytes) end = later(end, use_link(s, false, w->link_out_bytes, start + last) - seconds_of((double)w->link_out_bytes / w->polls, s->in->rates.link_out));
-    spend(s, w->host_seconds, w->polls);
+    spend(s, w->host_seconds, w);
     if (s->read_ahead.end > free && w->disk_read_bytes) {
         end = later(end, s->read_ahead.end + last);
         from_disk = later(from_disk, s->read_ahead.end - start);

@@ -9,7 +9,7 @@
  * Three steps are replayed: the first finds memory empty (and the cache too, unless `cached`), the third is reported as the steady state, which the
  * palindrome of visits has reached by then.
  *
- * As in io/aio.h, only `unattended_bytes` move while the host computes; the host looks at the disk again between micro-batches.
+ * As in io/aio.h, only `unattended_bytes` move while the host computes; on a unified device it looks at the disk again after each operation.
  */
 #ifndef QS_OFFLOAD_SIMULATE_H
 #define QS_OFFLOAD_SIMULATE_H
@@ -30,7 +30,8 @@ typedef struct qs_sim_rates {
 typedef struct qs_sim_work {
     double seconds;             /* compute */
     double host_seconds;        /* discrete device: the host's own time, launching */
-    int32_t polls;              /* how often the host looks at the disk meanwhile: its micro-batches. At least 1 */
+    int32_t polls;              /* its micro-batches, after each of which the host sees to the streamer. At least 1 */
+    int32_t looks;              /* how often it sees to the disk in each: the operations of a unified device. 0: once */
     uint64_t link_in_bytes, link_out_bytes;     /* checkpoints, adapters */
     uint64_t disk_read_bytes, disk_write_bytes; /* checkpoints or adapters that live on the disk */
 } qs_sim_work;

@@ -241,6 +241,12 @@ static void start_read(qs_stream *s, place *p)
     s->stats.reads++;
 }
 
+static void expect(qs_stream *s, int32_t blob)
+{
+    if (s->expected != blob && s->c.maker.expect) s->c.maker.expect(s->c.maker.context, blob);
+    s->expected = blob;
+}
+
 /* Finds a place for blob b and begins to fill it. False when none is free; with `must`, waits for one. */
 static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
 {
@@ -249,6 +255,7 @@ static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
     if (i < 0) return false;
     place *p = &s->places[i];
     record_copy(s, p);
+    if (p->state == PLACE_TO_MAKE) expect(s, -1); /* it may have been begun there */
     if (p->blob >= 0) s->place_of[p->blob] = -1;
     if (s->c.poison && p->blob >= 0) memset(p->memory, 0xff, s->c.blob_bytes[p->blob]);
     p->blob = b;
@@ -257,6 +264,42 @@ static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
     if (s->c.cache && qs_cache_has(s->c.cache, b)) start_read(s, p);
     else p->state = PLACE_TO_MAKE;
     return true;
+}
+
+static void record_make(qs_stream *s, int32_t blob, uint64_t start)
+{
+    uint64_t end = qs_now_ns();
+    s->stats.make_ns += end - start;
+    qs_record(s->c.recorder, QS_ACTIVITY_MAKE, blob, start, end);
+}
+
+/* Has the blob of place p made, or what is left of it, and begins to write it to the cache. */
+static int make(qs_stream *s, place *p, qs_err *e)
+{
+    uint64_t start = qs_now_ns();
+    s->expected = -1;
+    QS_TRY(s->c.maker.make(s->c.maker.context, p->blob, p->memory, e));
+    record_make(s, p->blob, start);
+    p->state = PLACE_READY;
+    if (!s->c.cache) return 0;
+    qs_cache_write_op(s->c.cache, p->blob, p->memory, &p->op);
+    qs_aio_start(s->c.aio, &p->op);
+    p->writing = true;
+    s->stats.disk_write_bytes += p->op.bytes;
+    return 0;
+}
+
+/* The maker hears of blob b, and once b has a place goes on with what the disk has brought. */
+static void make_ahead(qs_stream *s, int32_t b)
+{
+    expect(s, b);
+    if (s->place_of[b] < 0 || !s->c.maker.advance) return;
+    place *p = &s->places[s->place_of[b]];
+    uint64_t start = qs_now_ns();
+    qs_err told_at_acquire = {0};
+    qs_made made = s->c.maker.advance(s->c.maker.context, b, p->memory);
+    if (made != QS_MADE_NOTHING) record_make(s, b, start);
+    if (made == QS_MADE_ALL) make(s, p, &told_at_acquire);
 }
 
 /* Brings place p to PLACE_READY: waits for its read, checks it, or has the blob made. After a failure the next call fails again. */
@@ -276,22 +319,7 @@ static int complete(qs_stream *s, place *p, qs_err *e)
         qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, p->blob, arrived, verified);
         p->state = good ? PLACE_READY : PLACE_TO_MAKE;
     }
-    if (p->state == PLACE_TO_MAKE) {
-        uint64_t start = qs_now_ns();
-        s->expected = -1;
-        QS_TRY(s->c.maker.make(s->c.maker.context, p->blob, p->memory, e));
-        uint64_t made = qs_now_ns();
-        s->stats.make_ns += made - start;
-        qs_record(s->c.recorder, QS_ACTIVITY_MAKE, p->blob, start, made);
-        p->state = PLACE_READY;
-        if (s->c.cache) {
-            qs_cache_write_op(s->c.cache, p->blob, p->memory, &p->op);
-            qs_aio_start(s->c.aio, &p->op);
-            p->writing = true;
-            s->stats.disk_write_bytes += p->op.bytes;
-        }
-    }
-    return 0;
+    return p->state == PLACE_TO_MAKE ? make(s, p, e) : 0;
 }
 
 /* ---- device slots ---------------------------------------------------------------------------------------------------- */
@@ -354,7 +382,7 @@ static bool to_make(const qs_stream *s, int32_t b)
     return !s->c.cache || !qs_cache_has(s->c.cache, b);
 }
 
-/* Starts what the visits from the current one on need, in their order, as far as places and slots reach; the maker hears of the first blob that it will make. */
+/* Starts what the visits from the current one on need, in their order, as far as places and slots reach; the first blob that is not in the cache is made ahead. */
 static void pump(qs_stream *s)
 {
     const qs_schedule *list = s->schedule;
@@ -367,9 +395,8 @@ static void pump(qs_stream *s)
         if (b < 0 || (!unified(s) && s->slot_of[b] >= 0)) continue;
         if (s->place_of[b] < 0) places_left = places_left && begin_fill(s, b, i, false);
         if (!expecting && to_make(s, b)) {
-            if (s->expected != b) s->c.maker.expect(s->c.maker.context, b);
-            s->expected = b;
             expecting = true;
+            make_ahead(s, b);
         }
         slots_left = slots_left && s->place_of[b] >= 0 && advance(s, &s->places[s->place_of[b]], i);
     }

@@ -22,19 +22,13 @@
 
 #include "io/layer_cache.h"
 #include "kernels/device.h"
+#include "offload/blob_maker.h"
 #include "offload/plan.h"
 #include "offload/recorder.h"
 #include "offload/schedule.h"
 #include "offload/tier.h"
 
 typedef struct qs_stream qs_stream;
-
-/* How a blob comes into being when the cache lacks it. */
-typedef struct qs_blob_maker {
-    void *context;
-    int (*make)(void *context, int blob, void *place, qs_err *e); /* fills place[blob_bytes]; blocks */
-    void (*expect)(void *context, int blob);                      /* is the next to be made: start reading; never blocks */
-} qs_blob_maker;
 
 typedef struct qs_stream_config {
     qs_device *device;

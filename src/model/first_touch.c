@@ -16,6 +16,7 @@ typedef struct piece {
 typedef struct chunk {
     qs_source_read read;
     void *buffer;
+    bool arrived;     /* the read has been finished */
 } chunk;
 
 struct qs_first_touch {
@@ -27,6 +28,7 @@ struct qs_first_touch {
     chunk chunks[QS_TOUCH_CHUNKS];
     float *absmax;               /* of a whole tensor, when it is double quantised */
     int blob;                    /* whose pieces are listed; -1: none */
+    char *place;                 /* where they have begun to be laid, or NULL */
     piece *pieces;
     int count, capacity;
     int started, finished;       /* pieces whose read was queued, was used */
@@ -90,6 +92,7 @@ static void list_blob(qs_first_touch *t, int blob)
     const qs_layout *l = t->l;
     char name[128];
     t->blob = blob;
+    t->place = NULL;
     t->count = t->started = t->finished = 0;
     if (blob >= l->layers) {
         int32_t tile = blob - l->layers;
@@ -118,17 +121,26 @@ static void read_ahead(qs_first_touch *t)
         chunk *c = &t->chunks[t->started % QS_TOUCH_CHUNKS];
         size_t each = qs_dtype_bytes(p->tensor->type);
         c->read = (qs_source_read){.tensor = p->tensor, .offset = p->first * each, .bytes = p->count * each, .buffer = c->buffer};
+        c->arrived = false;
         qs_source_read_start(t->source, t->aio, &c->read);
         t->read_bytes += c->read.bytes;
     }
 }
 
-/* Waits for reads that nobody will use. */
+static int arrive(qs_first_touch *t, chunk *c, qs_err *e)
+{
+    if (c->arrived) return 0;
+    QS_TRY(qs_source_read_finish(t->source, t->aio, &c->read, e));
+    c->arrived = true;
+    return 0;
+}
+
+/* Forgets the blob, once reads that nobody will use have ended. */
 static void abandon(qs_first_touch *t)
 {
     for (; t->finished < t->started; t->finished++) {
         qs_err ignored = {0};
-        qs_source_read_finish(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read, &ignored);
+        arrive(t, &t->chunks[t->finished % QS_TOUCH_CHUNKS], &ignored);
     }
     t->blob = -1;
 }
@@ -136,7 +148,9 @@ static void abandon(qs_first_touch *t)
 void qs_first_touch_expect(void *context, int blob)
 {
     qs_first_touch *t = context;
-    if (t->blob >= 0) return; /* one at a time: the hint is given again at the make */
+    if (t->blob == blob) return;
+    abandon(t);
+    if (blob < 0) return;
     list_blob(t, blob);
     read_ahead(t);
 }
@@ -194,29 +208,50 @@ static int lay(qs_first_touch *t, const piece *p, const void *data, char *place,
     return 0;
 }
 
+/* The next piece, whose bytes are there or will be waited for. After a failure the next call fails again. */
+static int lay_next(qs_first_touch *t, qs_err *e)
+{
+    chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
+    QS_TRY(arrive(t, c, e));
+    QS_TRY(lay(t, &t->pieces[t->finished], c->read.data, t->place, e));
+    t->finished++;
+    read_ahead(t);
+    return 0;
+}
+
+static void begin(qs_first_touch *t, int blob, void *place)
+{
+    if (t->blob == blob && t->place == place) return;
+    if (t->blob != blob || t->place) {
+        abandon(t);
+        list_blob(t, blob);
+        read_ahead(t);
+    }
+    t->place = place;
+    memset(place, 0, qs_layout_blob_bytes(t->l, blob)); /* padding is part of the checksummed bytes */
+}
+
+qs_made qs_first_touch_advance(void *context, int blob, void *place)
+{
+    qs_first_touch *t = context;
+    qs_err told_at_make = {0};
+    qs_made made = QS_MADE_NOTHING;
+    begin(t, blob, place);
+    while (t->finished < t->count && qs_source_read_done(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read)) {
+        if (lay_next(t, &told_at_make)) return made;
+        made = QS_MADE_SOME;
+    }
+    return t->finished == t->count ? QS_MADE_ALL : made;
+}
+
 int qs_first_touch_make(void *context, int blob, void *place, qs_err *e)
 {
     qs_first_touch *t = context;
-    if (t->blob != blob) {
-        abandon(t);
-        list_blob(t, blob);
-    }
-    memset(place, 0, qs_layout_blob_bytes(t->l, blob)); /* padding is part of the checksummed bytes */
-    read_ahead(t);
-    while (t->finished < t->count) {
-        const piece *p = &t->pieces[t->finished];
-        chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
-        int rc = qs_source_read_finish(t->source, t->aio, &c->read, e);
-        if (!rc) rc = lay(t, p, c->read.data, place, e);
-        t->finished++;
-        if (rc) {
-            abandon(t);
-            return rc;
-        }
-        read_ahead(t);
-    }
-    t->blob = -1;
-    return 0;
+    int rc = 0;
+    begin(t, blob, place);
+    while (!rc && t->finished < t->count) rc = lay_next(t, e);
+    abandon(t);
+    return rc;
 }
 
 void qs_first_touch_close(qs_first_touch *t)

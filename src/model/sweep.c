@@ -163,8 +163,11 @@ static int check_all(const qs_sweep *s, qs_err *e)
     return qs_pager_check(s->checkpoints, e);
 }
 
+/* Between two operations of a device that computes on this host. */
+static void see_to_disk(void *stream) { qs_stream_poll(stream); }
+
 /* Schedules are for full steps; in a shorter one (the end of an epoch) visits serve the micro-batches there are, or none. */
-static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, bool evaluate, qs_err *e)
+static int visit_all(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, bool evaluate, qs_err *e)
 {
     s->current = list;
     memset(s->times, 0, (size_t)list->count * sizeof *s->times);
@@ -199,6 +202,18 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
     }
     for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);
     return check_all(s, e);
+}
+
+static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, bool evaluate, qs_err *e)
+{
+    qs_device *d = s->c.device;
+    if (d->info.unified) {
+        d->between = see_to_disk;
+        d->between_context = s->parts.stream;
+    }
+    int rc = visit_all(s, list, micro_batches, evaluate, e);
+    d->between = NULL;
+    return rc;
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------- */

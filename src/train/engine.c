@@ -257,7 +257,7 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
                                .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
-                               .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect}};
+                               .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect, qs_first_touch_advance}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
     QS_TRY(start_sweep(g, e));

@@ -17,6 +17,7 @@ static void add_part(pricing *p, qs_sim_work *w, qs_part part, int32_t times)
 {
     w->seconds += p->seconds[part] * times;
     w->host_seconds += p->rates->launch_seconds * (double)(p->calls[part] * times);
+    w->looks += (int32_t)(p->calls[part] * times / w->polls);
 }
 
 /* Dequantises unless that was done by the visit before. */
@@ -102,7 +103,10 @@ static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
             case QS_VISIT_HEAD_GRADIENT: price_head(p, visit, w); break;
             case QS_VISIT_UPDATE: price_update(p, w); break;
             }
-            if (!c->device->info.unified) continue;
+            if (!c->device->info.unified) {
+                w->looks = 0;
+                continue;
+            }
             w->host_seconds = 0;
             w->link_in_bytes = w->link_out_bytes = 0;
         }

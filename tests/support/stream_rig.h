@@ -37,6 +37,9 @@ typedef struct stream_rig {
     qs_stream *stream;
     qs_err e;
     int made[RIG_MOST_BLOBS], expected[RIG_MOST_BLOBS]; /* calls of the maker */
+    int next, begun;                /* the blob that the maker expects, has begun to make */
+    void *begun_at;
+    uint64_t begun_bytes;
     int fail_to_make;               /* blob + 1 whose making fails */
     int wrong;                      /* blobs that were not what they should be */
 } stream_rig;

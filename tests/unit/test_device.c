@@ -105,6 +105,34 @@ START_TEST(managed_memory_is_refused_with_a_reason)
 END_TEST
 
 /* Each of these aborts: a forgotten copy, a copy the wrong way round, a range beyond the block, scratch that is too small. */
+static void count(void *n) { ++*(int *)n; }
+
+START_TEST(its_owner_is_called_after_every_long_operation)
+{
+    qs_err e = {0};
+    int calls = 0;
+    float a[4] = {1, 2, 3, 4}, c[4];
+    qs_device *d;
+    ck_assert_int_eq(qs_device_open("cpu", &d, &e), 0);
+    qs_gemm g = {.a = qs_mat_of(a, QS_F32, 2, 2), .b = qs_mat_of(a, QS_F32, 2, 2), .c = qs_mat_of(c, QS_F32, 2, 2), .alpha = 1};
+    size_t bytes = qs_op_gemm_workspace_bytes(d, &g);
+    void *workspace;
+    ck_assert_int_eq(d->api->alloc(d, bytes, &workspace, &e), 0);
+    qs_device_set_workspace(d, workspace, bytes);
+    qs_op_gemm(d, &g);
+    d->between = count;
+    d->between_context = &calls;
+    for (int i = 1; i <= 3; i++) {
+        qs_op_gemm(d, &g);
+        ck_assert_int_eq(calls, i);
+    }
+    qs_op_scale(d, c, 4, 2);
+    ck_assert_int_eq(calls, 3);
+    d->api->free(d, workspace);
+    qs_device_close(d);
+}
+END_TEST
+
 START_TEST(a_discrete_device_aborts_on_misuse)
 {
     qs_device *d = open_cpu(QS_CPU_DISCRETE);
@@ -132,6 +160,7 @@ int main(void)
     tcase_add_test(t, asking_for_cuda_where_there_is_none_says_what_is_missing);
     tcase_add_loop_test(t, what_is_copied_in_comes_back, 0, 2);
     tcase_add_test(t, managed_memory_is_refused_with_a_reason);
+    tcase_add_test(t, its_owner_is_called_after_every_long_operation);
     tcase_add_loop_test_raise_signal(t, a_discrete_device_aborts_on_misuse, SIGABRT, 0, 5);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -145,7 +145,7 @@ enum { QUANTS = sizeof quants / sizeof *quants };
 START_TEST(blobs_of_the_golden_models_equal_those_of_whole_tensors)
 {
     static const char *const models[] = {"llama", "llama_yarn", "mistral", "qwen2", "qwen3", "gpt_neox", "gpt_neox_serial"};
-    for (int m = 0; m < 5; m++)
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++)
         for (int q = 0; q < QUANTS; q++) {
             char *model = qs_printf("tests/golden/%s/model", models[m]);
             begin(model, quants[q], NULL);
@@ -217,6 +217,60 @@ START_TEST(a_blob_is_the_same_whatever_was_expected)
 }
 END_TEST
 
+/* Advances until nothing is left, or `most` times something was made; counts these. */
+static int advance(int b, int most)
+{
+    qs_made made = QS_MADE_NOTHING;
+    int some = 0;
+    while (made != QS_MADE_ALL && some < most) {
+        made = qs_first_touch_advance(maker, b, place.base);
+        some += made != QS_MADE_NOTHING;
+    }
+    return some;
+}
+
+START_TEST(a_blob_made_ahead_bit_by_bit_is_the_same)
+{
+    write_large();
+    begin(dir, quants[_i], NULL);
+    for (int b = 0; b < qs_layout_blobs(&layout); b++) {
+        memset(place.base, 0x5a, place.bytes);
+        qs_first_touch_expect(maker, b);
+        ck_assert_int_ge(advance(b, 1000), 1);
+        uint64_t read = qs_first_touch_read_bytes(maker);
+        want_blob(b);
+        ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)), 0); /* before anyone asks for it */
+        ck_assert_int_eq(qs_first_touch_make(maker, b, place.base, &e), 0);
+        ck_assert_uint_eq(qs_first_touch_read_bytes(maker), read);
+        ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)), 0);
+    }
+}
+END_TEST
+
+/* Its place is taken over by another blob in the middle. */
+START_TEST(a_blob_begun_and_lost_is_made_anew)
+{
+    write_large();
+    begin(dir, quants[0], NULL);
+    qs_first_touch_expect(maker, 0);
+    advance(0, 1);
+    qs_first_touch_expect(maker, -1);
+    made_is_wanted(0);
+    qs_first_touch_expect(maker, 0);
+    advance(0, 1);
+    made_is_wanted(1);
+    made_is_wanted(0);
+    char *first = place.base;
+    qs_first_touch_expect(maker, 0);
+    advance(0, 1);
+    place.base = first + 4096; /* begun in one place, made in another */
+    place.bytes -= 4096;
+    made_is_wanted(0);
+    place.base = first;
+    place.bytes += 4096;
+}
+END_TEST
+
 START_TEST(the_checkpoint_is_read_once)
 {
     begin("tests/golden/qwen2/model", quants[0], NULL);
@@ -263,6 +317,8 @@ START_TEST(a_failed_read_names_the_file_and_the_maker_goes_on)
         qs_aio_faults faults = {.read_error_at = n};
         begin(dir, quants[0], &faults);
         if (n % 2) qs_first_touch_expect(maker, 0);
+        if (n % 3) /* goes as far as it can, and tells nobody */
+            for (int i = 0; i < 50; i++) ck_assert_int_ne(qs_first_touch_advance(maker, 0, place.base), QS_MADE_ALL);
         ck_assert_int_eq(qs_first_touch_make(maker, 0, place.base, &e), -QS_EIO);
         ck_assert_msg(strstr(e.text, "model.safetensors") != NULL, "%s", e.text);
         made_is_wanted(0);
@@ -321,6 +377,8 @@ int main(void)
     tcase_add_test(t, blobs_of_the_golden_models_equal_those_of_whole_tensors);
     tcase_add_test(t, chunks_join_without_a_seam);
     tcase_add_test(t, a_blob_is_the_same_whatever_was_expected);
+    tcase_add_loop_test(t, a_blob_made_ahead_bit_by_bit_is_the_same, 0, QUANTS);
+    tcase_add_test(t, a_blob_begun_and_lost_is_made_anew);
     tcase_add_test(t, the_checkpoint_is_read_once);
     tcase_add_test(t, nothing_is_allocated_while_making);
     tcase_add_test(t, short_and_reordered_reads_change_nothing);

@@ -205,20 +205,28 @@ START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
 }
 END_TEST
 
-/* With a disk that is always in time nothing is left to chance: the streamer reads what the replay says. (On a discrete device a read may begin on either side of the
- * step's edge.) */
+/* With a disk that is always in time nothing is left to chance on a unified device: the streamer reads what the replay says, whether the cache was full at first or not. On a discrete
+ * one a read may have arrived, or not, between the two looks at the disk when the update begins; so a step's edge shifts now and then, and what is given up with it. */
 START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
 {
+    enum { CASES = 120 };
     char *dir = test_dir_create();
-    for (int i = 0; i < 30; i++) {
-        int layers = 1 + (int)below(12), tiles = 1 + (int)below(3);
-        stream_rig r = {.config = {.blobs = layers + tiles, .ring = 2 + (int)below(4), .most_homes = (int)below((uint32_t)(layers + tiles) + 1),
-                                   .device = below(2) ? RIG_UNIFIED : RIG_DISCRETE, .engine = QS_AIO_PREAD}};
+    int discrete = 0, equal = 0;
+    for (int i = 0; i < CASES; i++) {
+        int layers = 1 + (int)below(12), tiles = 1 + (int)below(3), lowest = (int)below((uint32_t)layers + 1), ring = 2 + (int)below(4);
+        int homes = (int)below((uint32_t)(layers + tiles) + 1);
+        bool unified = below(2), cached = below(2);
+        stream_rig r = {.config = {.blobs = layers + tiles, .ring = ring, .most_homes = homes, .device = unified ? RIG_UNIFIED : RIG_DISCRETE, .engine = QS_AIO_PREAD}};
         char *sub = test_path(dir, "cache");
-        qs_schedule_train(layers, tiles, 1, (int32_t)below((uint32_t)layers + 1), 1, &list);
+        qs_schedule_train(layers, tiles, 1, lowest, 1, &list);
         rig_open(&r, sub);
+        if (cached) {
+            ck_assert_msg(!rig_follow(&r, &list) && !qs_stream_settle(r.stream, &r.e), "%s", r.e.text);
+            rig_close(&r);
+            rig_open(&r, sub);
+        }
         for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = 1, .host_seconds = 1, .polls = 20};
-        qs_sim_input in = {.schedule = &list, .plan = &r.plan, .blob_bytes = r.config.sizes, .unified = r.config.device == RIG_UNIFIED, .work = work,
+        qs_sim_input in = {.schedule = &list, .plan = &r.plan, .blob_bytes = r.config.sizes, .unified = unified, .cached = cached, .work = work,
                            .rates = {.disk_read = 1e3 * 3 * PAGE, .disk_write = 1e3 * 3 * PAGE}};
         qs_stream_stats before = {0}, after = {0};
         for (int step = 0; step < 3; step++) {
@@ -228,15 +236,17 @@ START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
             after = qs_stream_stats_read(r.stream);
         }
         simulate(&in);
-        int reads = (int)(after.reads - before.reads), hits = (int)(after.hits - before.hits), edge = in.unified ? 0 : 1;
-        ck_assert_int_le(abs(reads - result.steady.reads), edge);
-        ck_assert_int_le(abs(hits - result.steady.hits), edge);
-        int64_t link = (int64_t)(after.link_bytes - before.link_bytes) - (int64_t)result.steady.link_in_bytes;
-        ck_assert_int_le(llabs(link), edge * 3 * PAGE);
+        int reads = (int)(after.reads - before.reads) - result.steady.reads, hits = (int)(after.hits - before.hits) - result.steady.hits;
+        int copies = (int)(((int64_t)(after.link_bytes - before.link_bytes) - (int64_t)result.steady.link_in_bytes) / (3 * PAGE)), edge = unified ? 0 : ring;
+        ck_assert(abs(reads) <= edge && abs(hits) <= edge && abs(copies) <= edge);
+        discrete += !unified;
+        equal += !unified && !reads && !hits && !copies;
         rig_close(&r);
         clear();
         test_dir_remove(sub);
     }
+    printf("discrete: %d of %d steps read and keep exactly what the replay says\n", equal, discrete);
+    ck_assert_int_ge(equal * 2, discrete);
     test_dir_remove(dir);
 }
 END_TEST

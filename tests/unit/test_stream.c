@@ -254,7 +254,7 @@ START_TEST(a_recorder_gets_every_read_and_copy_and_what_memory_holds)
     }
     ck_assert_int_eq(recorder.lost, 0);
     ck_assert_uint_eq(count[QS_ACTIVITY_READ], stats.reads);
-    ck_assert_uint_eq(count[QS_ACTIVITY_MAKE], 8);
+    ck_assert_uint_ge(count[QS_ACTIVITY_MAKE], 8); /* in several parts */
     ck_assert_uint_eq(count[QS_ACTIVITY_WRITE], 8);
     ck_assert_uint_le(count[QS_ACTIVITY_COPY], stats.link_bytes / blob);
     ck_assert((count[QS_ACTIVITY_COPY] > 0) == (_i != RIG_UNIFIED));
