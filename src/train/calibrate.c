@@ -14,7 +14,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 
-enum { FORMAT_VERSION = 1, FILE_MAX_BYTES = 4 << 20 };
+enum { FORMAT_VERSION = 2, FILE_MAX_BYTES = 4 << 20 };
 #define MOST_SECONDS 1e6
 
 static const struct { const char *name; size_t offset; } scalars[] = {
@@ -54,7 +54,7 @@ static int read_document(qs_calibration *k, const char *text, size_t bytes, qs_e
     if (!rc) rc = qs_json_object(j, "operations", "operations.", &operations, e);
     if (!rc) rc = qs_json_object(j, "rates", "rates.", &host, e);
     if (!rc) rc = qs_json_object(j, "first_touch", "first_touch.", &touch, e);
-    if (!rc && (version != FORMAT_VERSION || !operations.object || !host.object)) rc = qs_json_unexpected(j, "format", QS_EFORMAT, "1, with operations and rates", e);
+    if (!rc && (version != FORMAT_VERSION || !operations.object || !host.object)) rc = qs_json_unexpected(j, "format", QS_EFORMAT, "2, with operations and rates", e);
     for (int i = 0; !rc && i < SCALARS; i++) rc = qs_json_number(host, scalars[i].name, 0, 1e15, scalar(k, i), e);
     if (!rc && touch.object) rc = qs_json_number(touch, k->touch_key, 0, 1e15, &k->first_touch, e);
     const char *key;
@@ -211,8 +211,12 @@ bool qs_calibration_has(const qs_calibration *k, const qs_op_call *call)
     qs_calibration_text(call, text);
     const qs_curve *c = qs_calibration_curve((qs_calibration *)(uintptr_t)k, text, false);
     if (!c || !c->count) return false;
-    double n = qs_call_is_attention(call) ? (double)call->dim[4] : (double)call->n, most = c->n[c->count - 1];
-    return c->count > 1 ? n <= 64 * most && 16 * n >= c->n[0] : n == most;
+    bool attention = qs_call_is_attention(call), curve = attention || call->kind == QS_OP_GEMM;
+    double n = attention ? (double)call->dim[4] : (double)call->n;
+    for (int i = 0; i < c->count; i++)
+        if (c->n[i] == n) return true;
+    /* Rows lie on a line; what runs over elements is measured at each length, as far as there is room. */
+    return c->count > (curve ? 1 : QS_CURVE_POINTS - 1) && n <= 64 * c->n[c->count - 1] && 16 * n >= c->n[0];
 }
 
 bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs)

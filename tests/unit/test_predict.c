@@ -194,9 +194,9 @@ START_TEST(what_was_measured_is_kept_and_a_damaged_file_is_measured_anew)
     ck_assert_double_eq(g.prediction.step_seconds, seconds);
     close_engine();
 
-    static const char *const damaged[] = {"", "{", "{\"format\": 1}", "{\"format\": 2, \"operations\": {}, \"rates\": {}}",
-                                          "{\"format\": 1, \"rates\": {\"disk_read\": -1}, \"operations\": {}}",
-                                          "{\"format\": 1, \"rates\": {}, \"operations\": {\"gemm\": [[16, 0.1], [8, 0.1]]}}"};
+    static const char *const damaged[] = {"", "{", "{\"format\": 2}", "{\"format\": 3, \"operations\": {}, \"rates\": {}}",
+                                          "{\"format\": 2, \"rates\": {\"disk_read\": -1}, \"operations\": {}}",
+                                          "{\"format\": 2, \"rates\": {}, \"operations\": {\"gemm\": [[16, 0.1], [8, 0.1]]}}"};
     char *path = calibration_path();
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
         ck_assert(!qs_file_replace(path, damaged[i], strlen(damaged[i]), &e));
