@@ -111,6 +111,16 @@ size_t qs_op_gemm_workspace_bytes(qs_device *d, const qs_gemm *g)
 
 /* ---- normalisation, rotary embedding, element-wise ---------------------------------------------------------------- */
 
+static void check_norm_gradients(qs_device *d, qs_mat x, qs_mat dy, qs_mat add, qs_mat dx)
+{
+    check_mat(d, dy);
+    check_mat(d, dx);
+    QS_ASSERT(same_shape(x, dy) && same_shape(x, dx));
+    if (!add.data) return;
+    check_mat(d, add);
+    QS_ASSERT(same_shape(x, add));
+}
+
 static void check_rmsnorm(qs_device *d, const qs_rmsnorm *n)
 {
     check_mat(d, n->x);
@@ -129,13 +139,7 @@ void qs_op_rmsnorm(qs_device *d, const qs_rmsnorm *n)
 void qs_op_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx)
 {
     check_rmsnorm(d, n);
-    check_mat(d, dy);
-    check_mat(d, dx);
-    QS_ASSERT(same_shape(n->x, dy) && same_shape(n->x, dx));
-    if (add.data) {
-        check_mat(d, add);
-        QS_ASSERT(same_shape(n->x, add));
-    }
+    check_norm_gradients(d, n->x, dy, add, dx);
     if (n->x.rows && n->x.cols) d->ops->rmsnorm_backward(d, n, dy, add, dx);
 }
 
@@ -158,13 +162,7 @@ void qs_op_layernorm(qs_device *d, const qs_layernorm *n)
 void qs_op_layernorm_backward(qs_device *d, const qs_layernorm *n, qs_mat dy, qs_mat add, qs_mat dx)
 {
     check_layernorm(d, n);
-    check_mat(d, dy);
-    check_mat(d, dx);
-    QS_ASSERT(same_shape(n->x, dy) && same_shape(n->x, dx));
-    if (add.data) {
-        check_mat(d, add);
-        QS_ASSERT(same_shape(n->x, add));
-    }
+    check_norm_gradients(d, n->x, dy, add, dx);
     if (n->x.rows && n->x.cols) d->ops->layernorm_backward(d, n, dy, add, dx);
 }
 
