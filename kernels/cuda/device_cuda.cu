@@ -179,8 +179,12 @@ static bool device_event_done(qs_device *d, qs_event *event)
 {
     if (!qs_cuda_ready(d)) return true; /* nobody should wait for work that will not come */
     cudaError_t error = cudaEventQuery(cuda_event(event));
-    if (error != cudaErrorNotReady) qs_cuda_note(d, error, "cudaEventQuery");
-    return error != cudaErrorNotReady;
+    if (error == cudaErrorNotReady) {
+        cudaGetLastError(); /* where the runtime keeps it, the next launch would be blamed for it */
+        return false;
+    }
+    qs_cuda_note(d, error, "cudaEventQuery");
+    return true;
 }
 static void device_event_sync(qs_device *d, qs_event *event)
 {

@@ -161,6 +161,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     stream->queue.push_back({item::WAIT, nullptr, event->state, event->state->recorded});
     return cudaSuccess;
 }
+/* Leaves "not ready" behind for cudaGetLastError: the manual says otherwise, but not all runtimes follow it. */
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     uint64_t version = event->state->recorded;
@@ -168,7 +169,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     cudasim_open_memory();
     for (uint32_t steps = 1 + cudasim_below(3); progress && steps && event->state->reached < version; steps--) progress = run_one();
     cudasim_close_memory();
-    return event->state->reached < version ? cudaErrorNotReady : cudaSuccess;
+    return event->state->reached < version ? cudasim_fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {

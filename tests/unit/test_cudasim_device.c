@@ -151,6 +151,8 @@ START_TEST(the_first_failure_of_queued_work_stays)
 }
 END_TEST
 
+static void sync_all(qs_device *d) { d->api->queue_sync(d, QS_QUEUE_COMPUTE); }
+
 /* ---- ordering ------------------------------------------------------------------------------------------------------------------ */
 
 typedef enum ordering { ORDERED, FORGOTTEN_WAIT } ordering;
@@ -192,6 +194,23 @@ START_TEST(a_forgotten_wait_shows_under_some_seed)
 }
 END_TEST
 
+START_TEST(asking_for_an_event_that_is_not_reached_is_no_failure)
+{
+    qs_device *d = open_with((cudasim_config){0});
+    qs_event *event = d->api->event_create(d);
+    float *x = alloc(d, N * sizeof *x);
+    d->api->fill(d, QS_QUEUE_COMPUTE, x, 0, N * sizeof *x);
+    for (int i = 0; i < 10; i++) d->api->fill(d, QS_QUEUE_IN, x, 0, N * sizeof *x);
+    d->api->event_record(d, event, QS_QUEUE_IN);
+    ck_assert(!d->api->event_done(d, event));
+    qs_op_scale(d, x, N, 2); /* must not be blamed for it */
+    sync_all(d);
+    d->api->event_free(d, event);
+    d->api->free(d, x);
+    close_clean(d);
+}
+END_TEST
+
 START_TEST(an_event_counts_from_its_last_record)
 {
     qs_device *d = open_with((cudasim_config){0});
@@ -217,8 +236,6 @@ START_TEST(an_event_counts_from_its_last_record)
 END_TEST
 
 /* ---- what must not pass: each of these ends in a signal ----------------------------------------------------------------------------- */
-
-static void sync_all(qs_device *d) { d->api->queue_sync(d, QS_QUEUE_COMPUTE); }
 
 START_TEST(the_host_cannot_touch_device_memory)
 {
@@ -318,6 +335,7 @@ int main(void)
     tcase_add_test(t, the_first_failure_of_queued_work_stays);
     tcase_add_test(t, events_order_the_queues_under_every_seed);
     tcase_add_test(t, a_forgotten_wait_shows_under_some_seed);
+    tcase_add_test(t, asking_for_an_event_that_is_not_reached_is_no_failure);
     tcase_add_test(t, an_event_counts_from_its_last_record);
     tcase_add_test(t, barriers_order_threads);
     tcase_add_test_raise_signal(t, the_host_cannot_touch_device_memory, SIGSEGV);
