@@ -220,9 +220,9 @@ static void device_close(qs_device *d)
 {
     qs_cuda_device *c = qs_cuda_of(d);
     cudaSetDevice(c->ordinal);
+    if (c->blas) qs_cublas.destroy(c->blas); /* while its stream exists */
     for (int q = 0; q < QS_QUEUE_COUNT; q++)
         if (c->streams[q]) cudaStreamDestroy(c->streams[q]);
-    if (c->blas) qs_cublas.destroy(c->blas);
     cudaFree(c->blas_workspace);
     cudaFree(c->partials);
     cudaFree(c->maps);

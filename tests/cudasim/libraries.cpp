@@ -26,6 +26,7 @@ static cublasStatus_t blas_create(cublasHandle_t *out)
 }
 static cublasStatus_t blas_destroy(cublasHandle_t h)
 {
+    if (h->stream) cudaStreamSynchronize(h->stream); /* dies when it is no more */
     delete h;
     return CUBLAS_STATUS_SUCCESS;
 }
