@@ -244,8 +244,10 @@ static int upload_maps(qs_cuda_device *c, qs_err *e)
 /* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. */
 static void warm_up(qs_device *d)
 {
-    for (int type = QS_F32; type <= (d->info.bf16 ? QS_F16 : QS_F32); type++) {
+    device_fill(d, QS_QUEUE_COMPUTE, qs_cuda_of(d)->blas_workspace, 0, QS_CUDA_BLAS_WORKSPACE_BYTES);
+    for (int type = QS_F32; type <= QS_F16; type++) {
         qs_gemm g = {};
+        if (type == QS_BF16 && !d->info.bf16) continue;
         g.a = g.b = g.c = qs_mat_of(qs_cuda_of(d)->blas_workspace, (qs_dtype)type, 64, 64);
         g.b.data = (char *)g.a.data + (1 << 20);
         g.c.data = (char *)g.a.data + (2 << 20);

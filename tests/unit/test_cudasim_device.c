@@ -63,6 +63,18 @@ START_TEST(describes_the_card)
 }
 END_TEST
 
+/* What cuBLAS loads for a type, it must have loaded before the memory is planned. */
+START_TEST(every_type_is_multiplied_once_at_open)
+{
+    qs_device *d = open_with((cudasim_config){.arch = 75});
+    ck_assert_uint_eq(cudasim_read().gemms, 2);
+    close_clean(d);
+    d = open_with((cudasim_config){.arch = 80});
+    ck_assert_uint_eq(cudasim_read().gemms, 3);
+    close_clean(d);
+}
+END_TEST
+
 /* _i: with the management library, and without it. */
 START_TEST(counts_everything_it_holds)
 {
@@ -328,6 +340,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, without_a_driver_there_is_no_device);
     tcase_add_test(t, describes_the_card);
+    tcase_add_test(t, every_type_is_multiplied_once_at_open);
     tcase_add_loop_test(t, counts_everything_it_holds, 0, 2);
     tcase_add_test(t, running_out_of_memory_is_an_error_that_passes);
     tcase_add_test(t, a_refused_page_lock_is_an_error_that_passes);
