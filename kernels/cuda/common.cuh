@@ -37,7 +37,7 @@ typedef struct qs_cuda_device {
     double *partials;      /* device memory, QS_CUDA_PARTIALS doubles: first stage of a two-stage sum */
     qs_cuda_maps *maps;    /* device memory */
     void *nvml_device;     /* or NULL: the driver is asked instead */
-    uint64_t free_at_open; /* free device memory before this process took any, for used_bytes without NVML */
+    uint64_t taken_before; /* device memory that other processes held before this one had a context */
     uint64_t used_peak_bytes;
     qs_err first;          /* the first failure of queued work; code 0: none */
 } qs_cuda_device;

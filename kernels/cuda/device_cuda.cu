@@ -18,6 +18,9 @@ extern "C" {
 /* Kernels that a run meets later than open load their code then: reserved in overhead_bytes beside what was measured. */
 enum { LATE_MODULES_BYTES = 24 << 20 };
 
+/* Assumed of the context where nothing can be asked before it exists. */
+enum { CONTEXT_BYTES = 512 << 20 };
+
 #define CUDA_TRY(e, call)                                                                                                  \
     do {                                                                                                                   \
         cudaError_t error_ = (call);                                                                                       \
@@ -49,13 +52,23 @@ void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what)
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------------- */
 
+/* Device memory that all processes hold. */
+static uint64_t taken_bytes(const qs_cuda_device *c)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    uint64_t taken = c->nvml_device ? qs_nvml_taken_bytes(c->nvml_device) : 0;
+    if (!taken && cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) taken = total_bytes - free_bytes;
+    return taken;
+}
+
 static uint64_t device_used_bytes(qs_device *d)
 {
     qs_cuda_device *c = qs_cuda_of(d);
     uint64_t used = c->nvml_device ? qs_nvml_used_bytes(c->nvml_device) : 0;
-    size_t free_bytes = 0, total_bytes = 0;
-    if (!used && cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess && c->free_at_open > free_bytes)
-        used = c->free_at_open - free_bytes;
+    if (!used) { /* in a container the driver may not say whose memory it is */
+        uint64_t taken = taken_bytes(c);
+        used = taken > c->taken_before ? taken - c->taken_before : 0;
+    }
     if (used > c->used_peak_bytes) c->used_peak_bytes = used;
     return c->used_peak_bytes;
 }
@@ -256,27 +269,39 @@ static void warm_up(qs_device *d)
     }
 }
 
+/* The context, and what others held before it. */
+static int make_context(qs_cuda_device *c, qs_err *e)
+{
+    char bus_id[32] = "";
+    size_t free_bytes = 0, total_bytes = 0;
+    if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, c->ordinal) == cudaSuccess) c->nvml_device = qs_nvml_device(bus_id);
+    cudaGetLastError();
+    c->taken_before = c->nvml_device ? qs_nvml_taken_bytes(c->nvml_device) : 0;
+    /* Waiting blocks: the cores belong to the I/O threads. */
+    CUDA_TRY(e, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid));
+    CUDA_TRY(e, cudaSetDevice(c->ordinal));
+    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
+    uint64_t taken = total_bytes - free_bytes;
+    if (!c->taken_before && taken > CONTEXT_BYTES) c->taken_before = taken - CONTEXT_BYTES;
+    c->base.info.total_bytes = total_bytes;
+    return 0;
+}
+
 static int open_parts(qs_cuda_device *c, qs_err *e)
 {
     qs_device *d = &c->base;
     cudaDeviceProp properties;
     int managed = 0;
-    char bus_id[32] = "";
     size_t free_bytes = 0, total_bytes = 0;
-    cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync); /* the cores belong to the I/O threads while the host waits */
-    CUDA_TRY(e, cudaSetDevice(c->ordinal));
+    QS_TRY(make_context(c, e));
     CUDA_TRY(e, cudaGetDeviceProperties(&properties, c->ordinal));
     CUDA_TRY(e, cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, c->ordinal));
-    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
     c->arch = 10 * properties.major + properties.minor;
     if (c->arch < 75) QS_FAIL(e, QS_EUNSUP, "%s has compute capability %d.%d; 7.5 is the least", properties.name, properties.major, properties.minor);
     snprintf(d->info.name, sizeof d->info.name, "%.120s", properties.name);
     d->info.bf16 = c->arch >= 80;
     d->info.managed = managed != 0;
     d->info.threads = properties.multiProcessorCount;
-    d->info.total_bytes = total_bytes;
-    c->free_at_open = free_bytes;
-    if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, c->ordinal) == cudaSuccess) c->nvml_device = qs_nvml_device(bus_id);
     QS_TRY(qs_cublas_load(e));
     for (int q = 0; q < QS_QUEUE_COUNT; q++) CUDA_TRY(e, cudaStreamCreateWithFlags(&c->streams[q], cudaStreamNonBlocking));
     CUDA_TRY(e, cudaMalloc(&c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES));
@@ -288,6 +313,9 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     qs_cuda_note_blas(d, qs_cublas.set_math_mode(c->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cublasSetMathMode");
     warm_up(d);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
+    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
+    d->info.available_bytes = free_bytes + device_used_bytes(d);
+    if (d->info.available_bytes > total_bytes) d->info.available_bytes = total_bytes;
     d->info.overhead_bytes = device_used_bytes(d) + LATE_MODULES_BYTES;
     return device_check(d, e);
 }

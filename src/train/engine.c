@@ -28,7 +28,7 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
         qs_warn("this run used %d threads and now uses %d: results may differ in the last bits", keep->threads, g->device->info.threads);
     if (on_cpu && g->device->info.unified) g->cpu = g->device;
     else QS_TRY(qs_device_open("cpu", &g->cpu, e));
-    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.total_bytes, qs_host_available_bytes());
+    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.available_bytes, qs_host_available_bytes());
     return 0;
 }
 

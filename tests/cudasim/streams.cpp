@@ -253,9 +253,14 @@ cudaError_t cudaGetDeviceCount(int *count)
 }
 cudaError_t cudaSetDevice(int device)
 {
-    return device || cudasim_options.no_device ? cudasim_fail(cudaErrorInvalidDevice) : cudaSuccess;
+    if (device || cudasim_options.no_device) return cudasim_fail(cudaErrorInvalidDevice);
+    cudasim_make_context();
+    return cudaSuccess;
 }
-cudaError_t cudaSetDeviceFlags(unsigned) { return cudaSuccess; }
+cudaError_t cudaInitDevice(int device, unsigned, unsigned flags)
+{
+    return flags == cudaInitDeviceFlagsAreValid ? cudaSetDevice(device) : cudasim_fail(cudaErrorInvalidValue);
+}
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
     switch (attribute) {

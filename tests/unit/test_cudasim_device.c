@@ -75,13 +75,17 @@ START_TEST(every_type_is_multiplied_once_at_open)
 }
 END_TEST
 
-/* _i: with the management library, and without it. */
+/* _i: with the management library, where it does not know this process, and without it. The context, which exists before anything can be asked, counts. */
 START_TEST(counts_everything_it_holds)
 {
-    qs_device *d = open_with((cudasim_config){.no_nvml = _i});
-    uint64_t before = d->api->used_bytes(d);
+    enum { OTHERS = 100 << 20, CONTEXT = 32 << 20 };
+    qs_device *d = open_with((cudasim_config){.no_nvml_processes = _i == 1, .no_nvml = _i == 2, .others_bytes = OTHERS});
+    uint64_t before = d->api->used_bytes(d), held = cudasim_read().device_bytes + CONTEXT;
     ck_assert_uint_ge(d->info.overhead_bytes, before);
-    ck_assert_uint_ge(before, cudasim_read().device_bytes);
+    ck_assert_uint_ge(before, held);
+    if (_i < 2) ck_assert_uint_eq(before, held);
+    ck_assert_uint_le(d->info.available_bytes, d->info.total_bytes);
+    if (_i < 2) ck_assert_uint_eq(d->info.available_bytes, d->info.total_bytes - OTHERS);
     void *p = alloc(d, 100 << 20);
     ck_assert_uint_eq(d->api->used_bytes(d), before + (100 << 20));
     d->api->free(d, p);
@@ -341,7 +345,7 @@ int main(void)
     tcase_add_test(t, without_a_driver_there_is_no_device);
     tcase_add_test(t, describes_the_card);
     tcase_add_test(t, every_type_is_multiplied_once_at_open);
-    tcase_add_loop_test(t, counts_everything_it_holds, 0, 2);
+    tcase_add_loop_test(t, counts_everything_it_holds, 0, 3);
     tcase_add_test(t, running_out_of_memory_is_an_error_that_passes);
     tcase_add_test(t, a_refused_page_lock_is_an_error_that_passes);
     tcase_add_test(t, managed_memory_is_prefetched_both_ways);

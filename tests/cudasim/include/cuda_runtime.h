@@ -70,7 +70,7 @@ typedef struct cudasim_event *cudaEvent_t;
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum { cudaEventDisableTiming = 2, cudaEventBlockingSync = 1, cudaStreamNonBlocking = 1 };
-enum { cudaHostRegisterDefault = 0, cudaMemAttachGlobal = 1, cudaDeviceScheduleBlockingSync = 4, cudaCpuDeviceId = -1 };
+enum { cudaHostRegisterDefault = 0, cudaMemAttachGlobal = 1, cudaDeviceScheduleBlockingSync = 4, cudaInitDeviceFlagsAreValid = 1, cudaCpuDeviceId = -1 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
@@ -93,7 +93,7 @@ struct cudaDeviceProp {
 extern "C" {
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
-cudaError_t cudaSetDeviceFlags(unsigned flags);
+cudaError_t cudaInitDevice(int device, unsigned device_flags, unsigned flags);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *id, int bytes, int device);
