@@ -41,7 +41,8 @@ bool qs_cuda_ready(qs_device *d)
 void qs_cuda_note(qs_device *d, cudaError_t error, const char *what)
 {
     qs_cuda_device *c = qs_cuda_of(d);
-    if (error && !c->first.code) qs_err_set(&c->first, QS_ECUDA, __FILE__, __LINE__, "%s: %s failed: %s", d->info.name, what, cudaGetErrorString(error));
+    const char *hint = error == cudaErrorNoKernelImageForDevice ? "; build with the card's compute capability in CUDA_ARCHS" : "";
+    if (error && !c->first.code) qs_err_set(&c->first, QS_ECUDA, __FILE__, __LINE__, "%s: %s failed: %s%s", d->info.name, what, cudaGetErrorString(error), hint);
 }
 
 void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what)
@@ -254,7 +255,7 @@ static int upload_maps(qs_cuda_device *c, qs_err *e)
     return 0;
 }
 
-/* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. */
+/* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. And one kernel, to know that they were compiled for this card. */
 static void warm_up(qs_device *d)
 {
     device_fill(d, QS_QUEUE_COMPUTE, qs_cuda_of(d)->blas_workspace, 0, QS_CUDA_BLAS_WORKSPACE_BYTES);
@@ -267,6 +268,7 @@ static void warm_up(qs_device *d)
         g.alpha = 1;
         qs_cuda_gemm(d, &g);
     }
+    qs_cuda_scale(d, (float *)qs_cuda_of(d)->blas_workspace, 1, 1);
 }
 
 /* The context, and what others held before it. */
@@ -324,7 +326,12 @@ extern "C" const qs_device_api qs_device_cuda_api;
 
 static int device_open(int ordinal, unsigned flags, qs_device **out, qs_err *e)
 {
-    int count = device_count();
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error) {
+        cudaGetLastError();
+        QS_FAIL(e, QS_EUNSUP, "no GPU can be used on this machine (%s); use --device cpu", cudaGetErrorString(error));
+    }
     if (ordinal < 0 || ordinal >= count) QS_FAIL(e, QS_EUNSUP, "there is no CUDA device %d: the driver reports %d", ordinal, count);
     qs_cuda_device *c = (qs_cuda_device *)qs_calloc(1, sizeof *c);
     c->base.api = &qs_device_cuda_api;

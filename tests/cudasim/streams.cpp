@@ -217,6 +217,10 @@ cudaError_t cudasim_set_shared_limit(const void *kernel, int bytes)
 void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                     size_t argument_bytes, std::function<void()> body)
 {
+    if (cudasim_options.no_kernel_image) {
+        cudasim_fail(cudaErrorNoKernelImageForDevice);
+        return;
+    }
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     int limit = shared_limits.count(kernel) ? shared_limits[kernel] : 48 << 10;
     if (!threads || threads > 1024 || block.z > 64 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
@@ -242,6 +246,7 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
     case cudaErrorHostMemoryAlreadyRegistered: return "part or all of the requested memory range is already mapped";
     default: return "simulated error";
     }

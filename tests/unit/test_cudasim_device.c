@@ -45,9 +45,22 @@ START_TEST(without_a_driver_there_is_no_device)
     cudasim_reset(&(cudasim_config){.no_device = true});
     ck_assert_int_eq(qs_device_cuda()->count(), 0);
     ck_assert_int_eq(qs_device_open("cuda", &d, &e), -QS_EUNSUP);
+    ck_assert_msg(strstr(e.text, "no CUDA-capable device") && strstr(e.text, "--device cpu"), "%s", e.text);
     ck_assert_int_eq(qs_device_open("auto", &d, &e), 0);
     ck_assert_str_eq(d->api->name, "cpu");
     qs_device_close(d);
+}
+END_TEST
+
+/* As where the program was compiled for other cards only. */
+START_TEST(a_card_without_kernels_is_refused_at_open)
+{
+    qs_err e = {0};
+    qs_device *d;
+    cudasim_reset(&(cudasim_config){.no_kernel_image = true});
+    ck_assert_int_eq(qs_device_open("cuda", &d, &e), -QS_ECUDA);
+    ck_assert_msg(strstr(e.text, "CUDA_ARCHS"), "%s", e.text);
+    cudasim_reset(&(cudasim_config){0});
 }
 END_TEST
 
@@ -343,6 +356,7 @@ int main(void)
     TCase *t = tcase_create("device");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, without_a_driver_there_is_no_device);
+    tcase_add_test(t, a_card_without_kernels_is_refused_at_open);
     tcase_add_test(t, describes_the_card);
     tcase_add_test(t, every_type_is_multiplied_once_at_open);
     tcase_add_loop_test(t, counts_everything_it_holds, 0, 3);
