@@ -32,13 +32,14 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     return 0;
 }
 
+/* Automatic: bf16 where it is fast; else fp16 on a card, whose fp32 has no tensor cores, and fp32 on a processor, where fp16 gains nothing. */
 static qs_dtype compute_type(const qs_options *o, const qs_device *d)
 {
     switch (o->compute_dtype) {
     case QS_COMPUTE_BF16: return QS_BF16;
     case QS_COMPUTE_F16: return QS_F16;
     case QS_COMPUTE_F32: return QS_F32;
-    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : QS_F32;
+    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : !strcmp(d->api->name, "cpu") ? QS_F32 : QS_F16;
     }
     return QS_F32;
 }
