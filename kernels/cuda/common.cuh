@@ -30,7 +30,7 @@ typedef struct qs_cuda_maps {
 typedef struct qs_cuda_device {
     qs_device base;
     int ordinal;
-    int arch;              /* 10 * major + minor: 80 for sm_80 */
+    int arch;              /* 10 * major + minor: 80 for sm_80; of the code that runs where that is less than the card's */
     cudaStream_t streams[QS_QUEUE_COUNT];
     cublasHandle_t blas;
     void *blas_workspace;  /* device memory, QS_CUDA_BLAS_WORKSPACE_BYTES */

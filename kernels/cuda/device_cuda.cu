@@ -255,7 +255,27 @@ static int upload_maps(qs_cuda_device *c, qs_err *e)
     return 0;
 }
 
-/* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. And one kernel, to know that they were compiled for this card. */
+static __global__ void compiled_for(int *arch)
+{
+#ifdef __CUDA_ARCH__
+    *arch = __CUDA_ARCH__ / 10;
+#else
+    *arch = INT32_MAX; /* the simulator: for any card */
+#endif
+}
+
+/* Which of the program's kernels the card runs: code for sm_75 runs on later cards as well, but holds no tensor core attention. Fails where there is none for it. */
+static void find_arch(qs_cuda_device *c)
+{
+    qs_device *d = &c->base;
+    int arch = 0;
+    QS_LAUNCH(d, compiled_for, 1, 1, 0, (int *)c->blas_workspace);
+    device_copy_out(d, QS_QUEUE_COMPUTE, &arch, c->blas_workspace, sizeof arch);
+    device_queue_sync(d, QS_QUEUE_COMPUTE);
+    if (arch < c->arch) c->arch = arch;
+}
+
+/* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. */
 static void warm_up(qs_device *d)
 {
     device_fill(d, QS_QUEUE_COMPUTE, qs_cuda_of(d)->blas_workspace, 0, QS_CUDA_BLAS_WORKSPACE_BYTES);
@@ -268,7 +288,6 @@ static void warm_up(qs_device *d)
         g.alpha = 1;
         qs_cuda_gemm(d, &g);
     }
-    qs_cuda_scale(d, (float *)qs_cuda_of(d)->blas_workspace, 1, 1);
 }
 
 /* The context, and what others held before it. */
@@ -313,6 +332,7 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     qs_cuda_note_blas(d, qs_cublas.set_stream(c->blas, c->streams[QS_QUEUE_COMPUTE]), "cublasSetStream");
     qs_cuda_note_blas(d, qs_cublas.set_workspace(c->blas, c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES), "cublasSetWorkspace");
     qs_cuda_note_blas(d, qs_cublas.set_math_mode(c->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cublasSetMathMode");
+    find_arch(c);
     warm_up(d);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
     CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
