@@ -1,8 +1,12 @@
 # The CUDA backend, included by the Makefile where nvcc is found.
-#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards (default: 80 90)
+#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards
+#                                                (default: the cards of this machine, 80 and 90 where there is none)
 #   make CUDA_LINES=                             without the line numbers that profilers and compute-sanitizer show
 
-CUDA_ARCHS ?= 80 90
+ifndef CUDA_ARCHS
+CARDS      := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n 's/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p' | sort -nu)
+CUDA_ARCHS := $(or $(filter $(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)),$(CARDS)),80 90)
+endif
 CUDA_LINES ?= -lineinfo
 CUDA_HOME  := $(abspath $(dir $(NVCC))/..)
 NVCCFLAGS  := -std=c++17 -O3 -I. $(CUDA_LINES) --fmad=false -Xfatbin -compress-all -Xcompiler -Wall,-fno-exceptions,-fno-rtti \
