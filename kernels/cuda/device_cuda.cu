@@ -57,8 +57,9 @@ void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what)
 static uint64_t taken_bytes(const qs_cuda_device *c)
 {
     size_t free_bytes = 0, total_bytes = 0;
-    uint64_t taken = c->nvml_device ? qs_nvml_taken_bytes(c->nvml_device) : 0;
-    if (!taken && cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) taken = total_bytes - free_bytes;
+    uint64_t taken = 0;
+    if (c->nvml_device && qs_nvml_taken_bytes(c->nvml_device, &taken)) return taken;
+    if (cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) taken = total_bytes - free_bytes;
     return taken;
 }
 
@@ -297,13 +298,13 @@ static int make_context(qs_cuda_device *c, qs_err *e)
     size_t free_bytes = 0, total_bytes = 0;
     if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, c->ordinal) == cudaSuccess) c->nvml_device = qs_nvml_device(bus_id);
     cudaGetLastError();
-    c->taken_before = c->nvml_device ? qs_nvml_taken_bytes(c->nvml_device) : 0;
+    bool known = c->nvml_device && qs_nvml_taken_bytes(c->nvml_device, &c->taken_before);
     /* Waiting blocks: the cores belong to the I/O threads. */
     CUDA_TRY(e, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid));
     CUDA_TRY(e, cudaSetDevice(c->ordinal));
     CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
     uint64_t taken = total_bytes - free_bytes;
-    if (!c->taken_before && taken > CONTEXT_BYTES) c->taken_before = taken - CONTEXT_BYTES;
+    if (!known && taken > CONTEXT_BYTES) c->taken_before = taken - CONTEXT_BYTES;
     c->base.info.total_bytes = total_bytes;
     return 0;
 }

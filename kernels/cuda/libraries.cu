@@ -73,10 +73,12 @@ void *qs_nvml_device(const char *pci_bus_id)
     return nvml.handle(pci_bus_id, &device) ? NULL : device;
 }
 
-uint64_t qs_nvml_taken_bytes(void *device)
+bool qs_nvml_taken_bytes(void *device, uint64_t *taken)
 {
     nvml_memory m;
-    return nvml.memory(device, &m) ? 0 : m.used_bytes;
+    if (nvml.memory(device, &m)) return false;
+    *taken = m.used_bytes;
+    return true;
 }
 
 uint64_t qs_nvml_used_bytes(void *device)
