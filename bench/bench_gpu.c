@@ -2,6 +2,7 @@
  *
  *     products of an 8B layer, of one large product's rate       4-bit decoding, of the rate of a copy in device memory (fp32 to fp32)
  *     attention in TFLOP/s, to set beside tests/gpu/sdpa.py's     (causal: half of the products count; backward: five of them)
+ *     device memory that kernels took when they were first met, beside what --vram keeps for that
  *
  * Times are the host's around REPEATS queued calls and one wait. Without a GPU it says so and ends well. */
 #include <stdio.h>
@@ -129,18 +130,34 @@ static void bench_attention(int64_t tokens)
     d->api->free(d, scratch);
 }
 
+/* ---- code that is loaded late --------------------------------------------------------------------------------------------- */
+
+/* The driver's count is a peak: one block larger than all before shows what else is held. */
+static void bench_late_code(uint64_t at_open)
+{
+    size_t bytes = (size_t)2 << 30;
+    void *p = take(bytes);
+    uint64_t used = d->api->used_bytes(d), kept = d->info.overhead_bytes - at_open;
+    double late = ((double)used - (double)at_open - (double)bytes) / (1 << 20);
+    printf("code loaded after the device was opened: %.0f MiB, %.0f MiB are kept for it%s\n", late, (double)kept / (1 << 20), late * (1 << 20) > (double)kept ? ": TOO FEW" : "");
+    d->api->free(d, p);
+}
+
 int main(void)
 {
     if (!qs_device_cuda() || !qs_device_cuda()->count()) {
-        printf("skip: no GPU on this machine\n");
+        qs_device_open("cuda", &d, &e); /* says why not */
+        printf("skip: %s\n", e.text);
         return 0;
     }
     must(qs_device_open("cuda", &d, &e));
+    uint64_t at_open = d->api->used_bytes(d);
     printf("%s, overhead %.0f MiB\n", d->info.name, (double)d->info.overhead_bytes / (1 << 20));
     bench_products();
     bench_decode();
     bench_attention(2048);
     bench_attention(8192);
+    bench_late_code(at_open);
     qs_device_close(d);
     return 0;
 }

@@ -37,6 +37,7 @@ typedef struct qs_device_info {
     bool managed;            /* unified memory with concurrent access and prefetch */
     int threads;             /* worker threads (cpu) or multiprocessors (cuda); part of the numeric identity */
     uint64_t total_bytes;    /* of the device's memory */
+    uint64_t available_bytes; /* of it, what other processes left when the device was opened */
     uint64_t overhead_bytes; /* what the backend itself takes of it (CUDA context, library workspaces), counted in --vram */
 } qs_device_info;
 

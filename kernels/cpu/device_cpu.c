@@ -98,7 +98,7 @@ static void describe(qs_device_info *info, unsigned flags)
              info->threads == 1 ? "" : "s", isa);
     info->unified = !(flags & QS_CPU_DISCRETE);
     info->bf16 = !strcmp(isa, "avx512_bf16");
-    info->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    info->available_bytes = info->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static int cpu_open(int ordinal, unsigned flags, qs_device **out, qs_err *e)

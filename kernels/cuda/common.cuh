@@ -30,14 +30,14 @@ typedef struct qs_cuda_maps {
 typedef struct qs_cuda_device {
     qs_device base;
     int ordinal;
-    int arch;              /* 10 * major + minor: 80 for sm_80 */
+    int arch;              /* 10 * major + minor: 80 for sm_80; of the code that runs where that is less than the card's */
     cudaStream_t streams[QS_QUEUE_COUNT];
     cublasHandle_t blas;
     void *blas_workspace;  /* device memory, QS_CUDA_BLAS_WORKSPACE_BYTES */
     double *partials;      /* device memory, QS_CUDA_PARTIALS doubles: first stage of a two-stage sum */
     qs_cuda_maps *maps;    /* device memory */
     void *nvml_device;     /* or NULL: the driver is asked instead */
-    uint64_t free_at_open; /* free device memory before this process took any, for used_bytes without NVML */
+    uint64_t taken_before; /* device memory that other processes held before this one had a context */
     uint64_t used_peak_bytes;
     qs_err first;          /* the first failure of queued work; code 0: none */
 } qs_cuda_device;

@@ -1,9 +1,15 @@
 # The CUDA backend, included by the Makefile where nvcc is found.
-#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards (default: 80 90)
+#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards
+#                                                (default: the cards of this machine, 80 and 90 where there is none)
+#   make CUDA_LINES=                             without the line numbers that profilers and compute-sanitizer show
 
-CUDA_ARCHS ?= 80 90
+ifndef CUDA_ARCHS
+CARDS      := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n 's/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p' | sort -nu)
+CUDA_ARCHS := $(or $(filter $(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)),$(CARDS)),80 90)
+endif
+CUDA_LINES ?= -lineinfo
 CUDA_HOME  := $(abspath $(dir $(NVCC))/..)
-NVCCFLAGS  := -std=c++17 -O3 -I. -lineinfo --fmad=false -Xcompiler -Wall,-fno-exceptions,-fno-rtti \
+NVCCFLAGS  := -std=c++17 -O3 -I. $(CUDA_LINES) --fmad=false -Xfatbin -compress-all -Xcompiler -Wall,-fno-exceptions,-fno-rtti \
               $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_OBJ   := $(patsubst %.cu,$(B)/%.o,$(wildcard kernels/cuda/*.cu))
@@ -27,16 +33,16 @@ GPU_PARTS  := $(B)/qlora-stream $(GPU_TESTS) $(B)/tests/test_golden $(B)/bench/b
 
 ## test-gpu: operations, golden training, streamed = resident, budget, sanitizers, on this machine's GPU
 test-gpu: qlora-stream $(GPU_PARTS)
-	$(Q)QS_BUILD=$(B) tests/gpu/run.sh test
+	$(Q)QS_BUILD=$(B) tests/gpu/run.sh test sanitize
 
 ## bench-gpu: the speed figures of this machine's GPU, as ratios
 bench-gpu: qlora-stream $(GPU_PARTS)
 	$(Q)QS_BUILD=$(B) tests/gpu/run.sh bench
 
 ## gpu-bundle: build/gpu-bundle.tar.gz for a machine with a GPU and CUDA but no compiler: unpack, run tests/gpu/run.sh
-# Built apart, for processors from 2013 on: that machine's need not be this one's.
+# Built apart, for processors from 2013 on and every card: that machine's need not be this one's. Line numbers would double it.
 gpu-bundle:
-	$(Q)$(MAKE) --no-print-directory B=build/portable MARCH=x86-64-v3 gpu-bundle-here
+	$(Q)$(MAKE) --no-print-directory B=build/portable MARCH=x86-64-v3 CUDA_ARCHS="75 80 86 89 90 100 120" CUDA_LINES= gpu-bundle-here
 gpu-bundle-here: $(GPU_PARTS)
 	$(Q)QS_BUILD=$(B) tests/gpu/bundle.sh build/gpu-bundle.tar.gz
 

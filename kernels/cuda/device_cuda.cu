@@ -18,6 +18,9 @@ extern "C" {
 /* Kernels that a run meets later than open load their code then: reserved in overhead_bytes beside what was measured. */
 enum { LATE_MODULES_BYTES = 24 << 20 };
 
+/* Assumed of the context where nothing can be asked before it exists. */
+enum { CONTEXT_BYTES = 512 << 20 };
+
 #define CUDA_TRY(e, call)                                                                                                  \
     do {                                                                                                                   \
         cudaError_t error_ = (call);                                                                                       \
@@ -38,7 +41,8 @@ bool qs_cuda_ready(qs_device *d)
 void qs_cuda_note(qs_device *d, cudaError_t error, const char *what)
 {
     qs_cuda_device *c = qs_cuda_of(d);
-    if (error && !c->first.code) qs_err_set(&c->first, QS_ECUDA, __FILE__, __LINE__, "%s: %s failed: %s", d->info.name, what, cudaGetErrorString(error));
+    const char *hint = error == cudaErrorNoKernelImageForDevice ? "; build with the card's compute capability in CUDA_ARCHS" : "";
+    if (error && !c->first.code) qs_err_set(&c->first, QS_ECUDA, __FILE__, __LINE__, "%s: %s failed: %s%s", d->info.name, what, cudaGetErrorString(error), hint);
 }
 
 void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what)
@@ -49,13 +53,24 @@ void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what)
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------------- */
 
+/* Device memory that all processes hold. */
+static uint64_t taken_bytes(const qs_cuda_device *c)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    uint64_t taken = 0;
+    if (c->nvml_device && qs_nvml_taken_bytes(c->nvml_device, &taken)) return taken;
+    if (cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) taken = total_bytes - free_bytes;
+    return taken;
+}
+
 static uint64_t device_used_bytes(qs_device *d)
 {
     qs_cuda_device *c = qs_cuda_of(d);
     uint64_t used = c->nvml_device ? qs_nvml_used_bytes(c->nvml_device) : 0;
-    size_t free_bytes = 0, total_bytes = 0;
-    if (!used && cudaSetDevice(c->ordinal) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess && c->free_at_open > free_bytes)
-        used = c->free_at_open - free_bytes;
+    if (!used) { /* in a container the driver may not say whose memory it is */
+        uint64_t taken = taken_bytes(c);
+        used = taken > c->taken_before ? taken - c->taken_before : 0;
+    }
     if (used > c->used_peak_bytes) c->used_peak_bytes = used;
     return c->used_peak_bytes;
 }
@@ -179,8 +194,12 @@ static bool device_event_done(qs_device *d, qs_event *event)
 {
     if (!qs_cuda_ready(d)) return true; /* nobody should wait for work that will not come */
     cudaError_t error = cudaEventQuery(cuda_event(event));
-    if (error != cudaErrorNotReady) qs_cuda_note(d, error, "cudaEventQuery");
-    return error != cudaErrorNotReady;
+    if (error == cudaErrorNotReady) {
+        cudaGetLastError(); /* where the runtime keeps it, the next launch would be blamed for it */
+        return false;
+    }
+    qs_cuda_note(d, error, "cudaEventQuery");
+    return true;
 }
 static void device_event_sync(qs_device *d, qs_event *event)
 {
@@ -216,9 +235,9 @@ static void device_close(qs_device *d)
 {
     qs_cuda_device *c = qs_cuda_of(d);
     cudaSetDevice(c->ordinal);
+    if (c->blas) qs_cublas.destroy(c->blas); /* while its stream exists */
     for (int q = 0; q < QS_QUEUE_COUNT; q++)
         if (c->streams[q]) cudaStreamDestroy(c->streams[q]);
-    if (c->blas) qs_cublas.destroy(c->blas);
     cudaFree(c->blas_workspace);
     cudaFree(c->partials);
     cudaFree(c->maps);
@@ -237,11 +256,33 @@ static int upload_maps(qs_cuda_device *c, qs_err *e)
     return 0;
 }
 
+static __global__ void compiled_for(int *arch)
+{
+#ifdef __CUDA_ARCH__
+    *arch = __CUDA_ARCH__ / 10;
+#else
+    *arch = INT32_MAX; /* the simulator: for any card */
+#endif
+}
+
+/* Which of the program's kernels the card runs: code for sm_75 runs on later cards as well, but holds no tensor core attention. Fails where there is none for it. */
+static void find_arch(qs_cuda_device *c)
+{
+    qs_device *d = &c->base;
+    int arch = 0;
+    QS_LAUNCH(d, compiled_for, 1, 1, 0, (int *)c->blas_workspace);
+    device_copy_out(d, QS_QUEUE_COMPUTE, &arch, c->blas_workspace, sizeof arch);
+    device_queue_sync(d, QS_QUEUE_COMPUTE);
+    if (arch < c->arch) c->arch = arch;
+}
+
 /* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. */
 static void warm_up(qs_device *d)
 {
-    for (int type = QS_F32; type <= (d->info.bf16 ? QS_F16 : QS_F32); type++) {
+    device_fill(d, QS_QUEUE_COMPUTE, qs_cuda_of(d)->blas_workspace, 0, QS_CUDA_BLAS_WORKSPACE_BYTES);
+    for (int type = QS_F32; type <= QS_F16; type++) {
         qs_gemm g = {};
+        if (type == QS_BF16 && !d->info.bf16) continue;
         g.a = g.b = g.c = qs_mat_of(qs_cuda_of(d)->blas_workspace, (qs_dtype)type, 64, 64);
         g.b.data = (char *)g.a.data + (1 << 20);
         g.c.data = (char *)g.a.data + (2 << 20);
@@ -250,27 +291,39 @@ static void warm_up(qs_device *d)
     }
 }
 
+/* The context, and what others held before it. */
+static int make_context(qs_cuda_device *c, qs_err *e)
+{
+    char bus_id[32] = "";
+    size_t free_bytes = 0, total_bytes = 0;
+    if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, c->ordinal) == cudaSuccess) c->nvml_device = qs_nvml_device(bus_id);
+    cudaGetLastError();
+    bool known = c->nvml_device && qs_nvml_taken_bytes(c->nvml_device, &c->taken_before);
+    /* Waiting blocks: the cores belong to the I/O threads. */
+    CUDA_TRY(e, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid));
+    CUDA_TRY(e, cudaSetDevice(c->ordinal));
+    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
+    uint64_t taken = total_bytes - free_bytes;
+    if (!known && taken > CONTEXT_BYTES) c->taken_before = taken - CONTEXT_BYTES;
+    c->base.info.total_bytes = total_bytes;
+    return 0;
+}
+
 static int open_parts(qs_cuda_device *c, qs_err *e)
 {
     qs_device *d = &c->base;
     cudaDeviceProp properties;
     int managed = 0;
-    char bus_id[32] = "";
     size_t free_bytes = 0, total_bytes = 0;
-    cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync); /* the cores belong to the I/O threads while the host waits */
-    CUDA_TRY(e, cudaSetDevice(c->ordinal));
+    QS_TRY(make_context(c, e));
     CUDA_TRY(e, cudaGetDeviceProperties(&properties, c->ordinal));
     CUDA_TRY(e, cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, c->ordinal));
-    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
     c->arch = 10 * properties.major + properties.minor;
     if (c->arch < 75) QS_FAIL(e, QS_EUNSUP, "%s has compute capability %d.%d; 7.5 is the least", properties.name, properties.major, properties.minor);
     snprintf(d->info.name, sizeof d->info.name, "%.120s", properties.name);
     d->info.bf16 = c->arch >= 80;
     d->info.managed = managed != 0;
     d->info.threads = properties.multiProcessorCount;
-    d->info.total_bytes = total_bytes;
-    c->free_at_open = free_bytes;
-    if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, c->ordinal) == cudaSuccess) c->nvml_device = qs_nvml_device(bus_id);
     QS_TRY(qs_cublas_load(e));
     for (int q = 0; q < QS_QUEUE_COUNT; q++) CUDA_TRY(e, cudaStreamCreateWithFlags(&c->streams[q], cudaStreamNonBlocking));
     CUDA_TRY(e, cudaMalloc(&c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES));
@@ -280,8 +333,12 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     qs_cuda_note_blas(d, qs_cublas.set_stream(c->blas, c->streams[QS_QUEUE_COMPUTE]), "cublasSetStream");
     qs_cuda_note_blas(d, qs_cublas.set_workspace(c->blas, c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES), "cublasSetWorkspace");
     qs_cuda_note_blas(d, qs_cublas.set_math_mode(c->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cublasSetMathMode");
+    find_arch(c);
     warm_up(d);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
+    CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));
+    d->info.available_bytes = free_bytes + device_used_bytes(d);
+    if (d->info.available_bytes > total_bytes) d->info.available_bytes = total_bytes;
     d->info.overhead_bytes = device_used_bytes(d) + LATE_MODULES_BYTES;
     return device_check(d, e);
 }
@@ -290,7 +347,12 @@ extern "C" const qs_device_api qs_device_cuda_api;
 
 static int device_open(int ordinal, unsigned flags, qs_device **out, qs_err *e)
 {
-    int count = device_count();
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error) {
+        cudaGetLastError();
+        QS_FAIL(e, QS_EUNSUP, "no GPU can be used on this machine (%s); use --device cpu", cudaGetErrorString(error));
+    }
     if (ordinal < 0 || ordinal >= count) QS_FAIL(e, QS_EUNSUP, "there is no CUDA device %d: the driver reports %d", ordinal, count);
     qs_cuda_device *c = (qs_cuda_device *)qs_calloc(1, sizeof *c);
     c->base.api = &qs_device_cuda_api;

@@ -7,7 +7,6 @@
 
 qs_cublas_api qs_cublas;
 
-
 /* The runtime's own major version first: a process should not hold two. */
 static const char *const blas_names[] = {
 #if CUDART_VERSION >= 13000
@@ -50,10 +49,13 @@ typedef struct nvml_process {
     unsigned instance, compute_instance;
 } nvml_process;
 
+typedef struct nvml_memory { unsigned long long total_bytes, free_bytes, used_bytes; } nvml_memory; /* version 1 */
+
 static struct {
     int (*init)(void);
     int (*handle)(const char *, void **);
     int (*processes)(void *, unsigned *, nvml_process *);
+    int (*memory)(void *, nvml_memory *);
 } nvml;
 
 enum { MOST_PROCESSES = 256 };
@@ -66,8 +68,17 @@ void *qs_nvml_device(const char *pci_bus_id)
     nvml.init = (int (*)(void))dlsym(library, "nvmlInit_v2");
     nvml.handle = (int (*)(const char *, void **))dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2");
     nvml.processes = (int (*)(void *, unsigned *, nvml_process *))dlsym(library, "nvmlDeviceGetComputeRunningProcesses_v3");
-    if (!nvml.init || !nvml.handle || !nvml.processes || nvml.init()) return NULL;
+    nvml.memory = (int (*)(void *, nvml_memory *))dlsym(library, "nvmlDeviceGetMemoryInfo");
+    if (!nvml.init || !nvml.handle || !nvml.processes || !nvml.memory || nvml.init()) return NULL;
     return nvml.handle(pci_bus_id, &device) ? NULL : device;
+}
+
+bool qs_nvml_taken_bytes(void *device, uint64_t *taken)
+{
+    nvml_memory m;
+    if (nvml.memory(device, &m)) return false;
+    *taken = m.used_bytes;
+    return true;
 }
 
 uint64_t qs_nvml_used_bytes(void *device)

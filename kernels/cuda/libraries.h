@@ -3,6 +3,7 @@
 #define QS_KERNELS_CUDA_LIBRARIES_H
 
 #include <cublas_v2.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 extern "C" {
@@ -28,6 +29,9 @@ int qs_cublas_load(qs_err *e);
 
 /* The management library's handle of the device with this PCI bus id, or NULL when it cannot say. */
 void *qs_nvml_device(const char *pci_bus_id);
+
+/* Device memory in use by all processes; false when the library cannot say. Asking creates no context. */
+bool qs_nvml_taken_bytes(void *device, uint64_t *taken);
 
 /* Device memory that this process holds as the driver counts it, context included; 0 when the driver does not know the process
  * by its number here (containers with their own process numbers). */

@@ -95,7 +95,7 @@ static const qs_option rows[] = {
     ROW(double_quant, BOOL, G, SAME, .fallback = "true", .aliases = "bnb_4bit_use_double_quant use_bnb_nested_quant",
         .help = "quantise the block scales as well: 0.37 bit per weight less"),
     ROW(compute_dtype, ENUM, G, SAME, .fallback = "auto", .names = computes, .aliases = "bnb_4bit_compute_dtype torch_dtype dtype",
-        .help = "type of the matrix products; auto is bf16 where the device is fast at it"),
+        .help = "type of the matrix products; auto is bf16 where the device is fast at it; else fp16, with a dynamic loss scale, on a GPU and fp32 on a CPU"),
     /* A checkpoint holds the tile sizes in use, and a resumed run keeps them: hence FREE. */
     ROW(mlp_tile_rows, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY),
         .help = "tokens per tile of the MLP; decides how sums are cut, so it is part of the numeric identity; 0: the planner picks"),

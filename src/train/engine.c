@@ -28,17 +28,18 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
         qs_warn("this run used %d threads and now uses %d: results may differ in the last bits", keep->threads, g->device->info.threads);
     if (on_cpu && g->device->info.unified) g->cpu = g->device;
     else QS_TRY(qs_device_open("cpu", &g->cpu, e));
-    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.total_bytes, qs_host_available_bytes());
+    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.available_bytes, qs_host_available_bytes());
     return 0;
 }
 
+/* Automatic: bf16 where it is fast; else fp16 on a card, whose fp32 has no tensor cores, and fp32 on a processor, where fp16 gains nothing. */
 static qs_dtype compute_type(const qs_options *o, const qs_device *d)
 {
     switch (o->compute_dtype) {
     case QS_COMPUTE_BF16: return QS_BF16;
     case QS_COMPUTE_F16: return QS_F16;
     case QS_COMPUTE_F32: return QS_F32;
-    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : QS_F32;
+    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : !strcmp(d->api->name, "cpu") ? QS_F32 : QS_F16;
     }
     return QS_F32;
 }

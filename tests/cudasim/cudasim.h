@@ -32,7 +32,10 @@ typedef struct cudasim_config {
     int arch;              /* 75, 80, 86, 90, ...; 0: 80 */
     bool no_managed;       /* concurrent managed access is not supported */
     bool no_device;        /* as on a machine without a driver */
+    bool no_kernel_image;  /* kernels were not compiled for it */
     bool no_nvml;          /* the management library cannot be loaded */
+    bool no_nvml_processes; /* it does not know this process, as in a container */
+    size_t others_bytes;   /* of device memory, held by other processes */
     size_t pinned_limit_bytes; /* host registration beyond it is refused; 0: no limit */
     int drop_wait;         /* the n-th cudaStreamWaitEvent (from 1) is ignored; 0: none. To show that a race is caught. */
 } cudasim_config;

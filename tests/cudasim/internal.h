@@ -22,6 +22,8 @@ void cudasim_check_red_zones(void);
 void cudasim_open_memory(void);  /* device memory becomes accessible: device work is about to run */
 void cudasim_close_memory(void);
 void cudasim_memory_reset(void);
+void cudasim_make_context(void); /* device memory is taken for it from here on */
+size_t cudasim_taken_bytes(bool ours_only); /* of device memory, by this process or by all */
 const char *cudasim_describe(const void *p); /* what kind of address it is, for messages */
 
 /* fibers.cpp */

@@ -26,6 +26,7 @@ static cublasStatus_t blas_create(cublasHandle_t *out)
 }
 static cublasStatus_t blas_destroy(cublasHandle_t h)
 {
+    if (h->stream) cudaStreamSynchronize(h->stream); /* dies when it is no more */
     delete h;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -121,11 +122,16 @@ static int nvml_handle(const char *, void **out)
 static int nvml_processes(void *, unsigned *count, process_info *out)
 {
     if (*count < 2) return 7; /* insufficient size */
-    size_t free_bytes, total_bytes;
-    cudaMemGetInfo(&free_bytes, &total_bytes);
-    out[0] = {1, 1u << 20, 0, 0};
-    out[1] = {(unsigned)getpid(), total_bytes - free_bytes, 0, 0};
-    *count = 2;
+    out[0] = {1, cudasim_options.others_bytes, 0, 0};
+    out[1] = {(unsigned)getpid(), cudasim_taken_bytes(true), 0, 0};
+    *count = cudasim_options.no_nvml_processes ? 1 : 2;
+    return 0;
+}
+static int nvml_memory(void *, unsigned long long out[3])
+{
+    out[0] = cudasim_options.capacity_bytes;
+    out[2] = cudasim_taken_bytes(false);
+    out[1] = out[0] - out[2];
     return 0;
 }
 
@@ -154,6 +160,7 @@ extern "C" void *cudasim_dlsym(void *, const char *symbol)
         {"nvmlShutdown", (void *)nvml_shutdown},
         {"nvmlDeviceGetHandleByPciBusId_v2", (void *)nvml_handle},
         {"nvmlDeviceGetComputeRunningProcesses_v3", (void *)nvml_processes},
+        {"nvmlDeviceGetMemoryInfo", (void *)nvml_memory},
     };
     for (auto &entry : table)
         if (!strcmp(entry.name, symbol)) return entry.address;

@@ -31,7 +31,7 @@ static char *range, *cursor;
 static std::map<const char *, block> blocks;   /* device memory, by user address */
 static std::map<const char *, size_t> managed; /* cudaMallocManaged */
 static std::map<const char *, size_t> pinned;  /* cudaHostRegister */
-static bool is_open;
+static bool is_open, has_context;
 
 void cudasim_die(const char *format, ...)
 {
@@ -169,14 +169,21 @@ void cudasim_memory_reset(void)
         watch_faults();
     }
     cursor = range;
-    is_open = false;
+    is_open = has_context = false;
+}
+
+void cudasim_make_context(void) { has_context = true; }
+size_t cudasim_taken_bytes(bool ours_only)
+{
+    return cudasim_counts.device_bytes + (has_context ? context_bytes : 0) + (ours_only ? 0 : cudasim_options.others_bytes);
 }
 
 /* ---- the runtime's calls --------------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
-    if (cudasim_counts.device_bytes + bytes + context_bytes > cudasim_options.capacity_bytes) return cudasim_fail(cudaErrorMemoryAllocation);
+    cudasim_make_context();
+    if (cudasim_taken_bytes(false) + bytes > cudasim_options.capacity_bytes) return cudasim_fail(cudaErrorMemoryAllocation);
     size_t padded = (bytes + 255) & ~(size_t)255;
     size_t pages_bytes = (padded + page - 1) & ~(page - 1);
     if (cursor + pages_bytes + 2 * page > range + range_bytes) cudasim_die("the address range is used up: reset more often");
@@ -219,8 +226,9 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
+    cudasim_make_context();
     *total_bytes = cudasim_options.capacity_bytes;
-    *free_bytes = cudasim_options.capacity_bytes - cudasim_counts.device_bytes - context_bytes;
+    *free_bytes = cudasim_options.capacity_bytes - cudasim_taken_bytes(false);
     return cudaSuccess;
 }
 

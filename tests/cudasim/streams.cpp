@@ -161,6 +161,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     stream->queue.push_back({item::WAIT, nullptr, event->state, event->state->recorded});
     return cudaSuccess;
 }
+/* Leaves "not ready" behind for cudaGetLastError: the manual says otherwise, but not all runtimes follow it. */
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     uint64_t version = event->state->recorded;
@@ -168,7 +169,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     cudasim_open_memory();
     for (uint32_t steps = 1 + cudasim_below(3); progress && steps && event->state->reached < version; steps--) progress = run_one();
     cudasim_close_memory();
-    return event->state->reached < version ? cudaErrorNotReady : cudaSuccess;
+    return event->state->reached < version ? cudasim_fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
@@ -216,6 +217,10 @@ cudaError_t cudasim_set_shared_limit(const void *kernel, int bytes)
 void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                     size_t argument_bytes, std::function<void()> body)
 {
+    if (cudasim_options.no_kernel_image) {
+        cudasim_fail(cudaErrorNoKernelImageForDevice);
+        return;
+    }
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     int limit = shared_limits.count(kernel) ? shared_limits[kernel] : 48 << 10;
     if (!threads || threads > 1024 || block.z > 64 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
@@ -241,6 +246,7 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
     case cudaErrorHostMemoryAlreadyRegistered: return "part or all of the requested memory range is already mapped";
     default: return "simulated error";
     }
@@ -252,9 +258,14 @@ cudaError_t cudaGetDeviceCount(int *count)
 }
 cudaError_t cudaSetDevice(int device)
 {
-    return device || cudasim_options.no_device ? cudasim_fail(cudaErrorInvalidDevice) : cudaSuccess;
+    if (device || cudasim_options.no_device) return cudasim_fail(cudaErrorInvalidDevice);
+    cudasim_make_context();
+    return cudaSuccess;
 }
-cudaError_t cudaSetDeviceFlags(unsigned) { return cudaSuccess; }
+cudaError_t cudaInitDevice(int device, unsigned, unsigned flags)
+{
+    return flags == cudaInitDeviceFlagsAreValid ? cudaSetDevice(device) : cudasim_fail(cudaErrorInvalidValue);
+}
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
     switch (attribute) {

@@ -31,7 +31,9 @@ END_TEST
 int main(void)
 {
     if (!qs_device_cuda() || !qs_device_cuda()->count()) {
-        printf("skip: no GPU on this machine\n");
+        qs_err e = {0};
+        qs_device_open("cuda", &gpu, &e); /* says why not */
+        printf("skip: %s\n", e.text);
         return 77;
     }
     Suite *s = suite_create("gpu_ops");

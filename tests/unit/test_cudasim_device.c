@@ -45,9 +45,22 @@ START_TEST(without_a_driver_there_is_no_device)
     cudasim_reset(&(cudasim_config){.no_device = true});
     ck_assert_int_eq(qs_device_cuda()->count(), 0);
     ck_assert_int_eq(qs_device_open("cuda", &d, &e), -QS_EUNSUP);
+    ck_assert_msg(strstr(e.text, "no CUDA-capable device") && strstr(e.text, "--device cpu"), "%s", e.text);
     ck_assert_int_eq(qs_device_open("auto", &d, &e), 0);
     ck_assert_str_eq(d->api->name, "cpu");
     qs_device_close(d);
+}
+END_TEST
+
+/* As where the program was compiled for other cards only. */
+START_TEST(a_card_without_kernels_is_refused_at_open)
+{
+    qs_err e = {0};
+    qs_device *d;
+    cudasim_reset(&(cudasim_config){.no_kernel_image = true});
+    ck_assert_int_eq(qs_device_open("cuda", &d, &e), -QS_ECUDA);
+    ck_assert_msg(strstr(e.text, "CUDA_ARCHS"), "%s", e.text);
+    cudasim_reset(&(cudasim_config){0});
 }
 END_TEST
 
@@ -63,13 +76,29 @@ START_TEST(describes_the_card)
 }
 END_TEST
 
-/* _i: with the management library, and without it. */
+/* What cuBLAS loads for a type, it must have loaded before the memory is planned. */
+START_TEST(every_type_is_multiplied_once_at_open)
+{
+    qs_device *d = open_with((cudasim_config){.arch = 75});
+    ck_assert_uint_eq(cudasim_read().gemms, 2);
+    close_clean(d);
+    d = open_with((cudasim_config){.arch = 80});
+    ck_assert_uint_eq(cudasim_read().gemms, 3);
+    close_clean(d);
+}
+END_TEST
+
+/* _i: with the management library, where it does not know this process, and without it. The context, which exists before anything can be asked, counts. */
 START_TEST(counts_everything_it_holds)
 {
-    qs_device *d = open_with((cudasim_config){.no_nvml = _i});
-    uint64_t before = d->api->used_bytes(d);
+    enum { OTHERS = 100 << 20, CONTEXT = 32 << 20 };
+    qs_device *d = open_with((cudasim_config){.no_nvml_processes = _i == 1, .no_nvml = _i == 2, .others_bytes = OTHERS});
+    uint64_t before = d->api->used_bytes(d), held = cudasim_read().device_bytes + CONTEXT;
     ck_assert_uint_ge(d->info.overhead_bytes, before);
-    ck_assert_uint_ge(before, cudasim_read().device_bytes);
+    ck_assert_uint_ge(before, held);
+    if (_i < 2) ck_assert_uint_eq(before, held);
+    ck_assert_uint_le(d->info.available_bytes, d->info.total_bytes);
+    if (_i < 2) ck_assert_uint_eq(d->info.available_bytes, d->info.total_bytes - OTHERS);
     void *p = alloc(d, 100 << 20);
     ck_assert_uint_eq(d->api->used_bytes(d), before + (100 << 20));
     d->api->free(d, p);
@@ -151,6 +180,8 @@ START_TEST(the_first_failure_of_queued_work_stays)
 }
 END_TEST
 
+static void sync_all(qs_device *d) { d->api->queue_sync(d, QS_QUEUE_COMPUTE); }
+
 /* ---- ordering ------------------------------------------------------------------------------------------------------------------ */
 
 typedef enum ordering { ORDERED, FORGOTTEN_WAIT } ordering;
@@ -192,6 +223,23 @@ START_TEST(a_forgotten_wait_shows_under_some_seed)
 }
 END_TEST
 
+START_TEST(asking_for_an_event_that_is_not_reached_is_no_failure)
+{
+    qs_device *d = open_with((cudasim_config){0});
+    qs_event *event = d->api->event_create(d);
+    float *x = alloc(d, N * sizeof *x);
+    d->api->fill(d, QS_QUEUE_COMPUTE, x, 0, N * sizeof *x);
+    for (int i = 0; i < 10; i++) d->api->fill(d, QS_QUEUE_IN, x, 0, N * sizeof *x);
+    d->api->event_record(d, event, QS_QUEUE_IN);
+    ck_assert(!d->api->event_done(d, event));
+    qs_op_scale(d, x, N, 2); /* must not be blamed for it */
+    sync_all(d);
+    d->api->event_free(d, event);
+    d->api->free(d, x);
+    close_clean(d);
+}
+END_TEST
+
 START_TEST(an_event_counts_from_its_last_record)
 {
     qs_device *d = open_with((cudasim_config){0});
@@ -217,8 +265,6 @@ START_TEST(an_event_counts_from_its_last_record)
 END_TEST
 
 /* ---- what must not pass: each of these ends in a signal ----------------------------------------------------------------------------- */
-
-static void sync_all(qs_device *d) { d->api->queue_sync(d, QS_QUEUE_COMPUTE); }
 
 START_TEST(the_host_cannot_touch_device_memory)
 {
@@ -310,14 +356,17 @@ int main(void)
     TCase *t = tcase_create("device");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, without_a_driver_there_is_no_device);
+    tcase_add_test(t, a_card_without_kernels_is_refused_at_open);
     tcase_add_test(t, describes_the_card);
-    tcase_add_loop_test(t, counts_everything_it_holds, 0, 2);
+    tcase_add_test(t, every_type_is_multiplied_once_at_open);
+    tcase_add_loop_test(t, counts_everything_it_holds, 0, 3);
     tcase_add_test(t, running_out_of_memory_is_an_error_that_passes);
     tcase_add_test(t, a_refused_page_lock_is_an_error_that_passes);
     tcase_add_test(t, managed_memory_is_prefetched_both_ways);
     tcase_add_test(t, the_first_failure_of_queued_work_stays);
     tcase_add_test(t, events_order_the_queues_under_every_seed);
     tcase_add_test(t, a_forgotten_wait_shows_under_some_seed);
+    tcase_add_test(t, asking_for_an_event_that_is_not_reached_is_no_failure);
     tcase_add_test(t, an_event_counts_from_its_last_record);
     tcase_add_test(t, barriers_order_threads);
     tcase_add_test_raise_signal(t, the_host_cannot_touch_device_memory, SIGSEGV);

@@ -170,6 +170,31 @@ START_TEST(a_removed_wait_is_noticed)
 }
 END_TEST
 
+/* Cards without fast bf16 train in fp16, which needs a loss scale; --compute_dtype=auto picks both. */
+START_TEST(auto_is_fp16_where_a_card_has_no_bf16)
+{
+    static const struct { int arch; qs_dtype type; } cards[] = {{75, QS_F16}, {80, QS_BF16}};
+    char *dir = test_dir_create();
+    for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+        qs_options o = {0};
+        qs_engine g = {0};
+        qs_err e = {0};
+        cudasim_reset(&(cudasim_config){.arch = cards[i].arch});
+        parse(&o, dir, WITH("--compute_dtype=auto"));
+        must(qs_engine_prepare(&o, NULL, NULL, &g, &e), &e);
+        ck_assert_int_eq(g.sweep_config.type, cards[i].type);
+        must(qs_engine_start(&g, &e), &e);
+        ck_assert_int_eq(g.loss_scale.dynamic, cards[i].type == QS_F16);
+        qs_engine_close(&g);
+        qs_options_free(&o);
+        cudasim_reset(&(cudasim_config){0});
+    }
+    outcome r = run(&(cudasim_config){.arch = 75}, dir, false, WITH("--compute_dtype=auto", STREAMED));
+    ck_assert(!r.failed && isfinite(r.loss[STEPS - 1]) && r.loss[0] > 0);
+    test_dir_remove(dir);
+}
+END_TEST
+
 int main(void)
 {
     qs_log_set_level(QS_LOG_ERROR);
@@ -180,6 +205,7 @@ int main(void)
     tcase_add_loop_test(t, streamed_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_loop_test(t, paged_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_test(t, a_removed_wait_is_noticed);
+    tcase_add_test(t, auto_is_fp16_where_a_card_has_no_bf16);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
