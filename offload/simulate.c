@@ -57,7 +57,7 @@ typedef struct sim {
     blob_state *blob;
     int32_t expected;     /* by the maker, or -1 */
     double quantised;     /* seconds of its work that are done */
-    int32_t writing, absent; /* places that are being written; blobs that are not where the kernels read them */
+    int32_t writing, absent, unmade; /* places that are being written; blobs that have no place where the kernels read them, that have not been made yet */
     disk_op source, read_ahead, writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
     qs_sim_step *step;
     qs_sim_visit *visit;  /* the visit in progress */
@@ -228,7 +228,7 @@ static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
     if (i < 0 && must) i = wait_for_place(s);
     if (i < 0) return false;
     place *p = &s->places[i];
-    if (p->state == PLACE_TO_MAKE) expect(s, -1);
+    if (p->state == PLACE_TO_MAKE && p->blob == s->expected) expect(s, -1);
     if (p->blob >= 0) s->blob[p->blob].place = -1;
     if (s->in->unified) s->absent -= p->blob < 0;
     p->blob = b;
@@ -272,6 +272,7 @@ static void make(sim *s, place *p)
     s->visit->make += finish_op(s, &s->source);
     s->expected = -1;
     s->blob[b].arrived = s->now;
+    s->unmade--;
     p->state = PLACE_READY;
     start_op(s, &p->op, s->in->blob_bytes[b], true);
     p->writing = true;
@@ -363,7 +364,7 @@ static void pump(sim *s)
     bool unified = s->in->unified, places_left = true, slots_left = !unified, expecting = false;
     attend(s, s->now, s->now);
     for (int32_t i = 0; s->writing && i < s->place_count; i++) settle(s, &s->places[i], false);
-    if (!s->absent) return;
+    if (!s->absent && !s->unmade) return;
     for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || (!unified && s->blob[b].slot >= 0)) continue;
@@ -406,19 +407,27 @@ static void write_behind(sim *s, int32_t v)
     start_op(s, o, s->in->work[v].disk_write_bytes, true);
 }
 
-/* The host computes, or launches. When it looks at the disk inside a micro-batch, only first touch has more to do than to let the disk go on. */
+/* The host looks at the disk between two operations: the blob that is expected is made on, and the next one begun. */
+static void look(sim *s)
+{
+    attend(s, s->now, s->now);
+    if (s->expected < 0 || s->blob[s->expected].place < 0) return;
+    make_ahead(s, s->expected);
+    if (s->expected < 0) pump(s);
+}
+
+/* The host computes, or launches. */
 static void spend(sim *s, double seconds, const qs_sim_work *w)
 {
-    int32_t looks = w->looks > 0 ? w->looks : 1;
-    double each = seconds / w->polls / looks;
     for (int32_t i = 0; i < w->polls; i++) {
         if (i == w->polls - 1) wait_for_disk(s, &s->read_ahead);
-        for (int32_t k = 1; k < looks; k++) {
-            s->now += each;
-            if (s->writing || s->expected >= 0) pump(s);
-            else attend(s, s->now, s->now);
+        double each = seconds / w->polls / (w->looks > 0 ? w->looks : 1), end = s->now + seconds / w->polls;
+        for (int32_t k = 1; k < w->looks && (s->disk.head || s->expected >= 0); k++) {
+            double before = s->now += each;
+            look(s);
+            end += s->now - before; /* quantising */
         }
-        s->now += each;
+        s->now = end;
         pump(s);
     }
 }
@@ -565,7 +574,7 @@ void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
     const qs_plan *plan = in->plan;
     size_t n = (size_t)plan->blobs, places = n + (size_t)plan->ring_slots, slots = n + (size_t)plan->device_slots;
     char *memory = qs_calloc(1, places * sizeof(place) + slots * sizeof(slot) + n * sizeof(blob_state));
-    sim s = {.in = in, .list = in->schedule, .blobs = plan->blobs, .expected = -1, .absent = plan->blobs};
+    sim s = {.in = in, .list = in->schedule, .blobs = plan->blobs, .expected = -1, .absent = plan->blobs, .unmade = in->cached ? 0 : plan->blobs};
     s.places = (place *)(void *)memory;
     s.slots = (slot *)(void *)(memory + places * sizeof(place));
     s.blob = (blob_state *)(void *)(memory + places * sizeof(place) + slots * sizeof(slot));

@@ -255,7 +255,7 @@ static bool begin_fill(qs_stream *s, int32_t b, int32_t need, bool must)
     if (i < 0) return false;
     place *p = &s->places[i];
     record_copy(s, p);
-    if (p->state == PLACE_TO_MAKE) expect(s, -1); /* it may have been begun there */
+    if (p->state == PLACE_TO_MAKE && p->blob == s->expected) expect(s, -1); /* it may have been begun there */
     if (p->blob >= 0) s->place_of[p->blob] = -1;
     if (s->c.poison && p->blob >= 0) memset(p->memory, 0xff, s->c.blob_bytes[p->blob]);
     p->blob = b;

@@ -98,12 +98,12 @@ static int write_one(const qs_profile *p, int (*write)(const qs_profile *, const
 }
 
 /* Memory for what a step notes. EMBED, every layer twice, every head tile twice, UPDATE; with the other order once per micro-batch. Per visit at most a read, a write, a copy,
- * a first touch, two checksums and two waits are noted. */
+ * two checksums and two waits are noted, and each piece of a first touch. */
 static void give_arrays(const qs_engine *g, qs_profile_step *steps, int count)
 {
     size_t most = (size_t)(2 * qs_layout_blobs(&g->layout) + 2) * (size_t)g->sweep_config.sizes.micro_batches;
     for (int i = 0; i < count; i++) {
-        int32_t capacity = 8 * (int32_t)most;
+        int32_t capacity = 8 * (int32_t)most + qs_layout_blobs(&g->layout) * qs_first_touch_pieces(&g->layout);
         steps[i].visits = qs_calloc(most, sizeof *steps[i].visits);
         steps[i].recorder = (qs_recorder){.activities = qs_calloc((size_t)capacity, sizeof(qs_activity)), .capacity = capacity,
                                           .usage = qs_calloc(most, sizeof(qs_usage))};

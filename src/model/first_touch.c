@@ -29,6 +29,7 @@ struct qs_first_touch {
     float *absmax;               /* of a whole tensor, when it is double quantised */
     int blob;                    /* whose pieces are listed; -1: none */
     char *place;                 /* where they have begun to be laid, or NULL */
+    bool failed;                 /* ahead of its turn: make tries again, and tells */
     piece *pieces;
     int count, capacity;
     int started, finished;       /* pieces whose read was queued, was used */
@@ -61,16 +62,20 @@ uint64_t qs_first_touch_bytes(const qs_layout *l)
     return a.used;
 }
 
+int qs_first_touch_pieces(const qs_layout *l)
+{
+    uint64_t layer_elements = 0;
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) layer_elements += (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in;
+    return (int)(layer_elements / (QS_TOUCH_CHUNK_BYTES / 4)) + (int)(l->tile_bytes / QS_TOUCH_CHUNK_BYTES) + QS_LINEAR_COUNT + QS_VECTOR_COUNT + 2;
+}
+
 void qs_first_touch_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio, qs_device *cpu, qs_arena *memory,
                          qs_first_touch **out)
 {
     qs_first_touch *t = qs_calloc(1, sizeof *t);
     *t = (qs_first_touch){.a = a, .l = l, .source = source, .aio = aio, .cpu = cpu, .blob = -1};
     carve(t, l, memory);
-    uint64_t layer_elements = 0;
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) layer_elements += (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in;
-    t->capacity = (int)(layer_elements / (QS_TOUCH_CHUNK_BYTES / 4)) + (int)(l->tile_bytes / QS_TOUCH_CHUNK_BYTES) + QS_LINEAR_COUNT +
-                  QS_VECTOR_COUNT + 2;
+    t->capacity = qs_first_touch_pieces(l);
     t->pieces = qs_calloc((size_t)t->capacity, sizeof *t->pieces);
     *out = t;
 }
@@ -93,6 +98,7 @@ static void list_blob(qs_first_touch *t, int blob)
     char name[128];
     t->blob = blob;
     t->place = NULL;
+    t->failed = false;
     t->count = t->started = t->finished = 0;
     if (blob >= l->layers) {
         int32_t tile = blob - l->layers;
@@ -139,8 +145,9 @@ static int arrive(qs_first_touch *t, chunk *c, qs_err *e)
 static void abandon(qs_first_touch *t)
 {
     for (; t->finished < t->started; t->finished++) {
+        chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
         qs_err ignored = {0};
-        arrive(t, &t->chunks[t->finished % QS_TOUCH_CHUNKS], &ignored);
+        if (c->read.op.active) qs_source_read_finish(t->source, t->aio, &c->read, &ignored);
     }
     t->blob = -1;
 }
@@ -237,9 +244,9 @@ qs_made qs_first_touch_advance(void *context, int blob, void *place)
     qs_err told_at_make = {0};
     qs_made made = QS_MADE_NOTHING;
     begin(t, blob, place);
-    while (t->finished < t->count && qs_source_read_done(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read)) {
-        if (lay_next(t, &told_at_make)) return made;
-        made = QS_MADE_SOME;
+    while (!t->failed && t->finished < t->count && qs_source_read_done(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read)) {
+        t->failed = lay_next(t, &told_at_make) != 0;
+        if (!t->failed) made = QS_MADE_SOME;
     }
     return t->finished == t->count ? QS_MADE_ALL : made;
 }

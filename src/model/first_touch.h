@@ -17,6 +17,9 @@ enum { QS_TOUCH_CHUNK_BYTES = 8 << 20, QS_TOUCH_CHUNKS = 4 };
 /* Host bytes that qs_first_touch_open carves from its arena (4096-aligned base). */
 uint64_t qs_first_touch_bytes(const qs_layout *l);
 
+/* No blob is made in more pieces. */
+int qs_first_touch_pieces(const qs_layout *l);
+
 /* `cpu` is the CPU backend. Everything is borrowed and must outlive the maker. */
 void qs_first_touch_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio, qs_device *cpu, qs_arena *memory,
                          qs_first_touch **out);

@@ -34,7 +34,7 @@ void qs_calibration_free(qs_calibration *k);
 /* Whether these operations, and the disk, can be priced. */
 bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs);
 
-/* Measures what is not known yet and writes the file; says so in one line. Memory: one block of device memory for the largest operation, freed again. Errors: QS_EIO of the directory, QS_ENOMEM. */
+/* Measures what is not known yet and writes the file; says so in one line. Memory: one block of device memory as large as the largest operation or a layer's weights (at most 512 MiB of these), freed again. Errors: QS_EIO of the directory, QS_ENOMEM. */
 int qs_calibration_measure(qs_calibration *k, const qs_costs *costs, qs_err *e);
 
 /* Whether its weights are made as they are read (io/synthetic.h): then first touch waits for no disk. */

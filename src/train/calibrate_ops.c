@@ -11,7 +11,7 @@
 #include "src/train/calibrate_parts.h"
 
 enum { LEAST_CALLS = 3, MOST_CALLS = 60 };
-enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20 };
+enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20, ALIGN = 4096 };
 #define ENOUGH_SECONDS 0.03 /* of repeated calls */
 #define LONG_SECONDS 0.35   /* a single call that takes longer is measured with fewer rows */
 
@@ -60,14 +60,17 @@ static void fill(bench *b, size_t bytes)
     qs_free(pattern);
 }
 
+static size_t replay_bytes(const bench *b, const qs_op_call *call, int64_t n) { return qs_round_up(qs_op_replay_bytes(b->k->c.device, call, n), ALIGN); }
+
 /* In a step the operands of a large operation come round again only after a layer's other weights, and so come from memory as far as those fill the caches: every call
  * takes the next stretch of the block. What a small one works on was just written, and is found where it was. */
 static double once(bench *b, const qs_op_call *call, int64_t n)
 {
     qs_device *d = b->k->c.device;
-    size_t bytes = qs_op_replay_bytes(d, call, n);
+    size_t bytes = replay_bytes(b, call, n);
     bool stay = bytes <= SMALL_BYTES;
     if (stay || b->at + bytes > b->bytes) b->at = 0;
+    QS_ASSERT(b->at + bytes <= b->bytes);
     double start = clock_now(b->k);
     qs_op_replay(d, call, n, b->memory + b->at, bytes);
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
@@ -132,26 +135,17 @@ static void measure_call(bench *b, const qs_op_call *call)
     add_point(qs_calibration_curve(b->k, text, true), n, seconds);
 }
 
-/* Bytes that the weights of a layer take, packed and dense: what goes by between two uses of the same. */
-static size_t round_bytes(const qs_costs *costs)
-{
-    const qs_op_list *l = &costs->part[costs->part[QS_PART_WEIGHTS].count ? QS_PART_WEIGHTS : QS_PART_FORWARD];
-    double bytes = 0;
-    for (int i = 0; i < l->count; i++) bytes += (double)l->calls[i].times * l->calls[i].bytes;
-    return bytes < MOST_ROUND_BYTES ? (size_t)bytes : MOST_ROUND_BYTES;
-}
-
-/* One round, or the largest operation. */
+/* One round, or the largest operation. A plan has room for both. */
 static size_t block_bytes(bench *b, const qs_costs *costs)
 {
-    size_t most = 0, round = round_bytes(costs);
+    size_t most = 0, round = costs->layer_bytes < MOST_ROUND_BYTES ? (size_t)costs->layer_bytes : MOST_ROUND_BYTES;
     for (int p = 0; p < QS_PARTS; p++)
         for (int i = 0; i < costs->part[p].count; i++) {
             const qs_op_call *c = &costs->part[p].calls[i];
-            size_t bytes = qs_op_replay_bytes(b->k->c.device, c, qs_call_is_attention(c) ? c->dim[4] : c->n);
+            size_t bytes = replay_bytes(b, c, qs_call_is_attention(c) ? c->dim[4] : c->n);
             if (bytes > most) most = bytes;
         }
-    return most && round > most ? round : most;
+    return most && round > most ? round / ALIGN * ALIGN : most;
 }
 
 static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)

@@ -17,6 +17,7 @@ static void note_weights(pad *p)
     const qs_layout *l = p->c->layout;
     begin(p, QS_PART_WEIGHTS);
     bool in_place = l->quant.type == QS_QUANT_NONE && l->base_type == p->c->type;
+    p->out->layer_bytes = (double)qs_layout_blob_bytes(l, 0) + (in_place ? 0 : (double)l->dense_elements * (double)qs_dtype_bytes(p->c->type));
     for (int i = 0; i < QS_LINEAR_COUNT && !in_place; i++) {
         int64_t n = (int64_t)l->linear[i].out * l->linear[i].in;
         if (!n) continue; /* the family has none */

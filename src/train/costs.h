@@ -30,6 +30,7 @@ typedef enum qs_part {
 
 typedef struct qs_costs {
     qs_op_list part[QS_PARTS];
+    double layer_bytes;         /* a layer's weights as they lie in memory during its visit: packed, and dense beside that unless they are used in place */
 } qs_costs;
 
 /* For micro-batches of `rows` padded tokens in documents of `document_tokens`; tiles, types and keep_logits are those of *c. Free with qs_costs_free. */

@@ -163,7 +163,7 @@ void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
     double *make = qs_calloc(blobs, sizeof *make);
     price(&p, &out->schedule, work);
     price_first_touch(&p, source, make);
-    qs_sim_input in = {.schedule = &out->schedule, .plan = job->plan, .blob_bytes = job->blob_bytes, .unified = c->device->info.unified, .cached = job->cached,
+    qs_sim_input in = {.schedule = &out->schedule, .plan = job->plan, .blob_bytes = job->blob_bytes, .unified = c->device->info.unified,
                        .rates = rates->io, .work = work, .source_bytes = source, .make_seconds = make};
     qs_simulate(&in, &out->sim);
     conclude(job, &in, out);

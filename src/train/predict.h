@@ -14,13 +14,12 @@ typedef struct qs_job {
     int32_t tokens;               /* of a micro-batch, on average */
     int32_t document_tokens;      /* of a document: what a token's attention is over, on average */
     bool recipe;                  /* the weights are made as they are read */
-    bool cached;                  /* the layer cache is complete */
 } qs_job;
 
 typedef struct qs_prediction {
     bool known;                   /* otherwise all is zero: this machine has not been measured for this job */
     double step_seconds;          /* in the steady state */
-    double first_step_seconds;    /* with what is cached now */
+    double first_step_seconds;    /* from an empty layer cache */
     double tokens;                /* of a step */
     double bound_seconds;         /* no placement of the same bytes is faster */
     double hide_tokens;           /* tokens per step that would hide what is streamed; 0: nothing is */

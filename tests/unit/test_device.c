@@ -107,27 +107,42 @@ END_TEST
 /* Each of these aborts: a forgotten copy, a copy the wrong way round, a range beyond the block, scratch that is too small. */
 static void count(void *n) { ++*(int *)n; }
 
+/* Products, attention and dequantising call; what first touch does in that call must not. */
 START_TEST(its_owner_is_called_after_every_long_operation)
 {
+    enum { N = 64 };
+    static float a[N * N], c[N * N], lse[N], dense[N * N], d_o[N * N], dq[N * N], dk[N * N], dv[N * N];
+    static uint8_t codes[N * N], absmax8[N];
+    static float absmax[N], nested[N];
+    static int32_t document[N];
     qs_err e = {0};
     int calls = 0;
-    float a[4] = {1, 2, 3, 4}, c[4];
     qs_device *d;
-    ck_assert_int_eq(qs_device_open("cpu", &d, &e), 0);
-    qs_gemm g = {.a = qs_mat_of(a, QS_F32, 2, 2), .b = qs_mat_of(a, QS_F32, 2, 2), .c = qs_mat_of(c, QS_F32, 2, 2), .alpha = 1};
-    size_t bytes = qs_op_gemm_workspace_bytes(d, &g);
     void *workspace;
+    size_t bytes = 8 << 20;
+    ck_assert_int_eq(qs_device_open("cpu", &d, &e), 0);
     ck_assert_int_eq(d->api->alloc(d, bytes, &workspace, &e), 0);
     qs_device_set_workspace(d, workspace, bytes);
-    qs_op_gemm(d, &g);
+    qs_mat m = qs_mat_of(a, QS_F32, N, N), out = qs_mat_of(c, QS_F32, N, N);
+    qs_gemm g = {.a = m, .b = m, .c = out, .alpha = 1};
+    qs_attention at = {.q = m, .k = m, .v = m, .o = out, .lse = lse, .document = document, .heads = 1, .kv_heads = 1, .head_dim = N, .scale = 1};
+    qs_qtensor q = {.type = QS_QUANT_NF4, .n = N * N, .codes = codes, .absmax = absmax};
+    for (int i = 0; i < N * N; i++) a[i] = (float)(i % 7) - 3;
+    qs_op_gemm(d, &g); /* nobody is called */
     d->between = count;
     d->between_context = &calls;
-    for (int i = 1; i <= 3; i++) {
-        qs_op_gemm(d, &g);
-        ck_assert_int_eq(calls, i);
-    }
-    qs_op_scale(d, c, 4, 2);
+    qs_op_gemm(d, &g);
+    ck_assert_int_eq(calls, 1);
+    qs_op_attention(d, &at);
+    ck_assert_int_eq(calls, 2);
+    qs_op_attention_backward(d, &at, qs_mat_of(d_o, QS_F32, N, N), qs_mat_of(dq, QS_F32, N, N), qs_mat_of(dk, QS_F32, N, N), qs_mat_of(dv, QS_F32, N, N));
     ck_assert_int_eq(calls, 3);
+    qs_op_dequantise4(d, &q, dense, QS_F32);
+    ck_assert_int_eq(calls, 4);
+    qs_op_quantise4(d, QS_QUANT_NF4, a, QS_F32, N * N, codes, absmax);
+    qs_op_quantise_absmax(d, absmax, N, absmax8, nested, nested + 1);
+    qs_op_convert(d, dense, QS_F32, a, QS_F32, N * N);
+    ck_assert_int_eq(calls, 4);
     d->api->free(d, workspace);
     qs_device_close(d);
 }

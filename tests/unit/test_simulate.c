@@ -87,6 +87,23 @@ static qs_sim_input draw_case(void)
     return in;
 }
 
+/* The same with first touch, whose numbers come from a stream of their own. */
+static uint64_t source_bytes[MOST_BLOBS];
+static double make_seconds[MOST_BLOBS];
+static void draw_first_touch(qs_sim_input *in, uint64_t at)
+{
+    uint32_t word = qs_random_u32(5, 2, 3 * at);
+    for (int b = 0; b < plan.blobs; b++) {
+        uint32_t draw = qs_random_u32(6, at, (uint64_t)b);
+        source_bytes[b] = word & 1 ? 0 : draw % 200 * PAGE;
+        make_seconds[b] = (double)(draw >> 8 & 255) * 1e-4;
+    }
+    for (int32_t v = 0; v < list.count; v++) work[v].looks = (int32_t)(qs_random_u32(7, at, (uint64_t)v) % 9);
+    in->source_bytes = word & 2 ? source_bytes : NULL;
+    in->make_seconds = word & 4 ? make_seconds : NULL;
+    in->cached = false;
+}
+
 static double simulate(const qs_sim_input *in)
 {
     qs_sim_free(&result);
@@ -103,6 +120,52 @@ START_TEST(a_step_is_never_shorter_than_its_bound_nor_longer_than_the_serial_sum
         ck_assert_msg(seconds <= serial * (1 + 1e-9), "case %d: %g s, serial sum %g s", i, seconds, serial);
         clear();
     }
+}
+END_TEST
+
+START_TEST(a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes)
+{
+    for (int i = 0; i < 3000; i++) {
+        qs_sim_input in = draw_case();
+        draw_first_touch(&in, (uint64_t)i);
+        double steady = simulate(&in), compute = 0, source = 0, quantise = 0, blobs = 0;
+        for (int32_t v = 0; v < list.count; v++) compute += work[v].seconds;
+        for (int b = 0; b < plan.blobs; b++) {
+            source += in.source_bytes ? (double)source_bytes[b] : 0;
+            quantise += in.make_seconds ? make_seconds[b] : 0;
+            blobs += (double)sizes[b];
+        }
+        double seconds = result.first.seconds, serial = qs_sim_serial(&in), read = in.rates.disk_read > 0 ? source / in.rates.disk_read : 0;
+        double written = in.rates.disk_write > 0 ? blobs / in.rates.disk_write : 0, hashed = in.rates.verify > 0 ? blobs / in.rates.verify : 0;
+        double copied = !in.unified && in.rates.link_in > 0 ? blobs / in.rates.link_in : 0;
+        double least = in.unified ? compute + quantise : compute > quantise ? compute : quantise;
+        ck_assert(isfinite(seconds) && steady >= qs_sim_bound(&in) * (1 - 1e-9));
+        ck_assert_msg(seconds >= least * (1 - 1e-9) && seconds >= read * (1 - 1e-9), "case %d: %g s, compute and quantising %g s, reading %g s", i, seconds, least, read);
+        double most = serial + read + quantise + written + hashed + copied + (2 * plan.blobs + 2) * in.rates.disk_latency;
+        ck_assert_msg(seconds <= most * (1 + 1e-9), "case %d: %g s, one after the other %g s", i, seconds, most);
+        clear();
+    }
+}
+END_TEST
+
+/* Everything is resident: each blob is made while the one before computes, and only the first waits for the disk. */
+START_TEST(first_touch_of_a_resident_model_hides_behind_compute)
+{
+    enum { LAYERS = 8 };
+    qs_schedule_train(LAYERS, 1, 1, 0, 1, &list);
+    for (int b = 0; b <= LAYERS; b++) {
+        sizes[b] = 40 * PAGE;
+        source_bytes[b] = 100 * PAGE;
+        make_seconds[b] = 0;
+    }
+    make_plan(true, 2, LAYERS + 1, 0);
+    memset(work, 0, sizeof work);
+    for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1, .looks = 10};
+    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .unified = true, .work = work, .source_bytes = source_bytes, .make_seconds = make_seconds,
+                       .rates = {.disk_read = 200 * PAGE}}; /* half a second each */
+    double steady = simulate(&in);
+    ck_assert_double_eq_tol(result.first.seconds, steady + 0.5, 1e-6);
+    clear();
 }
 END_TEST
 
@@ -281,6 +344,8 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, NULL, clear);
     tcase_add_test(t, a_step_is_never_shorter_than_its_bound_nor_longer_than_the_serial_sum);
+    tcase_add_test(t, a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes);
+    tcase_add_test(t, first_touch_of_a_resident_model_hides_behind_compute);
     tcase_add_test(t, visits_follow_one_another_and_their_waits_lie_inside);
     tcase_add_test(t, faster_rates_hardly_ever_make_a_step_slower);
     tcase_add_test(t, more_homes_hardly_ever_make_a_step_slower);
