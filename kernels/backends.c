@@ -1,8 +1,10 @@
 /* backends.c - which backends this build has, and choosing one by name. The only file that asks about QS_CUDA. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/device.h"
+#include "src/base/log.h"
 
 #ifdef QS_CUDA
 extern const qs_device_api qs_device_cuda_api;
@@ -23,13 +25,20 @@ static int open_cuda(const char *name, int ordinal, qs_device **out, qs_err *e)
     return cuda->open(ordinal, 0, out, e); /* which knows why, where there is none */
 }
 
+/* Nobody should wonder why a machine with a card is slow. */
+static int open_best(qs_device **out, qs_err *e)
+{
+    const qs_device_api *cuda = qs_device_cuda();
+    qs_err why = {0};
+    if (cuda && cuda->count() > 0) return cuda->open(0, 0, out, e);
+    if (!access("/dev/nvidia0", F_OK) && open_cuda("auto", 0, out, &why)) qs_warn("the CPU is used: %s", why.text);
+    return *out ? 0 : qs_device_cpu.open(0, 0, out, e);
+}
+
 int qs_device_open(const char *name, qs_device **out, qs_err *e)
 {
     *out = NULL;
-    if (!strcmp(name, "auto")) {
-        const qs_device_api *cuda = qs_device_cuda();
-        return cuda && cuda->count() > 0 ? cuda->open(0, 0, out, e) : qs_device_cpu.open(0, 0, out, e);
-    }
+    if (!strcmp(name, "auto")) return open_best(out, e);
     if (!strcmp(name, "cpu")) return qs_device_cpu.open(0, 0, out, e);
     if (!strcmp(name, "cpu:discrete")) return qs_device_cpu.open(0, QS_CPU_DISCRETE, out, e);
     if (!strcmp(name, "cuda")) return open_cuda(name, 0, out, e);
