@@ -10,7 +10,7 @@
 #define HIDDEN 0.01
 
 static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
-static const int32_t ring_slots[] = {QS_PLAN_RING_SLOTS, QS_PLAN_MIN_SLOTS, 4, 6, 8};
+static const int32_t ring_slots[] = {QS_PLAN_RING_SLOTS, QS_PLAN_MIN_SLOTS, 4, 6, 8, 12, 16, 24};
 enum { MOVED = sizeof moved / sizeof *moved, SLOTS = sizeof ring_slots / sizeof *ring_slots };
 enum { MLP_ROWS = 1024, HEAD_ROWS = 512, LEAST_ROWS = 32 };
 
