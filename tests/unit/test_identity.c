@@ -124,6 +124,37 @@ START_TEST(placement_changes_no_bit)
 }
 END_TEST
 
+/* Tensors of several chunks, made at their turn or ahead of it, in one place or another, beside any device: the cache has the same bytes. */
+START_TEST(the_layer_cache_has_the_same_bytes_however_its_blobs_were_made)
+{
+    static const char *const how[][3] = {{"--stream_slots=3"}, {"--resident_layers=0", "--stream_slots=2", "--io_engine=pread"},
+                                         {"--resident_layers=1", "--stream_slots=2", "--io_engine=uring"}, {"--device=cpu:discrete", "--stream_slots=3"}};
+    char *dir = test_dir_create(), *path = test_path(dir, "model");
+    qs_err e = {0};
+    ck_assert_int_eq(qs_dir_create(path, &e), 0);
+    test_llama_write(path, &(test_llama){.hidden = 768, .ffn = 6144, .layers = 2, .heads = 12, .vocab = 97, .rows = 8, .row_tokens = 30});
+    deep = true;
+    for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
+        char cache[8], first[512], other[512];
+        test_words w = {0};
+        snprintf(cache, sizeof cache, "c%zu", i);
+        job(&w, dir, cache + 1, 1);
+        test_words_add(&w, "--cache=%s/%s", dir, cache);
+        test_words_add(&w, "--vram=256M");
+        test_words_add(&w, "--ram=256M");
+        for (int k = 0; k < 3 && how[i][k]; k++) test_words_add(&w, "%s", how[i][k]);
+        train(&w);
+        test_words_free(&w);
+        snprintf(first, sizeof first, "%s/c0/blobs.bin", dir);
+        snprintf(other, sizeof other, "%s/%s/blobs.bin", dir, cache);
+        ck_assert_msg(test_same_file(first, other), "%s", other);
+        same(dir, "0", cache + 1);
+    }
+    qs_free(path);
+    test_dir_remove(dir);
+}
+END_TEST
+
 /* Parallel residual or not, a fused q k v, no gate: what is kept and what is formed again is other than Llama's. */
 START_TEST(placement_of_a_gpt_neox_changes_no_bit)
 {
@@ -367,6 +398,7 @@ int main(void)
     Suite *s = suite_create("identity");
     TCase *t = tcase_create("identity");
     tcase_set_timeout(t, 240);
+    tcase_add_test(t, the_layer_cache_has_the_same_bytes_however_its_blobs_were_made);
     tcase_add_loop_test(t, placement_changes_no_bit, 0, 2);
     tcase_add_loop_test(t, placement_of_a_gpt_neox_changes_no_bit, 0, 4);
     tcase_add_loop_test(t, a_discrete_device_changes_no_bit, 0, 2);
