@@ -98,7 +98,8 @@ static int begin(run *r, qs_err *e)
     bool tensorboard = false;
     for (int i = 0; i < o->report_to.count; i++) tensorboard |= strcmp(o->report_to.items[i], "none") != 0;
     QS_TRY(qs_metrics_open(o->out, r->step, tensorboard, &r->metrics, e));
-    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, o->ram, o->no_color, o->quiet);
+    uint64_t ram = r->engine.device->info.unified ? o->vram + o->ram : o->ram; /* the process's memory is both budgets' there */
+    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, ram, o->no_color, o->quiet);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;
 }
