@@ -128,6 +128,7 @@ qs_calibration *qs_calibration_open(const qs_calibrate_config *c)
 {
     qs_calibration *k = qs_calloc(1, sizeof *k);
     k->c = *c;
+    if (c->tensor) k->c.tensor = k->tensor = qs_strdup(c->tensor);
     char *key = qs_printf("%s|%d|%d|%d", c->device->info.name, c->device->info.threads, c->device->info.unified, FORMAT_VERSION);
     char *name = qs_printf("calibration-%016" PRIx64 ".json", (uint64_t)XXH3_64bits(key, strlen(key)));
     k->path = qs_path_join(c->dir, name);
@@ -143,6 +144,7 @@ void qs_calibration_free(qs_calibration *k)
 {
     if (!k) return;
     qs_free(k->path);
+    qs_free(k->tensor);
     qs_free(k->curves);
     qs_free(k);
 }

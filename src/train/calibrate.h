@@ -19,7 +19,7 @@ typedef struct qs_calibrate_config {
     const char *dir;            /* where the file is kept and the disk is measured; created */
     qs_aio_engine io_engine;
     qs_source *source;          /* NULL: first touch is not measured */
-    const char *tensor;         /* a large tensor of it */
+    const char *tensor;         /* a large tensor of it; copied */
     qs_quant_config quant;
     uint64_t disk_bytes;        /* size of the file that the disk is measured with; 0: 64 MiB */
     bool renew;                 /* measure everything again */

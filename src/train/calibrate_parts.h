@@ -15,7 +15,7 @@ typedef struct qs_curve {
 
 struct qs_calibration {
     qs_calibrate_config c;
-    char *path;
+    char *path, *tensor; /* c.tensor is this copy */
     char touch_key[32];
     qs_curve *curves;
     int count, capacity;

@@ -1,13 +1,16 @@
 /* Behaviour of the planner: what is predicted, from which measurements, and what is chosen by it. */
 #include <check.h>
 #include <glob.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/train/calibrate.h"
 #include "src/train/engine.h"
 #include "src/train/placement.h"
 #include "tests/support/stream_rig.h"
@@ -212,6 +215,29 @@ START_TEST(what_was_measured_is_kept_and_a_damaged_file_is_measured_anew)
 }
 END_TEST
 
+/* Writing fails half-way, with a second transfer in flight: no prediction, and the next attempt measures. */
+START_TEST(a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone)
+{
+    struct rlimit unlimited, small;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+    small = (struct rlimit){.rlim_cur = 40 << 20, .rlim_max = unlimited.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    qs_device *cpu;
+    ck_assert_int_eq(qs_device_open("cpu", &cpu, &e), 0);
+    for (int engine = QS_AIO_URING; engine <= QS_AIO_PREAD; engine++) {
+        qs_calibrate_config c = {.device = cpu, .cpu = cpu, .dir = dir, .io_engine = (qs_aio_engine)engine, .disk_bytes = 128 << 20, .renew = true, .quiet = true};
+        qs_calibration *k = qs_calibration_open(&c);
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+        ck_assert_int_eq(qs_calibration_measure(k, &(qs_costs){0}, &e), -QS_EIO);
+        ck_assert_msg(strstr(e.text, "calibration.tmp") != NULL, "%s", e.text);
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        ck_assert_int_eq(qs_calibration_measure(k, &(qs_costs){0}, &e), 0);
+        qs_calibration_free(k);
+    }
+    qs_device_close(cpu);
+}
+END_TEST
+
 static double gemm_flops(const qs_op_list *l)
 {
     double sum = 0;
@@ -317,6 +343,7 @@ int main(void)
     tcase_add_test(t, what_lives_on_the_disk_is_paid_for);
     tcase_add_test(t, a_small_job_is_not_measured_unless_asked);
     tcase_add_test(t, what_was_measured_is_kept_and_a_damaged_file_is_measured_anew);
+    tcase_add_test(t, a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone);
     tcase_add_test(t, the_operations_noted_down_are_those_of_the_textbook);
     tcase_add_test(t, numeric_identity_does_not_depend_on_what_was_measured);
     tcase_add_test(t, what_a_refusal_asks_for_is_enough);
