@@ -145,9 +145,9 @@ static int arrive(qs_first_touch *t, chunk *c, qs_err *e)
 static void abandon(qs_first_touch *t)
 {
     for (; t->finished < t->started; t->finished++) {
-        chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
+        qs_source_read *r = &t->chunks[t->finished % QS_TOUCH_CHUNKS].read;
         qs_err ignored = {0};
-        if (c->read.op.active) qs_source_read_finish(t->source, t->aio, &c->read, &ignored);
+        if (!qs_source_read_done(t->source, t->aio, r)) qs_source_read_finish(t->source, t->aio, r, &ignored);
     }
     t->blob = -1;
 }

@@ -167,6 +167,9 @@ qs_curve *qs_calibration_curve(qs_calibration *k, const char *text, bool add)
 
 bool qs_call_is_attention(const qs_op_call *c) { return c->kind == QS_OP_ATTENTION || c->kind == QS_OP_ATTENTION_BACKWARD; }
 
+int64_t qs_call_length(const qs_op_call *c) { return qs_call_is_attention(c) ? c->dim[4] : c->n; }
+bool qs_call_has_curve(const qs_op_call *c) { return qs_call_is_attention(c) || c->kind == QS_OP_GEMM; }
+
 void qs_calibration_text(const qs_op_call *call, char text[160])
 {
     qs_op_call c = *call;
@@ -213,12 +216,11 @@ bool qs_calibration_has(const qs_calibration *k, const qs_op_call *call)
     qs_calibration_text(call, text);
     const qs_curve *c = qs_calibration_curve((qs_calibration *)(uintptr_t)k, text, false);
     if (!c || !c->count) return false;
-    bool attention = qs_call_is_attention(call), curve = attention || call->kind == QS_OP_GEMM;
-    double n = attention ? (double)call->dim[4] : (double)call->n;
+    double n = (double)qs_call_length(call);
     for (int i = 0; i < c->count; i++)
         if (c->n[i] == n) return true;
     /* Rows lie on a line; what runs over elements is measured at each length, as far as there is room. */
-    return c->count > (curve ? 1 : QS_CURVE_POINTS - 1) && n <= 64 * c->n[c->count - 1] && 16 * n >= c->n[0];
+    return c->count > (qs_call_has_curve(call) ? 1 : QS_CURVE_POINTS - 1) && n <= 64 * c->n[c->count - 1] && 16 * n >= c->n[0];
 }
 
 bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs)

@@ -11,13 +11,14 @@
 #include "src/train/calibrate_parts.h"
 
 enum { LEAST_CALLS = 3, MOST_CALLS = 60 };
-enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20, ALIGN = 4096 };
+enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20, PATTERN_BYTES = 1 << 20, ALIGN = 4096 };
 #define ENOUGH_SECONDS 0.03 /* of repeated calls */
 #define LONG_SECONDS 0.35   /* a single call that takes longer is measured with fewer rows */
 
 typedef struct bench {
     qs_calibration *k;
     char *memory;
+    uint8_t *pattern;     /* [PATTERN_BYTES] what the memory is filled with */
     size_t bytes, at;
     size_t written;       /* up to here it does not hold what fill put there */
 } bench;
@@ -43,21 +44,24 @@ static double clock_now(const qs_calibration *k)
 }
 
 /* Numbers between 2^-14 and 2^-1 in every type, different from one another. */
-static void fill(bench *b, size_t bytes)
+static uint8_t *make_pattern(void)
 {
-    enum { PATTERN = 1 << 20 };
-    qs_device *d = b->k->c.device;
-    uint8_t *pattern = qs_malloc(PATTERN);
+    uint8_t *pattern = qs_malloc(PATTERN_BYTES);
     uint32_t x = 1;
-    for (size_t i = 0; i < PATTERN; i++) {
+    for (size_t i = 0; i < PATTERN_BYTES; i++) {
         x = x * 1664525u + 1013904223u;
         pattern[i] = (uint8_t)(i % 2 ? 0x38 + (x >> 30) : x >> 24);
     }
-    for (size_t at = 0; at < bytes; at += PATTERN)
-        d->api->copy_in(d, QS_QUEUE_COMPUTE, b->memory + at, pattern, bytes - at < PATTERN ? bytes - at : PATTERN);
+    return pattern;
+}
+
+static void fill(bench *b, size_t bytes)
+{
+    qs_device *d = b->k->c.device;
+    for (size_t at = 0; at < bytes; at += PATTERN_BYTES)
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, b->memory + at, b->pattern, bytes - at < PATTERN_BYTES ? bytes - at : PATTERN_BYTES);
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     b->written = 0;
-    qs_free(pattern);
 }
 
 static size_t replay_bytes(const bench *b, const qs_op_call *call, int64_t n) { return qs_round_up(qs_op_replay_bytes(b->k->c.device, call, n), ALIGN); }
@@ -119,8 +123,8 @@ static void measure_call(bench *b, const qs_op_call *call)
 {
     char text[160];
     qs_calibration_text(call, text);
-    bool attention = qs_call_is_attention(call), curve = attention || call->kind == QS_OP_GEMM;
-    int64_t n = attention ? call->dim[4] : call->n, few = n > 64 && curve ? (n / 4 + 15) / 16 * 16 : n;
+    bool attention = qs_call_is_attention(call);
+    int64_t n = qs_call_length(call), few = n > 64 && qs_call_has_curve(call) ? (n / 4 + 15) / 16 * 16 : n;
     if (few < n) {
         double seconds = fastest(b, call, few), growth = (double)n / (double)few * (attention ? (double)n / (double)few : 1);
         add_point(qs_calibration_curve(b->k, text, true), few, seconds);
@@ -142,7 +146,7 @@ static size_t block_bytes(bench *b, const qs_costs *costs)
     for (int p = 0; p < QS_PARTS; p++)
         for (int i = 0; i < costs->part[p].count; i++) {
             const qs_op_call *c = &costs->part[p].calls[i];
-            size_t bytes = replay_bytes(b, c, qs_call_is_attention(c) ? c->dim[4] : c->n);
+            size_t bytes = replay_bytes(b, c, qs_call_length(c));
             if (bytes > most) most = bytes;
         }
     return most && round > most ? round / ALIGN * ALIGN : most;
@@ -159,12 +163,14 @@ static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)
     void *memory;
     QS_TRY(d->api->alloc(d, b.bytes, &memory, e));
     b.memory = memory;
+    b.pattern = make_pattern();
     fill(&b, b.bytes);
     for (int p = 0; p < QS_PARTS; p++)
         for (int i = 0; i < costs->part[p].count; i++)
             if (!qs_calibration_has(k, &costs->part[p].calls[i])) measure_call(&b, &costs->part[p].calls[i]);
     qs_device_set_workspace(d, workspace, workspace_bytes);
     d->api->free(d, b.memory);
+    qs_free(b.pattern);
     return d->api->check(d, e);
 }
 

@@ -23,6 +23,8 @@ struct qs_calibration {
 };
 
 bool qs_call_is_attention(const qs_op_call *c);
+int64_t qs_call_length(const qs_op_call *c); /* what its curve runs over */
+bool qs_call_has_curve(const qs_op_call *c); /* its time per row or token depends on how many there are */
 void qs_calibration_text(const qs_op_call *call, char text[160]);
 qs_curve *qs_calibration_curve(qs_calibration *k, const char *text, bool add);
 bool qs_calibration_has(const qs_calibration *k, const qs_op_call *call);
