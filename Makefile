@@ -111,7 +111,7 @@ STANDING := $(filter-out $(B)/bench/bench_hidden,$(BENCHES))
 bench: $(STANDING)
 	$(Q)set -e; for b in $(STANDING); do echo "== $$(basename $$b)"; $$b; echo; done
 
-## bench-hidden: is streaming hidden? A step against its bounds over 64 .. 8192 tokens, an hour   (DIR=path [TOKENS="64 512"])
+## bench-hidden: is streaming hidden? A step against its bounds over 64 .. 8192 tokens, half an hour   (DIR=path [TOKENS="64 512"])
 bench-hidden: qlora-stream $(B)/bench/bench_hidden
 	$(Q)$(B)/bench/bench_hidden $(DIR) $(TOKENS)
 

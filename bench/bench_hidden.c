@@ -8,7 +8,7 @@
  *                   both compute the same
  * disk alone is the bytes of the streamed step at the rate that the streamer has without compute, measured in the same run; one layer, the longest visit of the streamed step. Both runs take
  * the fastest of their steps after the first; of one step from 4,096 tokens on, where a cold start is less than 1 %.
- * DIR needs 2 GB, and keeps the cache and each run's profile. All tokens: about an hour on two cores. The figure is DIR/hidden.svg.
+ * DIR needs 2 GB, and keeps the cache and each run's profile. All tokens: about half an hour on two cores. The figure is DIR/hidden.svg.
  */
 #include <jansson.h>
 #include <stdio.h>
