@@ -101,7 +101,7 @@ test: qlora-stream unit docs-check
 
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:
-	$(Q)CC=$(CC) tests/lint/run && CC=$(CC) tests/lint/test_lint
+	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint
 
 ## benches: only build them
 benches: $(BENCHES)
