@@ -3,7 +3,8 @@
 
 #include "src/train/placement.h"
 
-/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes to disk in every step must be faster still. */
+/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes to disk in every step must be faster still, and of two that are
+ * as fast the one that writes less is better. */
 #define CLEARLY 0.995
 #define WEAR 1.1
 /* Below this share of waiting nothing can be won by moving things about. */
@@ -19,6 +20,7 @@ typedef struct found {
     qs_placement p;
     qs_plan plan;
     double seconds, waiting; /* waiting: share of the step */
+    uint64_t written;        /* to disk, in a step */
 } found;
 
 /* ---- candidates --------------------------------------------------------------------------------------------------------- */
@@ -64,6 +66,18 @@ static int32_t trained_layers(const qs_engine *g)
 
 /* ---- trying one ---------------------------------------------------------------------------------------------------------- */
 
+/* Keeps the better of *best and *f and frees the other's plan. */
+static void keep_better(found *best, found *f)
+{
+    bool faster = f->seconds < best->seconds * CLEARLY, as_fast = f->seconds * CLEARLY < best->seconds;
+    if (!best->plan.home || faster || (as_fast && f->written < best->written)) {
+        qs_plan_free(&best->plan);
+        *best = *f;
+    } else {
+        qs_plan_free(&f->plan);
+    }
+}
+
 /* Makes the plan of *p and predicts it; takes it when it is better than *best. False: it does not fit, and e says why. */
 static bool consider(const qs_engine *g, const qs_rates *rates, const qs_placement *p, found *best, qs_err *e)
 {
@@ -76,13 +90,9 @@ static bool consider(const qs_engine *g, const qs_rates *rates, const qs_placeme
     bool writes = p->adapters_on_disk || p->checkpoints_on_disk;
     f.seconds = prediction.step_seconds * (writes ? WEAR : 1);
     f.waiting = (prediction.sim.steady.disk_wait + prediction.sim.steady.link_wait) / prediction.step_seconds;
+    f.written = prediction.disk_write_bytes;
     qs_prediction_free(&prediction);
-    if (!best->plan.home || f.seconds < best->seconds * CLEARLY) {
-        qs_plan_free(&best->plan);
-        *best = f;
-    } else {
-        qs_plan_free(&f.plan);
-    }
+    keep_better(best, &f);
     return true;
 }
 
@@ -142,13 +152,9 @@ static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placemen
         }
         if (!here.plan.home) continue;
         if (thorough) consider_keeping(g, rates, &here);
-        if (!best->plan.home || here.seconds < best->seconds * CLEARLY) {
-            qs_plan_free(&best->plan);
-            *best = here;
-        } else {
-            qs_plan_free(&here.plan);
-        }
-        if (best->waiting < HIDDEN) break;
+        keep_better(best, &here);
+        /* No more sweeps than that; what else may be on disk is tried unless nothing is. */
+        if (best->waiting < HIDDEN && (!best->written || i % MOVED == MOVED - 1)) break;
     }
     return best->plan.home;
 }

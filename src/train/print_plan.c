@@ -42,7 +42,7 @@ static void predicted(FILE *f, const qs_engine *g)
     const qs_sim_step *s = &p->sim.steady;
     char size[16];
     if (!p->known) return;
-    fprintf(f, "  predicted: %.4g s per step of %.0f tokens, %.4g tokens/s (first step, with first touch: %.4g s)\n", p->step_seconds, p->tokens,
+    fprintf(f, "  predicted: %.4g s per step of %.0f tokens, %.4g tokens/s (with an empty layer cache, the first step: %.4g s)\n", p->step_seconds, p->tokens,
             p->tokens / p->step_seconds, p->first_step_seconds);
     fprintf(f, "    %s binds", qs_sim_resource_name(p->sim.critical));
     wait_line(f, "waiting for the disk", s->disk_wait, p->step_seconds);

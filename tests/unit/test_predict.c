@@ -149,6 +149,39 @@ START_TEST(what_lives_on_the_disk_is_paid_for)
 }
 END_TEST
 
+static void refine(const char *adapters, const char *checkpoints, double *seconds, uint64_t *written)
+{
+    qs_job job;
+    qs_prediction p;
+    OPTIONS("--device", "cpu", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1", "--lora_r", "16",
+            "--adapters_on", adapters, "--checkpoints_on", checkpoints);
+    g.shape = "llama-3-70b";
+    prepare();
+    qs_placement_refine(&g, &qs_rates_nominal_cpu);
+    qs_placement chosen = qs_placement_chosen(&g);
+    qs_placement_job(&g, &chosen, &g.plan, &job);
+    qs_predict(&job, &qs_rates_nominal_cpu, &p);
+    *seconds = p.step_seconds;
+    *written = p.disk_write_bytes;
+    qs_prediction_free(&p);
+    close_engine();
+}
+
+/* Either the adapters or the activation checkpoints must leave RAM here. Compute hides both; the checkpoints are fewer bytes. */
+START_TEST(of_placements_that_are_as_fast_the_one_that_writes_least_is_taken)
+{
+    double seconds, adapters_seconds, checkpoints_seconds;
+    uint64_t written, adapters_written, checkpoints_written;
+    refine("auto", "auto", &seconds, &written);
+    refine("disk", "ram", &adapters_seconds, &adapters_written);
+    refine("ram", "disk", &checkpoints_seconds, &checkpoints_written);
+    ck_assert_double_lt(checkpoints_seconds, 1.005 * adapters_seconds);
+    ck_assert_uint_lt(2 * checkpoints_written, adapters_written);
+    ck_assert_uint_le(written, checkpoints_written);
+    ck_assert_double_lt(seconds, 1.005 * adapters_seconds);
+}
+END_TEST
+
 /* ---- this machine ---------------------------------------------------------------------------------------------------------- */
 
 static void tiny(void)
@@ -341,6 +374,7 @@ int main(void)
     tcase_add_test(t, a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule);
     tcase_add_test(t, a_slower_drive_a_slower_link_and_fewer_tokens_cost_what_they_must);
     tcase_add_test(t, what_lives_on_the_disk_is_paid_for);
+    tcase_add_test(t, of_placements_that_are_as_fast_the_one_that_writes_least_is_taken);
     tcase_add_test(t, a_small_job_is_not_measured_unless_asked);
     tcase_add_test(t, what_was_measured_is_kept_and_a_damaged_file_is_measured_anew);
     tcase_add_test(t, a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone);
