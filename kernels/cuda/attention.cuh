@@ -20,7 +20,8 @@ template <class T> struct qs_attention_views {
     float scale;
 
     /* The first key that query i sees; never decreases with i, as documents follow one another. */
-    __device__ __forceinline__ int first_key(int i) const { return window ? max(document[i], i - window + 1) : document[i]; }
+    __device__ __forceinline__ int first_key(int i) const { return first_key(i, document[i]); }
+    __device__ __forceinline__ int first_key(int i, int document_of_i) const { return window ? max(document_of_i, i - window + 1) : document_of_i; }
 
     /* The last query that sees key j. */
     __device__ __forceinline__ int last_query(int j) const

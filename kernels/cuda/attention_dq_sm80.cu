@@ -5,36 +5,31 @@
 
 enum { QUERIES = 64, KEYS = 32, THREADS = 128 };
 
-/* Keys and values stream by in two stages, one arriving while the other is used; in one where shared memory ends. */
-template <class T, int HD> struct shared_layout {
-    enum { STAGES = HD > 128 ? 1 : 2, Q = 0, D_O = Q + QUERIES * HD, K = D_O + QUERIES * HD, V = K + STAGES * KEYS * HD,
-           ELEMENTS = V + STAGES * KEYS * HD };
-    static const size_t bytes = ELEMENTS * sizeof(T);
+/* Keys and values stream by in two stages, one arriving while the other is used; in one where shared memory ends. Queries and gradients that are HELD in registers
+ * leave their tiles to the second stage. */
+template <int HD> struct shared_layout {
+    enum { HELD = HD <= 128, STAGES = HD > 128 ? 1 : 2, ROW = 2 * HD, STAGE = 2 * KEYS * ROW, Q = STAGE, D_O = Q + QUERIES * ROW,
+           BYTES = D_O + QUERIES * ROW };
+    static_assert(STAGES * STAGE <= (HELD ? BYTES : STAGE), "the stages are larger than what they may overwrite");
 };
 
-/* p (scores) and dp become ds = p * (dp - delta), zero where the query must not see the key. */
+/* Scores and dp become ds = p * (dp - delta). */
 template <int TILES>
-static __device__ __forceinline__ void score_gradient(float (*s)[4], const float (*dp)[4], bool mask, int key, const int first[2], int query,
-                                                      const float lse[2], const float delta[2], float scale)
+static __device__ __forceinline__ void score_gradient(float (*s)[4], const float (*dp)[4], const float lse[2], const float delta[2], float scale)
 {
-    int member = threadIdx.x % 4;
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            int half = e / 2, j = key + 8 * n + 2 * member + e % 2;
-            bool hidden = mask && (j < first[half] || j > query + 8 * half);
-            s[n][e] = hidden ? 0.0f : exp2f(s[n][e] * scale - lse[half]) * (dp[n][e] - delta[half]);
-        }
+        for (int e = 0; e < 4; e++) s[n][e] = qs_exp2(fmaf(s[n][e], scale, -lse[e / 2])) * (dp[n][e] - delta[e / 2]);
 }
 
 template <class T, int HD> static __global__ void __launch_bounds__(THREADS) backward_dq(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
-    typedef shared_layout<T, HD> layout;
+    typedef shared_layout<HD> layout;
     const int STAGES = layout::STAGES;
     QS_DYNAMIC_SHARED(shared);
-    T *base = (T *)shared;
+    const qs_shared base = qs_shared_of(shared);
     qs_tile<T, HD> q = {base + layout::Q}, d_o = {base + layout::D_O};
     int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
     int query0 = (int)(gridDim.x - 1 - blockIdx.x) * QUERIES;
@@ -42,7 +37,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
     int last = min(query0 + QUERIES, a.tokens) - 1, last_first = a.first_key(last);
     const T *keys = a.k.data + kv_head * HD, *values = a.v.data + kv_head * HD;
     int first[2];
-    float lse[2], delta[2];
+    float lse[2], delta[2], scale = a.scale * QS_LOG2E;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int i = min(row + 8 * half, last);
@@ -55,26 +50,29 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
     int key = a.first_key(query0) / KEYS * KEYS, stage = 0;
     qs_tile_load<QUERIES, THREADS>(q, a.q.data + head * HD, a.q.stride, query0, a.tokens);
     qs_tile_load<QUERIES, THREADS>(d_o, a.d_o.data + head * HD, a.d_o.stride, query0, a.tokens);
+    auto stage_keys = [&](int i) { return qs_tile<T, HD>{base + i * layout::STAGE}; };
+    auto stage_values = [&](int i) { return qs_tile<T, HD>{base + i * layout::STAGE + KEYS * layout::ROW}; };
     auto load = [&](int from, int to_stage) {
         if (from <= last) {
-            qs_tile<T, HD> k = {base + layout::K + to_stage * KEYS * HD}, v = {base + layout::V + to_stage * KEYS * HD};
-            qs_tile_load<KEYS, THREADS>(k, keys, a.k.stride, from, a.tokens);
-            qs_tile_load<KEYS, THREADS>(v, values, a.v.stride, from, a.tokens);
+            qs_tile_load<KEYS, THREADS>(stage_keys(to_stage), keys, a.k.stride, from, a.tokens);
+            qs_tile_load<KEYS, THREADS>(stage_values(to_stage), values, a.v.stride, from, a.tokens);
         }
         qs_copy_commit();
     };
     load(key, 0);
+    qs_copy_wait<0>();
+    __syncthreads();
+    qs_rows16<T, HD, layout::HELD> queries(q, warp_row), gradients(d_o, warp_row);
     for (; key <= last; key += KEYS, stage = (stage + 1) % STAGES) {
         qs_copy_wait<0>();
-        __syncthreads(); /* this stage is here; nobody reads the other one any more */
+        __syncthreads(); /* this stage is here; nobody reads the other one or, the first time, the queries any more */
         if (STAGES == 2) load(key + KEYS, stage ^ 1);
-        qs_tile<T, HD> k = {base + layout::K + stage * KEYS * HD}, v = {base + layout::V + stage * KEYS * HD};
+        qs_tile<T, HD> k = stage_keys(stage);
         float s[KEYS / 8][4] = {}, dp[KEYS / 8][4] = {};
-        qs_product<T, HD, KEYS>(s, q, warp_row, k);
-        qs_product<T, HD, KEYS>(dp, d_o, warp_row, v);
-        bool mask = key + KEYS - 1 > query0 || key < last_first;
-        score_gradient<KEYS / 8>(s, dp, mask, key, first, row, lse, delta, a.scale * QS_LOG2E);
-        qs_product_rows<T, HD, KEYS, HD>(dq, s, k, 0);
+        qs_products<T, HD, KEYS>(s, queries, k, dp, gradients, stage_values(stage), 0);
+        if (key + KEYS - 1 > query0 || key < last_first) qs_mask_scores<KEYS / 8>(s, key, first, row);
+        score_gradient<KEYS / 8>(s, dp, lse, delta, scale);
+        qs_product_rows<T, HD, KEYS, HD>(dq, s, k, 0, 0);
         if (STAGES == 1) {
             __syncthreads();
             load(key + KEYS, 0);
@@ -87,7 +85,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
 template <class T, int HD> static void launch(qs_device *d, const qs_attention *a, const qs_mat *gradients, float *delta)
 {
     dim3 grid(qs_cuda_blocks(a->q.rows, QUERIES), (unsigned)a->heads);
-    QS_LAUNCH_LARGE(d, (backward_dq<T, HD>), grid, THREADS, (shared_layout<T, HD>::bytes), qs_attention_views_of<T>(a, gradients, delta));
+    QS_LAUNCH_LARGE(d, (backward_dq<T, HD>), grid, THREADS, (shared_layout<HD>::BYTES), qs_attention_views_of<T>(a, gradients, delta));
 }
 
 void qs_attention_dq_sm80(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta)

@@ -10,6 +10,9 @@
  * eight rows of one chunk column, which is what ldmatrix reads at once, then lie in eight different groups of four banks. A row of 64,
  * 128 or 256 elements starts where its predecessor did (mask 7); one of 96 is 16 banks on (two rows differ already: shift 1,
  * mask 3), one of 80 is 8 banks on (four rows differ: shift 2, mask 1).
+ *
+ * An address within a tile is what depends on the lane, exclusive-or a constant (the chunk's part that is exchanged), plus a constant (rows, and the
+ * chunk's other part). So a kernel keeps one register per pattern of lanes, not one per operand.
  */
 #ifndef QS_KERNELS_CUDA_MMA_CUH
 #define QS_KERNELS_CUDA_MMA_CUH
@@ -18,7 +21,9 @@
 
 #ifndef QS_CUDASIM
 
-static __device__ __forceinline__ uint32_t qs_shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+/* An address in shared memory. */
+typedef uint32_t qs_shared;
+static __device__ __forceinline__ qs_shared qs_shared_of(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
 static __device__ __forceinline__ void qs_mma(float c[4], const uint32_t a[4], const uint32_t b[2], __nv_bfloat16)
 {
@@ -35,24 +40,29 @@ static __device__ __forceinline__ void qs_mma(float c[4], const uint32_t a[4], c
 
 /* Four 8x8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8, r[i] receives this lane's two
  * elements of matrix i (row group, columns 2*member..+1; transposed: column group, rows 2*member..+1). */
-static __device__ __forceinline__ void qs_ldmatrix(uint32_t r[4], const void *row)
+static __device__ __forceinline__ void qs_ldmatrix(uint32_t r[4], qs_shared row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(qs_shared_address(row)) : "memory");
+                 : "r"(row) : "memory");
 }
-static __device__ __forceinline__ void qs_ldmatrix_transposed(uint32_t r[4], const void *row)
+static __device__ __forceinline__ void qs_ldmatrix_transposed(uint32_t r[4], qs_shared row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(qs_shared_address(row)) : "memory");
+                 : "r"(row) : "memory");
 }
 
 /* 16 bytes from global to shared memory behind the program's back, zeros where !valid; they are there for this thread after a wait for
  * their group, and for the others after a barrier behind it. */
-static __device__ __forceinline__ void qs_copy_async(void *shared, const void *global, bool valid)
+static __device__ __forceinline__ void qs_copy_async(qs_shared shared, const void *global, bool valid)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(qs_shared_address(shared)), "l"(global), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global), "r"(valid ? 16 : 0) : "memory");
+}
+/* The same for four bytes. */
+static __device__ __forceinline__ void qs_copy_async_4(qs_shared shared, const void *global, bool valid)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared), "l"(global), "r"(valid ? 4 : 0) : "memory");
 }
 static __device__ __forceinline__ void qs_copy_commit(void) { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 template <int GROUPS_LEFT> static __device__ __forceinline__ void qs_copy_wait(void)
@@ -60,15 +70,27 @@ template <int GROUPS_LEFT> static __device__ __forceinline__ void qs_copy_wait(v
     asm volatile("cp.async.wait_group %0;\n" ::"n"(GROUPS_LEFT) : "memory");
 }
 
+/* 2^x; what would be denormal is 0. */
+static __device__ __forceinline__ float qs_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
 #else /* the simulator executes them */
 
+typedef uintptr_t qs_shared;
+static inline qs_shared qs_shared_of(const void *p) { return (uintptr_t)p; }
 static inline void qs_mma(float c[4], const uint32_t a[4], const uint32_t b[2], __nv_bfloat16) { cudasim_mma_16816(c, a, b, qs_f32_of_bf16); }
 static inline void qs_mma(float c[4], const uint32_t a[4], const uint32_t b[2], __half) { cudasim_mma_16816(c, a, b, qs_f32_of_f16); }
-static inline void qs_ldmatrix(uint32_t r[4], const void *row) { cudasim_ldmatrix_x4(r, row, false); }
-static inline void qs_ldmatrix_transposed(uint32_t r[4], const void *row) { cudasim_ldmatrix_x4(r, row, true); }
-static inline void qs_copy_async(void *shared, const void *global, bool valid) { cudasim_cp_async_16(shared, global, valid); }
+static inline void qs_ldmatrix(uint32_t r[4], qs_shared row) { cudasim_ldmatrix_x4(r, (const void *)row, false); }
+static inline void qs_ldmatrix_transposed(uint32_t r[4], qs_shared row) { cudasim_ldmatrix_x4(r, (const void *)row, true); }
+static inline void qs_copy_async(qs_shared shared, const void *global, bool valid) { cudasim_cp_async((void *)shared, global, 16, valid); }
+static inline void qs_copy_async_4(qs_shared shared, const void *global, bool valid) { cudasim_cp_async((void *)shared, global, 4, valid); }
 static inline void qs_copy_commit(void) { cudasim_cp_async_commit(); }
 template <int GROUPS_LEFT> static inline void qs_copy_wait(void) { cudasim_cp_async_wait(GROUPS_LEFT); }
+static inline float qs_exp2(float x) { return exp2f(x); }
 
 #endif
 
@@ -88,11 +110,18 @@ static __device__ __forceinline__ uint32_t qs_pair(float low, float high, __half
     return bits;
 }
 
-/* A tile of rows of COLS elements in shared memory, swizzled as above. */
+/* A tile of rows of COLS elements in shared memory, swizzled as above; `at` is a multiple of 128. */
 template <class T, int COLS> struct qs_tile {
-    enum { CHUNKS = COLS / 8, MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1, SHIFT = MASK == 7 ? 0 : MASK == 3 ? 1 : 2 };
-    T *data;
-    __device__ __forceinline__ T *chunk(int row, int c) const { return data + (row * CHUNKS + (c ^ (row >> SHIFT & MASK))) * 8; }
+    enum { CHUNKS = COLS / 8, MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1, SHIFT = MASK == 7 ? 0 : MASK == 3 ? 1 : 2, EXCHANGED = 16 * MASK + 15 };
+    qs_shared at;
+
+    __device__ __forceinline__ qs_shared chunk(int row, int c) const { return at + (row * CHUNKS + (c ^ (row >> SHIFT & MASK))) * 16; }
+
+    /* chunk(lane_row + row, lane_chunk + column / 8), for lane_row < 16 and lane_chunk < 2 of this lane and multiples of 16 that the compiler knows. */
+    __device__ __forceinline__ qs_shared chunk_of_lane(int lane_row, int lane_chunk, int row, int column) const
+    {
+        return (chunk(lane_row, lane_chunk) ^ (2 * column & EXCHANGED)) + (row * CHUNKS * 16 + (2 * column & ~EXCHANGED));
+    }
 };
 
 /* Starts the copy of rows [first, first + ROWS) of a head, a row being COLS elements at source + row * stride; rows from `limit` on
@@ -101,12 +130,20 @@ template <int ROWS, int THREADS, class T, int COLS>
 static __device__ __forceinline__ void qs_tile_load(qs_tile<T, COLS> tile, const T *source, int64_t stride, int first, int limit)
 {
     const int chunks = qs_tile<T, COLS>::CHUNKS, steps = (ROWS * chunks + THREADS - 1) / THREADS;
+    if constexpr (THREADS % chunks == 0) { /* a thread keeps its chunk column */
+        const int down = THREADS / chunks;
+        int row = (int)threadIdx.x / chunks, c = (int)threadIdx.x % chunks;
+        const T *from = source + (int64_t)(first + row) * stride + c * 8; /* not read beyond the limit */
 #pragma unroll
-    for (int step = 0; step < steps; step++) {
-        int i = step * THREADS + threadIdx.x, row = i / chunks, c = i % chunks;
-        bool valid = first + row < limit;
-        if (ROWS * chunks % THREADS && i >= ROWS * chunks) break;
-        qs_copy_async(tile.chunk(row, c), source + (int64_t)(valid ? first + row : 0) * stride + c * 8, valid);
+        for (int step = 0; step < steps; step++, from += down * stride)
+            if (ROWS % down == 0 || row + step * down < ROWS) qs_copy_async(tile.chunk(row + step * down, c), from, first + row + step * down < limit);
+    } else {
+#pragma unroll
+        for (int step = 0; step < steps; step++) {
+            int i = step * THREADS + (int)threadIdx.x, row = i / chunks, c = i % chunks;
+            if (ROWS * chunks % THREADS == 0 || i < ROWS * chunks)
+                qs_copy_async(tile.chunk(row, c), source + (int64_t)(first + row) * stride + c * 8, first + row < limit);
+        }
     }
 }
 
@@ -114,7 +151,7 @@ static __device__ __forceinline__ void qs_tile_load(qs_tile<T, COLS> tile, const
 template <class T, int COLS> static __device__ __forceinline__ void qs_load_a(uint32_t a[4], qs_tile<T, COLS> tile, int row, int k)
 {
     int lane = threadIdx.x % 32;
-    qs_ldmatrix(a, tile.chunk(row + lane % 16, k / 8 + lane / 16));
+    qs_ldmatrix(a, tile.chunk_of_lane(lane % 16, lane / 16, row, k));
 }
 
 /* Two B operands from a tile whose rows are the columns of B (B = tile transposed): columns [row, row + 16), 16 values of k. b[0..1] is for the
@@ -122,14 +159,14 @@ template <class T, int COLS> static __device__ __forceinline__ void qs_load_a(ui
 template <class T, int COLS> static __device__ __forceinline__ void qs_load_b(uint32_t b[4], qs_tile<T, COLS> tile, int row, int k)
 {
     int lane = threadIdx.x % 32;
-    qs_ldmatrix(b, tile.chunk(row + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
+    qs_ldmatrix(b, tile.chunk_of_lane(lane % 8 + lane / 16 * 8, lane / 8 % 2, row, k));
 }
 
 /* Two B operands from a tile whose rows are k: 16 values of k, columns [column, column + 16). */
 template <class T, int COLS> static __device__ __forceinline__ void qs_load_b_rows(uint32_t b[4], qs_tile<T, COLS> tile, int k, int column)
 {
     int lane = threadIdx.x % 32;
-    qs_ldmatrix_transposed(b, tile.chunk(k + lane % 16, column / 8 + lane / 16));
+    qs_ldmatrix_transposed(b, tile.chunk_of_lane(lane % 16, lane / 16, k, column));
 }
 
 #endif

@@ -9,13 +9,14 @@ extern "C" {
 #endif
 
 typedef enum faulty_kernel {
-    FAULTY_NONE,            /* reverses 64 numbers through shared memory, as it should be */
-    FAULTY_NO_BARRIER,      /* the same without the barrier between writing and reading */
-    FAULTY_HALF_BARRIER,    /* half of the threads return before a barrier */
-    FAULTY_HALF_SHUFFLE,    /* half of a warp takes part in a shuffle of the whole warp */
-    FAULTY_NO_COPY_WAIT,    /* reads what cp.async brings without waiting for it */
-    FAULTY_SHARED_OVERRUN,  /* writes past its dynamic shared memory */
-    FAULTY_SHARED_TOO_LARGE /* asks for more shared memory than it declared */
+    FAULTY_NONE,             /* reverses 64 numbers through shared memory, as it should be */
+    FAULTY_NO_BARRIER,       /* the same without the barrier between writing and reading */
+    FAULTY_HALF_BARRIER,     /* half of the threads return before a barrier */
+    FAULTY_HALF_SHUFFLE,     /* half of a warp takes part in a shuffle of the whole warp */
+    FAULTY_NO_COPY_WAIT,     /* reads what cp.async brings without waiting for it */
+    FAULTY_SHARED_OVERRUN,   /* writes past its dynamic shared memory */
+    FAULTY_SHARED_TOO_LARGE, /* asks for more shared memory than it declared */
+    FAULTY_SHARED_BANKS      /* ldmatrix of rows that lie in the same banks */
 } faulty_kernel;
 
 /* Queues the kernel on x: 64 floats of device memory. */

@@ -57,9 +57,12 @@ static void ldmatrix_act(void **lanes, unsigned)
     ldmatrix_argument **m = (ldmatrix_argument **)lanes;
     for (int matrix = 0; matrix < 4; matrix++) {
         uint16_t cell[8][8];
+        unsigned groups = 0; /* of four banks, that were read */
         for (int row = 0; row < 8; row++) {
             const void *p = m[8 * matrix + row]->row;
             if ((uintptr_t)p % 16) cudasim_die("ldmatrix: row address %p is not a multiple of 16", p);
+            if (groups >> (uintptr_t)p / 16 % 8 & 1) cudasim_die("ldmatrix: row %d of matrix %d is in banks of a row before it, which a card reads one after the other", row, matrix);
+            groups |= 1u << (uintptr_t)p / 16 % 8;
             memcpy(cell[row], p, 16);
         }
         for (int lane = 0; lane < 32; lane++) {
@@ -81,6 +84,7 @@ void cudasim_ldmatrix_x4(uint32_t r[4], const void *row, bool transpose)
 struct pending_copy {
     void *shared;
     const void *global;
+    size_t bytes;
     bool valid;
 };
 struct copy_queue {
@@ -89,10 +93,10 @@ struct copy_queue {
 };
 static std::unordered_map<cudasim_thread *, copy_queue> copies;
 
-void cudasim_cp_async_16(void *shared, const void *global, bool valid)
+void cudasim_cp_async(void *shared, const void *global, size_t bytes, bool valid)
 {
-    if ((uintptr_t)shared % 16 || (valid && (uintptr_t)global % 16)) cudasim_die("cp.async: %p or %p is not a multiple of 16", shared, global);
-    copies[cudasim_current].open.push_back({shared, global, valid});
+    if ((uintptr_t)shared % bytes || (valid && (uintptr_t)global % bytes)) cudasim_die("cp.async: %p or %p is not a multiple of %zu", shared, global, bytes);
+    copies[cudasim_current].open.push_back({shared, global, bytes, valid});
 }
 void cudasim_cp_async_commit(void)
 {
@@ -105,8 +109,8 @@ void cudasim_cp_async_wait(int groups_left)
     copy_queue &q = copies[cudasim_current];
     while (q.groups.size() > (size_t)groups_left) {
         for (pending_copy &c : q.groups.front()) {
-            if (c.valid) memcpy(c.shared, c.global, 16);
-            else memset(c.shared, 0, 16);
+            if (c.valid) memcpy(c.shared, c.global, c.bytes);
+            else memset(c.shared, 0, c.bytes);
         }
         q.groups.pop_front();
     }

@@ -171,6 +171,8 @@ static const op_case cases[] = {
     BOTH("attention bf16, head of 128, documents", QS_BF16, 300, 2, 2, 128, 0, 100, 8, BF16),
     BOTH("attention bf16, head of 80, window", QS_BF16, 140, 2, 1, 80, 64, 0, 0, BF16),
     BOTH("attention bf16, head of 96", QS_BF16, 100, 2, 2, 96, 0, 0, 1, BF16),
+    BOTH("attention bf16, head of 128, grouped, window and documents", QS_BF16, 330, 4, 2, 128, 70, 110, 0, BF16),
+    BOTH("attention bf16, head of 256", QS_BF16, 150, 2, 1, 256, 0, 60, 0, BF16),
     BOTH("attention bf16, odd head", QS_BF16, 77, 2, 1, 38, 0, 0, 0, BF16),
     BOTH("attention f16", QS_F16, 130, 2, 1, 64, 0, 0, 0, F16),
 };

@@ -349,6 +349,8 @@ START_TEST(a_shuffle_that_some_lanes_miss_dies) { reverses(FAULTY_HALF_SHUFFLE, 
 END_TEST
 START_TEST(writing_past_shared_memory_dies) { reverses(FAULTY_SHARED_OVERRUN, 0); }
 END_TEST
+START_TEST(rows_of_a_matrix_in_the_same_banks_die) { reverses(FAULTY_SHARED_BANKS, 0); }
+END_TEST
 
 int main(void)
 {
@@ -378,6 +380,7 @@ int main(void)
     tcase_add_test_raise_signal(t, a_barrier_that_some_threads_miss_dies, SIGABRT);
     tcase_add_test_raise_signal(t, a_shuffle_that_some_lanes_miss_dies, SIGABRT);
     tcase_add_test_raise_signal(t, writing_past_shared_memory_dies, SIGABRT);
+    tcase_add_test_raise_signal(t, rows_of_a_matrix_in_the_same_banks_die, SIGABRT);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

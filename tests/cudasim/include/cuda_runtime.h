@@ -244,7 +244,7 @@ static inline int __ffs(int v) { return __builtin_ffs(v); }
 /* The wrappers of kernels/cuda/mma.cuh. Register layouts are those of the PTX manual for m16n8k16 and ldmatrix. */
 void cudasim_mma_16816(float c[4], const uint32_t a[4], const uint32_t b[2], float (*widen)(uint16_t));
 void cudasim_ldmatrix_x4(uint32_t r[4], const void *row, bool transpose);
-void cudasim_cp_async_16(void *shared, const void *global, bool valid);
+void cudasim_cp_async(void *shared, const void *global, size_t bytes, bool valid);
 void cudasim_cp_async_commit(void);
 void cudasim_cp_async_wait(int groups_left);
 
