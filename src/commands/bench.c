@@ -129,6 +129,7 @@ static int measure(qs_engine *g, const char *name, int steps, qs_err *e)
     give_arrays(g, p.steps, steps);
     int rc = run_steps(g, &p, steps, e);
     p.peak_rss_bytes = qs_rss_peak_bytes();
+    p.device_peak_bytes = qs_engine_device_peak_bytes(g);
     if (!rc && p.count) {
         *g->recorder = (qs_recorder){.usage = g->recorder->usage}; /* what follows is no step */
         rc = qs_profile_disk_rate(g, p.schedule, &p.disk_rate, e);

@@ -159,11 +159,11 @@ int qs_profile_write_json(const qs_profile *p, const char *path, qs_err *e)
     for (int i = 0; i < plan->item_count; i++)
         json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", plan->items[i].tag, "pool", qs_pool_name(plan->items[i].pool), "bytes",
                                                (json_int_t)plan->items[i].bytes));
-    return qs_profile_write_root(json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
+    return qs_profile_write_root(json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
                                 p->engine->device->info.name, "parameters",
                                 (json_int_t)qs_architecture_parameters(&p->engine->architecture), "product_gflops", p->product_flops * 1e-9, "disk_rate", p->disk_rate, "vram_bytes", (json_int_t)plan->vram_bytes,
                                 "vram_used", (json_int_t)plan->vram_used, "ram_bytes", (json_int_t)plan->ram_bytes, "ram_used",
-                                (json_int_t)plan->ram_used, "peak_rss_bytes", (json_int_t)p->peak_rss_bytes, "streamed_bytes",
+                                (json_int_t)plan->ram_used, "peak_rss_bytes", (json_int_t)p->peak_rss_bytes, "device_peak_bytes", (json_int_t)p->device_peak_bytes, "streamed_bytes",
                                 (json_int_t)plan->streamed_bytes, "items", items, "steps", steps),
                       path, e);
 }
@@ -205,7 +205,7 @@ static void compare_line(FILE *f, const char *key, const json_t *a, const json_t
 
 int qs_profile_compare(const char *first, const char *second, FILE *f, qs_err *e)
 {
-    static const char *const of_run[] = {"parameters", "vram_used", "ram_used", "peak_rss_bytes", "streamed_bytes"};
+    static const char *const of_run[] = {"parameters", "vram_used", "ram_used", "peak_rss_bytes", "device_peak_bytes", "streamed_bytes"};
     static const char *const of_step[] = {"tokens", "step_seconds", "tokens_per_second", "gflops_6n", "wait_disk_seconds", "wait_link_seconds",
                                           "make_seconds", "update_seconds", "disk_read_bytes", "link_bytes", "loss"};
     json_t *a = NULL, *b = NULL;

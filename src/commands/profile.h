@@ -29,7 +29,7 @@ typedef struct qs_profile {
     const char *model;
     qs_profile_step *steps;              /* [count] */
     int count;
-    uint64_t peak_rss_bytes;             /* of the steps */
+    uint64_t peak_rss_bytes, device_peak_bytes; /* of the steps */
     double product_flops;                /* FLOP/s of the best matrix product, measured after the steps */
     double disk_rate;                    /* bytes per second of the streamer without compute, likewise; 0: nothing is streamed */
     const qs_prediction *prediction;     /* NULL: no such columns and fields */

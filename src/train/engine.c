@@ -267,6 +267,12 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     return 0;
 }
 
+uint64_t qs_engine_device_peak_bytes(const qs_engine *g)
+{
+    uint64_t used = g->device->api->used_bytes(g->device);
+    return used ? used : g->plan.vram_used;
+}
+
 void qs_engine_close(qs_engine *g)
 {
     qs_sweep_close(g->sweep);

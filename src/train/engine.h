@@ -74,6 +74,9 @@ void qs_engine_predict(qs_engine *g, bool measure);
 int qs_engine_start(qs_engine *g, qs_err *e);
 void qs_engine_close(qs_engine *g);
 
+/* Device memory that the process held at its peak, as the driver counts it; where nobody counts, what the plan uses. */
+uint64_t qs_engine_device_peak_bytes(const qs_engine *g);
+
 /* Fills the sweep's micro-batches with those of a 0-based step, or of group `first`... of the validation data. */
 void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info);
 

@@ -127,12 +127,6 @@ static void count_bytes(const run *r, uint64_t *read, uint64_t *written, uint64_
     *link = qs_sweep_link_bytes(r->engine.sweep);
 }
 
-static uint64_t device_peak(const run *r)
-{
-    uint64_t used = r->engine.device->api->used_bytes(r->engine.device);
-    return used ? used : r->engine.plan.vram_used;
-}
-
 /* The optimizer's part of a step, unless fp16 gradients overflowed. */
 static int update(run *r, int64_t updates, const qs_sweep_result *result, qs_step_metrics *m, qs_err *e)
 {
@@ -178,7 +172,7 @@ static int one_step(run *r, qs_err *e)
     m.disk_read_bytes = read - r->before.read;
     m.disk_write_bytes = written - r->before.written;
     m.link_bytes = link - r->before.link;
-    m.device_peak_bytes = device_peak(r);
+    m.device_peak_bytes = qs_engine_device_peak_bytes(&r->engine);
     m.host_peak_bytes = qs_rss_peak_bytes();
     r->step++;
     QS_TRY(qs_metrics_step(r->metrics, &m, e));
