@@ -37,7 +37,7 @@ test-gpu: qlora-stream $(GPU_PARTS)
 
 ## bench-gpu: the speed figures of this machine's GPU, as ratios
 bench-gpu: qlora-stream $(GPU_PARTS)
-	$(Q)QS_BUILD=$(B) tests/gpu/run.sh bench
+	$(Q)QS_BUILD=$(B) tests/gpu/run.sh bench steps
 
 ## gpu-bundle: build/gpu-bundle.tar.gz for a machine with a GPU and CUDA but no compiler: unpack, run tests/gpu/run.sh
 # Built apart, for processors from 2013 on and every card: that machine's need not be this one's. Line numbers would double it.

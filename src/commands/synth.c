@@ -24,7 +24,7 @@ static const qs_option rows[] = {
     ROW(out, PATH, .help = "model directory to write"),
     ROW(seed, INT, .fallback = "0", .max = 9e18, .help = "of the weights"),
     ROW(layers, INT, .fallback = "0", .max = 16384, .help = "that many layers; 0: the model's own number"),
-    ROW(weights, BOOL, .fallback = "false", .help = "write the weights as safetensors (at most 8 GB); otherwise a recipe of a few KiB stands for them"),
+    ROW(weights, BOOL, .fallback = "false", .help = "write the weights as safetensors (at most 20 GB); otherwise a recipe of a few KiB stands for them"),
 };
 static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
 

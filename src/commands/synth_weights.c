@@ -9,7 +9,7 @@
 #include "src/base/memory.h"
 #include "src/commands/synth.h"
 
-#define WEIGHTS_MAX_BYTES (UINT64_C(8000000000))
+#define WEIGHTS_MAX_BYTES (UINT64_C(20000000000))
 #define SHARD_BYTES (UINT64_C(1) << 30)
 #define INDEX_NAME "model.safetensors.index.json"
 
@@ -92,7 +92,7 @@ static int check_room(const char *dir, uint64_t bytes, qs_err *e)
     char need[16], found[16];
     uint64_t available;
     if (bytes > WEIGHTS_MAX_BYTES)
-        QS_FAIL(e, QS_EINVAL, "--weights would write %s; it is for small shapes, up to 8 GB: leave it out, the recipe alone will do, or cut --layers",
+        QS_FAIL(e, QS_EINVAL, "--weights would write %s; it is for shapes of up to 20 GB: leave it out, the recipe alone will do, or cut --layers",
                 qs_format_bytes(bytes, need));
     QS_TRY(qs_dir_free_bytes(dir, &available, e));
     if (available < bytes + (64u << 20))

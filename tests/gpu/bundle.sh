@@ -13,7 +13,7 @@ for f in $programs; do
 done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' >"$root/libraries"
 mv "$root/bundle/$build/qlora-stream" "$root/bundle/"
 xargs -I{} cp -L {} "$root/bundle/lib/" <"$root/libraries"
-cp -r --parents tests/gpu/run.sh tests/gpu/sdpa.py tests/golden "$root/bundle"
+cp -r --parents tests/gpu/run.sh tests/gpu/sdpa.py bench/compare_transformers.py tests/golden "$root/bundle"
 printf '%s\n' "$build" >"$root/bundle/tests/gpu/build-folder"
 mkdir -p "$(dirname "$file")"
 tar -C "$root" -czf "$file" bundle

@@ -2,15 +2,17 @@
 # tests/gpu/run.sh [PART...] - on a machine with a GPU: checks and measures, and prints a short table last. Runs from a checkout (make test-gpu, make bench-gpu
 # build first) or from an unpacked bundle (make gpu-bundle). Exit status 0 when nothing failed, 77 without a GPU.
 #   test        operations against references, golden training, streamed = resident, memory within --vram
-#   bench       the speed figures
+#   bench       the speed of operations
+#   steps       whole steps: an 8B shape on the card, a 70B shape with --vram 10G and 60G (40 GB of disk; QS_WORK: where, default TMPDIR)
+#   peers       the 8B shape beside transformers + peft + bitsandbytes, where Python has them (25 GB of disk)
 #   sanitize    the operations under compute-sanitizer's tools
-# All three when none is named. A part takes QS_PART_SECONDS at most (default 570), all of them QS_SECONDS (1740); what fails or has no time left
+# test, bench, steps and sanitize when none is named. A part takes QS_PART_SECONDS at most (default 570), all of them QS_SECONDS (1740); what fails or has no time left
 # does not keep the rest from running. Logs stay in build/gpu-logs.
-[ $# -gt 0 ] || set -- test bench sanitize
+[ $# -gt 0 ] || set -- test bench steps sanitize
 cd "$(dirname "$0")/../.." || exit 1
 build=${QS_BUILD:-$(cat tests/gpu/build-folder 2>/dev/null || echo build/release)}
 logs=build/gpu-logs; mkdir -p "$logs" || exit 1
-work=$(mktemp -d) || exit 1
+work=$(mktemp -d "${QS_WORK:-${TMPDIR:-/tmp}}/qs-gpu-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 table=$work/table; : >"$table"; failed=0
 end=$(($(date +%s) + ${QS_SECONDS:-1740}))
@@ -97,6 +99,70 @@ speed() {
     ! grep '^skip:' "$work/bench" >/dev/null
 }
 
+# ---- whole steps --------------------------------------------------------------------------------------------------------------------
+
+last() { grep -o "\"$2\": *[^,}]*" "$1" | tail -n 1 | cut -d: -f2; } # the last number of that name
+first() { grep -o "\"$2\": *[^,}]*" "$1" | head -n 1 | cut -d: -f2; }
+say() { echo "      $*" >>"$table"; }
+ram() { awk '/^MemAvailable/ { printf "%dM", $2 / 1024 * 0.8 }' /proc/meminfo; }
+
+# shape NAME SHAPE WORDS...: a profile of four steps of 8,192 tokens in $work/NAME
+shape() {
+    out=$1; shape=$2; shift 2
+    limited ./qlora-stream bench --quiet --shape "$shape" --device cuda --ram "$(ram)" --max_seq_length 2048 --lora_r 16 --steps 4 --cache "$work/cache-$shape" \
+        --out "$work/$out" "$@"
+}
+step_line() { # step_line NAME PROFILE: seconds, tokens/s, share of the best product on 6 FLOP per parameter and token, peak
+    say "$1: $(awk -v s="$(last "$2" step_seconds)" -v t="$(last "$2" tokens)" -v f="$(last "$2" gflops_6n)" -v best="$(first "$2" product_gflops)" \
+        -v peak="$(first "$2" device_peak_bytes)" 'BEGIN { printf "%.3f s, %.0f tokens/s, %.0f of %.0f TFLOP/s (%.0f %%), peak %.2f GiB", s, t / s, f / 1e3, best / 1e3,
+        100 * f / best, peak / 2 ^ 30 }')"
+}
+within() { # within PROFILE BYTES
+    awk -v peak="$(first "$1" device_peak_bytes)" -v most="$2" 'BEGIN { exit !(peak + 0 > 0 && peak + 0 <= most) }'
+}
+resident_8b() { shape 8b llama-3-8b --vram auto --per_device_train_batch_size 2 --gradient_accumulation_steps 2; }
+streamed_70b() {
+    tight=10; wide=60
+    shape 70b-tight llama-3-70b --vram ${tight}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 &&
+        shape 70b-wide llama-3-70b --vram ${wide}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 &&
+        within "$work/70b-tight/profile.json" $((tight << 30)) && within "$work/70b-wide/profile.json" $((wide << 30)) &&
+        [ "$(first "$work/70b-tight/profile.json" loss)" = "$(first "$work/70b-wide/profile.json" loss)" ]
+}
+steps_part() {
+    check "8B shape, everything on the card" resident_8b && step_line "8B" "$work/8b/profile.json"
+    check "70B shape, --vram 10G and 60G: peaks within, same loss" streamed_70b
+    for budget in tight wide; do
+        [ -f "$work/70b-$budget/profile.json" ] && step_line "70B, $budget" "$work/70b-$budget/profile.json"
+    done
+    [ -f "$work/70b-wide/profile.json" ] && say "70B, 10G at $(awk -v a="$(last "$work/70b-tight/profile.json" step_seconds)" \
+        -v b="$(last "$work/70b-wide/profile.json" step_seconds)" 'BEGIN { printf "%.2f", b / a }') of the speed of 60G"
+    rm -rf "$work"/cache-*
+}
+
+peers_ours() {
+    limited ./qlora-stream train --quiet --model "$work/model-8b" --data "$work/random.jsonl" --device cuda --vram auto --ram "$(ram)" --max_seq_length 2048 --no-packing \
+        --per_device_train_batch_size 4 --gradient_accumulation_steps 1 --lora_r 16 --max_steps 4 --save_steps 0 --val_set_size 0 --cache "$work/cache" --out "$work/ours"
+}
+peers_part() {
+    if ! python3 -c 'import torch, transformers, peft, bitsandbytes' 2>/dev/null; then
+        echo "skip  peers: Python lacks one of torch, transformers, peft, bitsandbytes" | tee -a "$table"
+        return
+    fi
+    shares=3
+    check "weights of the 8B shape" limited ./qlora-stream synth --shape llama-3-8b --out "$work/model-8b" --weights || return
+    python3 bench/compare_transformers.py data "$work/random.jsonl" 2048 16
+    shares=2
+    check "qlora-stream, 8B, 8,192 tokens per step" peers_ours &&
+        say "qlora-stream: $(last "$work/ours/metrics.jsonl" step_seconds) s, peak $(last "$work/ours/metrics.jsonl" device_peak_bytes) bytes, first loss $(first "$work/ours/metrics.jsonl" loss)"
+    rm -rf "$work/cache"
+    shares=1
+    left=$((part_end - $(date +%s)))
+    check "transformers + peft + bitsandbytes, the same" timeout -k 10 "$left" python3 bench/compare_transformers.py train "$work/model-8b" "$work/random.jsonl" 4
+    grep '^step' "$logs/$checks" | sed 's/^/      /' >>"$table"
+}
+
+# ---- parts --------------------------------------------------------------------------------------------------------------------------
+
 test_part() {
     shares=2 # what hangs leaves half of the time to the rest
     check "operation cases against references and CPU" limited "$build/tests/gpu/test_gpu_ops"
@@ -127,8 +193,8 @@ sanitize_part() {
 
 for part in "$@"; do
     case $part in
-    test | bench | sanitize) begin_part; "${part}_part" ;;
-    *) echo "usage: tests/gpu/run.sh [test] [bench] [sanitize]"; exit 2 ;;
+    test | bench | steps | peers | sanitize) begin_part; "${part}_part" ;;
+    *) echo "usage: tests/gpu/run.sh [test] [bench] [steps] [peers] [sanitize]"; exit 2 ;;
     esac
 done
 echo
