@@ -1,6 +1,6 @@
 /* bench_gpu.c - the CUDA backend's speed on this machine's GPU, as ratios to what the same card does at best in the same run.
  *
- *     products of an 8B layer, of one large product's rate       4-bit decoding, of the rate of a copy in device memory (fp32 to fp32)
+ *     products of an 8B layer and of its head, in the tiles that a step takes, of one large product's rate       4-bit decoding, of the rate of a copy in device memory (fp32 to fp32)
  *     attention in TFLOP/s, to set beside tests/gpu/sdpa.py's     (causal: half of the products count; backward: five of them)
  *     device memory that kernels took when they were first met, beside what --vram keeps for that
  *
@@ -68,24 +68,37 @@ static double timed(void (*work)(const void *), const void *argument)
 
 static void multiply(const void *g) { qs_op_gemm(d, g); }
 
-/* FLOP/s of x[m, k] times w[n, k] transposed. */
-static double product_rate(int64_t m, int64_t n, int64_t k, void *x, void *w, void *y)
+/* FLOP/s of x[m, k] times w[n, k], transposed where it is, into y of some type. */
+static double product_rate(int64_t m, int64_t n, int64_t k, bool transposed, qs_dtype to, void *x, void *w, void *y)
 {
-    qs_gemm g = {.a = qs_mat_of(x, QS_BF16, m, k), .b = qs_mat_of(w, QS_BF16, n, k), .c = qs_mat_of(y, QS_BF16, m, n), .transpose_b = true, .alpha = 1};
+    qs_gemm g = {.a = qs_mat_of(x, QS_BF16, m, k), .b = transposed ? qs_mat_of(w, QS_BF16, n, k) : qs_mat_of(w, QS_BF16, k, n), .c = qs_mat_of(y, to, m, n), .transpose_b = transposed, .alpha = 1};
     return 2.0 * (double)m * (double)n * (double)k / timed(multiply, &g);
 }
 
+typedef struct product { int64_t m, n, k; qs_dtype to; } product;
+
+static void bench_group(const char *name, const product *p, int count, double best, void *x, void *w, void *y)
+{
+    double flop = 0, seconds = 0;
+    for (int i = 0; i < count; i++)
+        for (int back = 0; back < 2; back++) { /* and the gradient with respect to x */
+            double work = 2.0 * TOKENS * (double)p[i].n * (double)p[i].k;
+            flop += work;
+            seconds += work / (back ? product_rate(p[i].m, p[i].k, p[i].n, false, p[i].to, x, w, y) : product_rate(p[i].m, p[i].n, p[i].k, true, p[i].to, x, w, y));
+        }
+    printf("products of %s: %.0f TFLOP/s, %.0f %% of one large product's %.0f\n", name, flop / seconds / 1e12, 100 * flop / seconds / best, best / 1e12);
+}
+
+/* Rows as the planner's tiles have them on a card: TOKENS, TILE in the MLP and the head. */
 static void bench_products(void)
 {
-    static const struct { const char *name; int64_t n, k; } layer[] = {{"q, k, v", 6144, 4096}, {"o", 4096, 4096}, {"gate, up", 28672, 4096}, {"down", 4096, 14336}};
-    void *x = take((size_t)TOKENS * 16384 * 2), *w = take((size_t)16384 * 16384 * 2), *y = take((size_t)TOKENS * 28672 * 2);
-    double best = product_rate(TOKENS, 16384, 16384, x, w, y), flop = 0, seconds = 0;
-    for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
-        double work = 2.0 * TOKENS * (double)layer[i].n * (double)layer[i].k;
-        flop += work;
-        seconds += work / product_rate(TOKENS, layer[i].n, layer[i].k, x, w, y);
-    }
-    printf("products of an 8B layer: %.0f TFLOP/s, %.0f %% of one large product's %.0f\n", flop / seconds / 1e12, 100 * flop / seconds / best, best / 1e12);
+    enum { TILE = 4096, VOCABULARY_TILE = 2048 };
+    static const product layer[] = {{TOKENS, 6144, 4096, QS_BF16}, {TOKENS, 4096, 4096, QS_BF16}, {TILE, 28672, 4096, QS_BF16}, {TILE, 4096, 14336, QS_BF16}};
+    static const product head[] = {{TILE, VOCABULARY_TILE, 4096, QS_F32}};
+    void *x = take((size_t)TOKENS * 28672 * 2), *w = take((size_t)16384 * 16384 * 2), *y = take((size_t)TOKENS * 28672 * 2);
+    double best = product_rate(TOKENS, 16384, 16384, true, QS_BF16, x, w, y);
+    bench_group("an 8B layer", layer, sizeof layer / sizeof *layer, best, x, w, y);
+    bench_group("its head", head, sizeof head / sizeof *head, best, x, w, y);
     d->api->free(d, x);
     d->api->free(d, w);
     d->api->free(d, y);

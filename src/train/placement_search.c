@@ -13,7 +13,10 @@
 static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
 static const int32_t ring_slots[] = {QS_PLAN_RING_SLOTS, QS_PLAN_MIN_SLOTS, 4, 6, 8, 12, 16, 24};
 enum { MOVED = sizeof moved / sizeof *moved, SLOTS = sizeof ring_slots / sizeof *ring_slots };
-enum { MLP_ROWS = 1024, HEAD_ROWS = 512, LEAST_ROWS = 32 };
+enum { LEAST_ROWS = 32 };
+/* The largest tiles that are tried. A processor's products run as well at these as at any size; a card wants hundreds of blocks of 128 x 128, and a tile of the head has but 16 MiB of weights. */
+typedef struct tile_rows { int32_t mlp, head; } tile_rows;
+static const tile_rows most_on_cpu = {1024, 512}, most_on_card = {4096, 4096};
 
 /* A placement with its plan and the seconds of a step; plan.home NULL: none yet. */
 typedef struct found {
@@ -186,9 +189,10 @@ int qs_placement_choose(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     double least = INFINITY;
     qs_err refused = {0};
     qs_placement_sizes_of_data(g);
-    for (int32_t mlp = MLP_ROWS, head = HEAD_ROWS; mlp >= LEAST_ROWS; mlp /= 2, head = head > LEAST_ROWS ? head / 2 : head) {
+    tile_rows try = g->device->info.unified ? most_on_cpu : most_on_card;
+    for (; try.mlp >= LEAST_ROWS; try.mlp /= 2, try.head = try.head > LEAST_ROWS ? try.head / 2 : try.head) {
         found f;
-        set_tiles(g, &given, mlp, head, &p);
+        set_tiles(g, &given, try.mlp, try.head, &p);
         bool same = p.mlp_rows == tiles.mlp_rows && p.head_rows == tiles.head_rows;
         if (same || !fastest(g, nominal(g), &p, false, &f, &refused)) continue;
         if (f.seconds < least * CLEARLY) {
