@@ -29,6 +29,16 @@ static bool uses_sm80(qs_device *d, const qs_attention *a, const qs_mat *gradien
     return true;
 }
 
+/* Whether, of these, the warpgroup kernels do; QS_CUDA_SM90: they were compiled. */
+static bool uses_sm90(qs_device *d, const qs_attention *a)
+{
+#ifdef QS_CUDA_SM90
+    return qs_cuda_of(d)->arch == 90 && (a->head_dim == 64 || a->head_dim == 128);
+#else
+    return false;
+#endif
+}
+
 extern "C" size_t qs_cuda_attention_workspace_bytes(qs_device *d, const qs_attention *a)
 {
     return (size_t)a->heads * (size_t)a->q.rows * sizeof(float); /* delta */
@@ -36,8 +46,9 @@ extern "C" size_t qs_cuda_attention_workspace_bytes(qs_device *d, const qs_atten
 
 extern "C" void qs_cuda_attention(qs_device *d, const qs_attention *a)
 {
-    if (uses_sm80(d, a, NULL)) qs_attention_forward_sm80(d, a);
-    else qs_attention_forward_simt(d, a);
+    if (!uses_sm80(d, a, NULL)) qs_attention_forward_simt(d, a);
+    else if (uses_sm90(d, a)) qs_attention_forward_sm90(d, a);
+    else qs_attention_forward_sm80(d, a);
 }
 
 extern "C" void qs_cuda_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
@@ -47,10 +58,13 @@ extern "C" void qs_cuda_attention_backward(qs_device *d, const qs_attention *a, 
     float *delta = (float *)d->workspace;
     dim3 grid(qs_cuda_blocks(a->q.rows, DELTA_WARPS), (unsigned)a->heads);
     QS_BY_TYPE(a->q.type, QS_LAUNCH(d, row_dot<T>, grid, 32 * DELTA_WARPS, 0, qs_attention_views_of<T>(a, gradients, delta)));
-    if (uses_sm80(d, a, gradients)) {
+    if (!uses_sm80(d, a, gradients)) {
+        qs_attention_backward_simt(d, a, gradients, delta);
+    } else if (uses_sm90(d, a)) {
+        qs_attention_dq_sm90(d, a, gradients, delta);
+        qs_attention_dkv_sm90(d, a, gradients, delta);
+    } else {
         qs_attention_dq_sm80(d, a, gradients, delta);
         qs_attention_dkv_sm80(d, a, gradients, delta);
-    } else {
-        qs_attention_backward_simt(d, a, gradients, delta);
     }
 }

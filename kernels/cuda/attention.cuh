@@ -1,5 +1,6 @@
-/* attention.cuh - what the attention kernels share. Two families: tensor cores (attention_{forward,dq,dkv}_sm80.cu: 16-bit types, the usual
- * head sizes, sm_80 on) and plain arithmetic (attention_simt.cu: everything else). attention.cu chooses.
+/* attention.cuh - what the attention kernels share. Three families: tensor cores (attention_{forward,dq,dkv}_sm80.cu: 16-bit types, the usual
+ * head sizes, sm_80 on), Hopper's warpgroup products (.._sm90.cu: of these the head sizes 64 and 128, on sm_90 alone) and plain arithmetic
+ * (attention_simt.cu: everything else). attention.cu chooses.
  *
  * With s = scale * q k':  p = exp(s - lse),  o = p v;  delta = rowsum(d_o * o),  ds = p * (d_o v' - delta);
  *                         dq = scale * ds k,  dk = scale * ds' q,  dv = p' d_o.
@@ -40,6 +41,9 @@ template <class T> struct qs_attention_views {
 void qs_attention_forward_sm80(qs_device *d, const qs_attention *a);
 void qs_attention_dq_sm80(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta);
 void qs_attention_dkv_sm80(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta);
+void qs_attention_forward_sm90(qs_device *d, const qs_attention *a);
+void qs_attention_dq_sm90(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta);
+void qs_attention_dkv_sm90(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta);
 void qs_attention_forward_simt(qs_device *d, const qs_attention *a);
 void qs_attention_backward_simt(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta);
 

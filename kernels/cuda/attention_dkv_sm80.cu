@@ -20,20 +20,6 @@ template <int HD> struct shared_layout {
     static_assert(STAGES * STAGE <= (HELD ? ROWS : STAGE), "the stages are larger than what they may overwrite");
 };
 
-/* Transposed scores of this lane's keys `key` and `key + 8` with TILES * 8 queries from `query` on, whose documents begin at `document`: hides those that must not see them. */
-template <int TILES, class T> static __device__ __forceinline__ void hide(float (*p)[4], const qs_attention_views<T> &a, const int32_t *document, int query, int key)
-{
-    int member = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            int at = 8 * n + 2 * member + e % 2, i = query + at, j = key + e / 2 * 8;
-            bool hidden = (j < a.first_key(i, document[at])) | (j > i) | (i >= a.tokens);
-            p[n][e] = hidden ? -INFINITY : p[n][e];
-        }
-}
-
 template <class T, int HD> static __global__ void __launch_bounds__((shared_layout<HD>::THREADS)) backward_dkv(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
@@ -86,7 +72,7 @@ template <class T, int HD> static __global__ void __launch_bounds__((shared_layo
         for (int part = 0; part < QUERIES; part += PART) {
             float p[PART / 8][4] = {}, ds[PART / 8][4] = {};
             qs_products<T, HD, PART>(p, keys, q, ds, values, d_o, part); /* transposed: rows are keys, columns queries */
-            if (mask) hide<PART / 8>(p, a, r->document + part, query0 + part, key);
+            if (mask) qs_hide_transposed<PART / 8>(p, a, r->document + part, query0 + part, key);
 #pragma unroll
             for (int n = 0; n < PART / 8; n++)
 #pragma unroll

@@ -13,16 +13,6 @@ template <int HD> struct shared_layout {
     static_assert(STAGES * STAGE <= (HELD ? BYTES : STAGE), "the stages are larger than what they may overwrite");
 };
 
-/* Scores and dp become ds = p * (dp - delta). */
-template <int TILES>
-static __device__ __forceinline__ void score_gradient(float (*s)[4], const float (*dp)[4], const float lse[2], const float delta[2], float scale)
-{
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) s[n][e] = qs_exp2(fmaf(s[n][e], scale, -lse[e / 2])) * (dp[n][e] - delta[e / 2]);
-}
-
 template <class T, int HD> static __global__ void __launch_bounds__(THREADS) backward_dq(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
@@ -71,7 +61,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
         float s[KEYS / 8][4] = {}, dp[KEYS / 8][4] = {};
         qs_products<T, HD, KEYS>(s, queries, k, dp, gradients, stage_values(stage), 0);
         if (key + KEYS - 1 > query0 || key < last_first) qs_mask_scores<KEYS / 8>(s, key, first, row);
-        score_gradient<KEYS / 8>(s, dp, lse, delta, scale);
+        qs_score_gradient<KEYS / 8>(s, dp, lse, delta, scale);
         qs_product_rows<T, HD, KEYS, HD>(dq, s, k, 0, 0);
         if (STAGES == 1) {
             __syncthreads();

@@ -14,41 +14,6 @@ template <int HD> struct shared_layout {
            BYTES = K + KEYS * ROW };
 };
 
-/* What a lane keeps of its two rows, `group` and `group + 8` of the warp's sixteen. */
-struct row_state {
-    float max[2], sum[2]; /* of the scores before scaling, and of the exponentials, over this lane's columns only until the end */
-};
-
-/* Finds the new maxima, turns scores into 2^(scale * (score - maximum)) and rescales the output. */
-template <int TILES, int WIDTH> static __device__ __forceinline__ void online_softmax(float (*s)[4], float (*out)[4], row_state *r, float scale)
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float top = r->max[half];
-#pragma unroll
-        for (int n = 0; n < TILES; n++) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-        float base = top == -INFINITY ? 0.0f : top * scale; /* a row may see nothing of its first tiles */
-        float keep = qs_exp2(fmaf(r->max[half], scale, -base)), sum = 0;
-#pragma unroll
-        for (int n = 0; n < TILES; n++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float *x = &s[n][2 * half + i];
-                *x = qs_exp2(fmaf(*x, scale, -base));
-                sum += *x;
-            }
-        r->max[half] = top;
-        r->sum[half] = fmaf(r->sum[half], keep, sum);
-#pragma unroll
-        for (int n = 0; n < WIDTH / 8; n++) {
-            out[n][2 * half] *= keep;
-            out[n][2 * half + 1] *= keep;
-        }
-    }
-}
-
 template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (shared_layout<HD>::BLOCKS)) forward(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
@@ -66,7 +31,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
     float scale = a.scale * QS_LOG2E;
 
     float out[HD / 8][4] = {};
-    row_state state = {{-INFINITY, -INFINITY}, {0, 0}};
+    qs_softmax_rows state = {{-INFINITY, -INFINITY}, {0, 0}};
     int key = a.first_key(query0) / KEYS * KEYS;
     qs_tile_load<QUERIES, THREADS>(q, a.q.data + head * HD, a.q.stride, query0, a.tokens);
     qs_tile_load<KEYS, THREADS>(k, keys, a.k.stride, key, a.tokens);
@@ -82,7 +47,9 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
         float s[KEYS / 8][4] = {};
         qs_product<T, HD, KEYS>(s, queries, k, 0);
         if (key + KEYS - 1 > query0 || key < last_first) qs_mask_scores<KEYS / 8>(s, key, first, row);
-        online_softmax<KEYS / 8, HD>(s, out, &state, scale);
+        float keep[2];
+        qs_online_softmax<KEYS / 8>(s, &state, keep, scale);
+        qs_rescale<HD>(out, keep);
         qs_copy_wait<0>();
         __syncthreads(); /* the values are here, and nobody reads the keys */
         if (key + KEYS <= last) qs_tile_load<KEYS, THREADS>(k, keys, a.k.stride, key + KEYS, a.tokens);
@@ -90,15 +57,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
         qs_product_rows<T, HD, KEYS, HD>(out, s, v, 0, 0);
     }
     float inverse[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = state.sum[half];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        inverse[half] = 1.0f / sum;
-        if (lane % 4 == 0 && row + 8 * half < a.tokens)
-            a.lse[(int64_t)head * a.tokens + row + 8 * half] = fmaf(state.max[half], scale, log2f(sum)) * QS_LN2;
-    }
+    qs_softmax_end(&state, inverse, a.lse + (int64_t)head * a.tokens, row, a.tokens, scale);
     qs_store_rows<T, HD>(out, a.o, head * HD, row, a.tokens, inverse[0], inverse[1]);
 #endif
 }

@@ -1,9 +1,8 @@
-/* attention_sm80.cuh - building blocks of the tensor core attention kernels: scores, masks, operands from registers. */
+/* attention_sm80.cuh - building blocks of the attention kernels on sm_80's tensor cores: products of tiles. */
 #ifndef QS_KERNELS_CUDA_ATTENTION_SM80_CUH
 #define QS_KERNELS_CUDA_ATTENTION_SM80_CUH
 
-#include "kernels/cuda/attention.cuh"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/attention_rows.cuh"
 
 /* Device code of these kernels is empty below sm_80, where they are never started. */
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
@@ -11,9 +10,6 @@
 #else
 #define QS_HAS_SM80 0
 #endif
-
-#define QS_LOG2E 1.4426950408889634f
-#define QS_LN2 0.6931471805599453f
 
 /* Sixteen rows of a tile, the left operand of products along HD: HELD in registers, which every later product then has for nothing, or read from the tile
  * each time. */
@@ -81,47 +77,14 @@ static __device__ __forceinline__ void qs_product_rows(float (*out)[4], const fl
 {
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 16) {
-        const float *low = p[k / 8], *high = p[k / 8 + 1];
-        uint32_t left[4] = {qs_pair(low[0], low[1], T()), qs_pair(low[2], low[3], T()), qs_pair(high[0], high[1], T()), qs_pair(high[2], high[3], T())};
+        uint32_t left[4];
+        qs_operand_of<T>(left, p + k / 8);
 #pragma unroll
         for (int n = 0; n < WIDTH; n += 16) {
             uint32_t right[4];
             qs_load_b_rows(right, rows, row + k, column + n);
             qs_mma(out[n / 8], left, right, T());
             qs_mma(out[n / 8 + 1], left, right + 2, T());
-        }
-    }
-}
-
-/* Scores of 16 queries with TILES * 8 keys from `key` on: hides what a query must not see. `first`, `query`: of this lane's two rows, the first key and, of the upper one, the
- * number. */
-template <int TILES> static __device__ __forceinline__ void qs_mask_scores(float (*s)[4], int key, const int first[2], int query)
-{
-    int member = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            int j = key + 8 * n + 2 * member + e % 2, half = e / 2;
-            bool hidden = (j < first[half]) | (j > query + 8 * half);
-            s[n][e] = hidden ? -INFINITY : s[n][e];
-        }
-}
-
-/* Writes 16 rows of accumulators, times a factor per row half, as T: rows row, row + 8 of this lane, where below `limit`. */
-template <class T, int WIDTH>
-static __device__ __forceinline__ void qs_store_rows(const float (*c)[4], qs_view<T> to, int column, int row, int limit, float first, float second)
-{
-    int member = threadIdx.x % 4;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float factor = half ? second : first;
-        if (row + 8 * half >= limit) continue;
-        T *out = to.row(row + 8 * half) + column + 2 * member;
-#pragma unroll
-        for (int n = 0; n < WIDTH / 8; n++) {
-            uint32_t pair = qs_pair(c[n][2 * half] * factor, c[n][2 * half + 1] * factor, T());
-            *(uint32_t *)(out + 8 * n) = pair;
         }
     }
 }

@@ -57,7 +57,7 @@ void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what);
  * comma in it goes into parentheses. */
 #ifndef QS_CUDA_START /* the simulator brings its own */
 #define QS_CUDA_START(kernel, grid, block, shared_bytes, stream, ...) (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-#define QS_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define QS_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 #endif
 #define QS_LAUNCH(d, kernel, grid, block, shared_bytes, ...)                                                  \
     do {                                                                                                      \

@@ -10,7 +10,8 @@ endif
 CUDA_LINES ?= -lineinfo
 CUDA_HOME  := $(abspath $(dir $(NVCC))/..)
 NVCCFLAGS  := -std=c++17 -O3 -I. $(CUDA_LINES) --fmad=false -Xfatbin -compress-all -Xcompiler -Wall,-fno-exceptions,-fno-rtti \
-              $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+              $(if $(filter 90,$(CUDA_ARCHS)),-DQS_CUDA_SM90)
+CUDA_CODE  := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_OBJ   := $(patsubst %.cu,$(B)/%.o,$(wildcard kernels/cuda/*.cu))
 LDLIBS     += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
@@ -18,7 +19,12 @@ LDLIBS     += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
 $(B)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
-	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)$(NVCC) $(NVCCFLAGS) $(CUDA_CODE) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# Hopper's warpgroup instructions exist for the very target sm_90a; where that is not wanted these files are empty.
+ifneq ($(filter 90,$(CUDA_ARCHS)),)
+$(B)/kernels/cuda/%_sm90.o: CUDA_CODE := -gencode arch=compute_90a,code=sm_90a
+endif
 
 # ---- on a machine with a card ----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 # would lose to the general rule for tests as long as the objects do not exist.)
 
 CXX         := $(if $(findstring clang,$(CC)),clang++,g++)
-SIM_FLAGS   := -std=gnu++17 -D_GNU_SOURCE -DQS_CUDASIM -Itests/cudasim/include -I. $(OPT) -O2 -ffp-contract=off -fno-strict-aliasing \
+SIM_FLAGS   := -std=gnu++17 -D_GNU_SOURCE -DQS_CUDASIM -DQS_CUDA_SM90 -Itests/cudasim/include -I. $(OPT) -O2 -ffp-contract=off -fno-strict-aliasing \
                -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed -Wno-unused-parameter $(if $(WERROR),-Werror) $(SAN)
 SIM_CU      := $(patsubst %.cu,$(B)/cudasim/%.o,$(wildcard kernels/cuda/*.cu))
 SIM_CPP     := $(patsubst %.cpp,$(B)/cudasim/%.o,$(wildcard tests/cudasim/*.cpp))

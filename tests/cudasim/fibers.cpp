@@ -43,6 +43,7 @@ static std::vector<warp_slot> warps;
 static std::vector<char *> free_stacks; /* a thread takes the last one when it starts and gives it back when it returns */
 static std::vector<unsigned> order;
 static std::vector<unsigned char> shared_memory;
+enum { SHARED_ALIGN = 1024 };
 static cudasim_context scheduler;
 static const std::function<void()> *kernel_body;
 static const char *kernel_name;
@@ -97,7 +98,7 @@ const char *cudasim_where(void)
     return text;
 }
 
-unsigned char *cudasim_dynamic_shared(void) { return (unsigned char *)(((uintptr_t)shared_memory.data() + 255) & ~(uintptr_t)255); }
+unsigned char *cudasim_dynamic_shared(void) { return (unsigned char *)(((uintptr_t)shared_memory.data() + SHARED_ALIGN - 1) & ~(uintptr_t)(SHARED_ALIGN - 1)); }
 
 void cudasim_barrier(void)
 {
@@ -195,6 +196,7 @@ static void run_block(size_t shared_bytes)
     }
     check_shared(shared_bytes);
     cudasim_cp_async_reset();
+    cudasim_wgmma_reset();
 }
 
 static void make_threads(dim3 block)
@@ -215,7 +217,7 @@ static void make_threads(dim3 block)
 void cudasim_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body)
 {
     make_threads(block);
-    shared_memory.resize(shared_bytes + 256 + RED_BYTES);
+    shared_memory.resize(shared_bytes + SHARED_ALIGN + RED_BYTES);
     kernel_name = name;
     kernel_body = &body;
     cudasim_block_dim = block;

@@ -33,6 +33,10 @@ const char *cudasim_where(void); /* "kernel k, block (..), thread (..)" or "" */
 /* mma.cpp: forgets copies nobody waited for, at the end of a block. */
 void cudasim_cp_async_reset(void);
 
+/* wgmma.cpp: from here on products see these bytes of shared memory; the end of a block. */
+void cudasim_wgmma_see(const void *shared, size_t bytes);
+void cudasim_wgmma_reset(void);
+
 /* streams.cpp */
 void cudasim_enqueue(cudaStream_t stream, std::function<void()> work);
 void cudasim_streams_reset(void);

@@ -9,6 +9,7 @@
  */
 #include <deque>
 #include <unordered_map>
+#include <vector>
 
 #include "tests/cudasim/internal.h"
 
@@ -90,6 +91,7 @@ struct pending_copy {
 struct copy_queue {
     std::deque<std::deque<pending_copy>> groups;
     std::deque<pending_copy> open;
+    std::vector<pending_copy> landed; /* that wgmma does not see yet */
 };
 static std::unordered_map<cudasim_thread *, copy_queue> copies;
 
@@ -111,8 +113,15 @@ void cudasim_cp_async_wait(int groups_left)
         for (pending_copy &c : q.groups.front()) {
             if (c.valid) memcpy(c.shared, c.global, c.bytes);
             else memset(c.shared, 0, c.bytes);
+            q.landed.push_back(c);
         }
         q.groups.pop_front();
     }
+}
+void cudasim_proxy_fence(void)
+{
+    copy_queue &q = copies[cudasim_current];
+    for (const pending_copy &c : q.landed) cudasim_wgmma_see(c.shared, c.bytes);
+    q.landed.clear();
 }
 void cudasim_cp_async_reset(void) { copies.clear(); }

@@ -173,6 +173,8 @@ static const op_case cases[] = {
     BOTH("attention bf16, head of 96", QS_BF16, 100, 2, 2, 96, 0, 0, 1, BF16),
     BOTH("attention bf16, head of 128, grouped, window and documents", QS_BF16, 330, 4, 2, 128, 70, 110, 0, BF16),
     BOTH("attention bf16, head of 256", QS_BF16, 150, 2, 1, 256, 0, 60, 0, BF16),
+    BOTH("attention bf16, many tiles", QS_BF16, 600, 1, 1, 64, 0, 0, 0, BF16),
+    BOTH("attention f16, head of 128, many tiles", QS_F16, 530, 1, 1, 128, 0, 0, 0, F16),
     BOTH("attention bf16, odd head", QS_BF16, 77, 2, 1, 38, 0, 0, 0, BF16),
     BOTH("attention f16", QS_F16, 130, 2, 1, 64, 0, 0, 0, F16),
 };

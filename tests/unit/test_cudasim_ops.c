@@ -39,17 +39,25 @@ END_TEST
 START_TEST(attention_works_without_tensor_cores) { run_list(&op_cases_attention, 75); }
 END_TEST
 
-START_TEST(any_order_of_threads_and_blocks_gives_the_same_bits)
+/* Hopper's warpgroup products: attention again. */
+START_TEST(attention_works_with_warpgroups) { run_list(&op_cases_attention, 90); }
+END_TEST
+
+static void same_bits_in_any_order(const op_case_list *list, int arch)
 {
     op_run *runs[2];
     for (int r = 0; r < 2; r++) {
-        qs_device *d = open_simulated(80, (uint64_t)(2 + r));
-        runs[r] = op_keep_list(lists[_i], d);
+        qs_device *d = open_simulated(arch, (uint64_t)(2 + r));
+        runs[r] = op_keep_list(list, d);
         qs_device_close(d);
     }
-    op_keep_same(lists[_i], runs[0], runs[1]);
-    for (int r = 0; r < 2; r++) op_keep_free(lists[_i], runs[r]);
+    op_keep_same(list, runs[0], runs[1]);
+    for (int r = 0; r < 2; r++) op_keep_free(list, runs[r]);
 }
+
+START_TEST(any_order_of_threads_and_blocks_gives_the_same_bits) { same_bits_in_any_order(lists[_i], 80); }
+END_TEST
+START_TEST(any_order_of_warpgroups_gives_the_same_bits) { same_bits_in_any_order(&op_cases_attention, 90); }
 END_TEST
 
 int main(void)
@@ -59,6 +67,8 @@ int main(void)
     tcase_set_timeout(t, 200);
     tcase_add_loop_test(t, every_case_agrees_with_reference_and_cpu, 0, LISTS);
     tcase_add_test(t, attention_works_without_tensor_cores);
+    tcase_add_test(t, attention_works_with_warpgroups);
+    tcase_add_test(t, any_order_of_warpgroups_gives_the_same_bits);
     tcase_add_loop_test(t, any_order_of_threads_and_blocks_gives_the_same_bits, 0, LISTS);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -248,4 +248,10 @@ void cudasim_cp_async(void *shared, const void *global, size_t bytes, bool valid
 void cudasim_cp_async_commit(void);
 void cudasim_cp_async_wait(int groups_left);
 
+/* The wrappers of kernels/cuda/wgmma.cuh: the left operand is a, or a matrix in shared memory where that is NULL. */
+void cudasim_wgmma(float (*c)[4], int columns, const uint32_t *a, uint64_t a_matrix, uint64_t b_matrix, bool add, float (*widen)(uint16_t));
+void cudasim_wgmma_commit(void);
+void cudasim_wgmma_wait(int groups_left);
+void cudasim_proxy_fence(void); /* what this thread's cp.async brought is seen by wgmma */
+
 #endif
