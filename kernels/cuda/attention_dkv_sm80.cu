@@ -6,17 +6,12 @@
 
 enum { KEYS = 64, QUERIES = 32, PART = 16 /* of the queries, at a time */ };
 
-/* Of the queries of a stage: what the scores' columns need, zeros beyond the end. Twofold even where the tiles are not. */
-struct query_rows {
-    float lse[QUERIES], delta[QUERIES];
-    int32_t document[QUERIES];
-};
-
 /* SPLITS: groups of four warps that share the keys. With 256 columns there are two, each for one half of the columns of dk and dv,
- * because one warp has no registers for all of them. STAGES and HELD: as in attention_dq_sm80.cu, of the queries that stream by and of keys and values. */
+ * because one warp has no registers for all of them. STAGES and HELD: as in attention_dq_sm80.cu, of the queries that stream by and of keys and values. What a
+ * stage's columns need to know is twofold even where its tiles are not. */
 template <int HD> struct shared_layout {
     enum { HELD = HD <= 128, SPLITS = HD > 128 ? 2 : 1, THREADS = 128 * SPLITS, STAGES = HD > 128 ? 1 : 2, ROW = 2 * HD, STAGE = 2 * QUERIES * ROW,
-           K = STAGE, V = K + KEYS * ROW, ROWS = V + KEYS * ROW, BYTES = ROWS + 2 * (int)sizeof(query_rows) };
+           K = STAGE, V = K + KEYS * ROW, ROWS = V + KEYS * ROW, BYTES = ROWS + 2 * (int)sizeof(qs_tile_queries<QUERIES>) };
     static_assert(STAGES * STAGE <= (HELD ? ROWS : STAGE), "the stages are larger than what they may overwrite");
 };
 
@@ -27,7 +22,7 @@ template <class T, int HD> static __global__ void __launch_bounds__((shared_layo
     const int STAGES = layout::STAGES, THREADS = layout::THREADS, WIDTH = HD / layout::SPLITS;
     QS_DYNAMIC_SHARED(shared);
     const qs_shared base = qs_shared_of(shared);
-    query_rows *rows = (query_rows *)(shared + layout::ROWS);
+    qs_tile_queries<QUERIES> *rows = (qs_tile_queries<QUERIES> *)(shared + layout::ROWS);
     qs_tile<T, HD> k = {base + layout::K}, v = {base + layout::V};
     int kv_head = blockIdx.y, group_heads = a.heads / a.kv_heads, key0 = blockIdx.x * KEYS;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_row = warp % 4 * 16, column = warp / 4 * WIDTH;
@@ -44,12 +39,7 @@ template <class T, int HD> static __global__ void __launch_bounds__((shared_layo
         if (head < (kv_head + 1) * group_heads) {
             qs_tile_load<QUERIES, THREADS>(stage_queries(stage), a.q.data + head * HD, a.q.stride, query0, a.tokens);
             qs_tile_load<QUERIES, THREADS>(stage_gradients(stage), a.d_o.data + head * HD, a.d_o.stride, query0, a.tokens);
-            if (threadIdx.x < sizeof *rows / 4) { /* one array of query_rows per warp */
-                int i = query0 + (int)threadIdx.x % QUERIES, array = (int)threadIdx.x / QUERIES;
-                int64_t at = (int64_t)head * a.tokens + i;
-                const void *from = array == 0 ? (const void *)(a.lse + at) : array == 1 ? (const void *)(a.delta + at) : (const void *)(a.document + i);
-                qs_copy_async_4(qs_shared_of(&rows[stage]) + 4 * threadIdx.x, from, i < a.tokens);
-            }
+            qs_tile_queries_load(&rows[stage], a, head, query0);
         }
         qs_copy_commit();
     };
@@ -65,22 +55,15 @@ template <class T, int HD> static __global__ void __launch_bounds__((shared_layo
         __syncthreads(); /* this stage is here; nobody reads the other one or, the first time, the keys any more */
         if (STAGES == 2) load(next_head, next_query, stage ^ 1);
         qs_tile<T, HD> q = stage_queries(stage), d_o = stage_gradients(stage);
-        const query_rows *r = &rows[stage];
-        int last_of_tile = query0 + QUERIES - 1;
-        bool mask = key0 + KEYS - 1 > query0 || last_of_tile >= a.tokens || a.first_key(last_of_tile, r->document[QUERIES - 1]) > key0;
+        const qs_tile_queries<QUERIES> *r = &rows[stage];
+        bool mask = qs_tile_queries_hide(r, a, query0, key0, KEYS);
 #pragma unroll
         for (int part = 0; part < QUERIES; part += PART) {
             float p[PART / 8][4] = {}, ds[PART / 8][4] = {};
             qs_products<T, HD, PART>(p, keys, q, ds, values, d_o, part); /* transposed: rows are keys, columns queries */
             if (mask) qs_hide_transposed<PART / 8>(p, a, r->document + part, query0 + part, key);
-#pragma unroll
-            for (int n = 0; n < PART / 8; n++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    int i = part + 8 * n + 2 * (lane % 4) + e % 2;
-                    p[n][e] = qs_exp2(fmaf(p[n][e], scale, -(r->lse[i] * QS_LOG2E)));
-                    ds[n][e] = p[n][e] * (ds[n][e] - r->delta[i]);
-                }
+            qs_exponentials_transposed<PART / 8>(p, r->lse + part, scale);
+            qs_gradient_transposed<PART / 8>(p, ds, r->delta + part);
             qs_product_rows<T, HD, PART, WIDTH>(dv, p, d_o, part, column);
             qs_product_rows<T, HD, PART, WIDTH>(dk, ds, q, part, column);
         }

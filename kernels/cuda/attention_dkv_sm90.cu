@@ -6,15 +6,9 @@
 
 enum { KEYS = QS_SM90_ROWS, QUERIES = 64, THREADS = QS_SM90_THREADS, STAGES = 3 };
 
-/* Of the queries of a stage: what the scores' columns need, zeros beyond the end. */
-struct query_rows {
-    float lse[QUERIES], delta[QUERIES];
-    int32_t document[QUERIES];
-};
-
 template <class T, int HD> struct shared_layout {
     enum { KEY_BYTES = qs_panels<T, KEYS, HD>::BYTES, TILE = qs_panels<T, QUERIES, HD>::BYTES, K = 0, V = KEY_BYTES, Q = 2 * KEY_BYTES, D_O = Q + STAGES * TILE,
-           ROWS = D_O + STAGES * TILE, BYTES = ROWS + STAGES * (int)sizeof(query_rows) };
+           ROWS = D_O + STAGES * TILE, BYTES = ROWS + STAGES * (int)sizeof(qs_tile_queries<QUERIES>) };
 };
 
 /* A tile of queries of one head; those of the next head follow a head's last. */
@@ -28,7 +22,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
     typedef shared_layout<T, HD> layout;
     QS_DYNAMIC_SHARED(shared);
     const qs_shared base = qs_shared_of(shared);
-    query_rows *rows = (query_rows *)(shared + layout::ROWS);
+    qs_tile_queries<QUERIES> *rows = (qs_tile_queries<QUERIES> *)(shared + layout::ROWS);
     qs_panels<T, KEYS, HD> k = {base + layout::K}, v = {base + layout::V};
     auto tile = [&](int at, int stage) { return qs_panels<T, QUERIES, HD>{base + at + stage * layout::TILE}; };
     int kv_head = blockIdx.y, group_heads = a.heads / a.kv_heads, end_head = (kv_head + 1) * group_heads, key0 = blockIdx.x * KEYS;
@@ -43,32 +37,17 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
         if (p.head < end_head) {
             qs_panels_load<THREADS>(tile(layout::Q, stage), a.q.data + p.head * HD, a.q.stride, p.query, a.tokens);
             qs_panels_load<THREADS>(tile(layout::D_O, stage), a.d_o.data + p.head * HD, a.d_o.stride, p.query, a.tokens);
-            if (threadIdx.x < sizeof *rows / 4) { /* one array of query_rows per two warps */
-                int i = p.query + (int)threadIdx.x % QUERIES, array = (int)threadIdx.x / QUERIES;
-                int64_t at = (int64_t)p.head * a.tokens + i;
-                const void *from = array == 0 ? (const void *)(a.lse + at) : array == 1 ? (const void *)(a.delta + at) : (const void *)(a.document + i);
-                qs_copy_async_4(qs_shared_of(&rows[stage]) + 4 * threadIdx.x, from, i < a.tokens);
-            }
+            qs_tile_queries_load(&rows[stage], a, p.head, p.query);
         }
         qs_copy_commit();
     };
 
     float dk[HD / 8][4] = {}, dv[HD / 8][4] = {}, p[QUERIES / 8][4], dp[QUERIES / 8][4];
     uint32_t p_held[QUERIES / 16][4], ds_held[QUERIES / 16][4];
-    auto exponentials = [&](const query_rows *r, int query0) { /* of scores that are there */
-        int last_of_tile = query0 + QUERIES - 1;
-        bool mask = key0 + KEYS - 1 > query0 || last_of_tile >= a.tokens || a.first_key(last_of_tile, r->document[QUERIES - 1]) > key0;
-        if (mask) qs_hide_transposed<QUERIES / 8>(p, a, r->document, query0, key);
-#pragma unroll
-        for (int n = 0; n < QUERIES / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) p[n][e] = qs_exp2(fmaf(p[n][e], scale, -(r->lse[8 * n + 2 * (lane % 4) + e % 2] * QS_LOG2E)));
-    };
-    auto gradient = [&](const query_rows *r) {
-#pragma unroll
-        for (int n = 0; n < QUERIES / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) dp[n][e] = p[n][e] * (dp[n][e] - r->delta[8 * n + 2 * (lane % 4) + e % 2]);
+    auto gradient = [&](const qs_tile_queries<QUERIES> *r, int query0) { /* of scores that are there */
+        if (qs_tile_queries_hide(r, a, query0, key0, KEYS)) qs_hide_transposed<QUERIES / 8>(p, a, r->document, query0, key);
+        qs_exponentials_transposed<QUERIES / 8>(p, r->lse, scale);
+        qs_gradient_transposed<QUERIES / 8>(p, dp, r->delta);
     };
     position at = {kv_head * group_heads, first_query}, next = after(at);
     int stage = 0;
@@ -81,8 +60,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
     qs_wgmma_product(p, k, group_row, tile(layout::Q, 0));
     qs_wgmma_product(dp, v, group_row, tile(layout::D_O, 0));
     qs_wgmma_wait<0>(p, dp);
-    exponentials(&rows[0], at.query);
-    gradient(&rows[0]);
+    gradient(&rows[0], at.query);
     qs_operands_of<T, QUERIES / 8>(p_held, p);
     qs_operands_of<T, QUERIES / 8>(ds_held, dp);
     while (next.head < end_head) {
@@ -96,8 +74,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
         qs_wgmma_product_held(dv, p_held, tile(layout::D_O, stage));
         qs_wgmma_product_held(dk, ds_held, tile(layout::Q, stage));
         qs_wgmma_wait<2>(p, dp);
-        exponentials(&rows[next_stage], at.query);
-        gradient(&rows[next_stage]);
+        gradient(&rows[next_stage], at.query);
         qs_wgmma_wait<0>(dv, dk);
         qs_operands_of<T, QUERIES / 8>(p_held, p);
         qs_operands_of<T, QUERIES / 8>(ds_held, dp);

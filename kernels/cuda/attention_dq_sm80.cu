@@ -26,15 +26,8 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16, row = query0 + warp_row + lane / 4;
     int last = min(query0 + QUERIES, a.tokens) - 1, last_first = a.first_key(last);
     const T *keys = a.k.data + kv_head * HD, *values = a.v.data + kv_head * HD;
-    int first[2];
-    float lse[2], delta[2], scale = a.scale * QS_LOG2E;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        int i = min(row + 8 * half, last);
-        first[half] = a.first_key(i);
-        lse[half] = a.lse[(int64_t)head * a.tokens + i] * QS_LOG2E;
-        delta[half] = a.delta[(int64_t)head * a.tokens + i];
-    }
+    qs_lane_queries rows = qs_lane_queries_of(a, head, row, last);
+    float scale = a.scale * QS_LOG2E;
 
     float dq[HD / 8][4] = {};
     int key = a.first_key(query0) / KEYS * KEYS, stage = 0;
@@ -60,8 +53,8 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
         qs_tile<T, HD> k = stage_keys(stage);
         float s[KEYS / 8][4] = {}, dp[KEYS / 8][4] = {};
         qs_products<T, HD, KEYS>(s, queries, k, dp, gradients, stage_values(stage), 0);
-        if (key + KEYS - 1 > query0 || key < last_first) qs_mask_scores<KEYS / 8>(s, key, first, row);
-        qs_score_gradient<KEYS / 8>(s, dp, lse, delta, scale);
+        if (key + KEYS - 1 > query0 || key < last_first) qs_mask_scores<KEYS / 8>(s, key, rows.first, row);
+        qs_score_gradient<KEYS / 8>(s, dp, rows.lse, rows.delta, scale);
         qs_product_rows<T, HD, KEYS, HD>(dq, s, k, 0, 0);
         if (STAGES == 1) {
             __syncthreads();

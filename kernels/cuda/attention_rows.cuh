@@ -92,6 +92,48 @@ static __device__ __forceinline__ void qs_score_gradient(float (*s)[4], const fl
         for (int e = 0; e < 4; e++) s[n][e] = qs_exp2(fmaf(s[n][e], scale, -lse[e / 2])) * (dp[n][e] - delta[e / 2]);
 }
 
+/* What a lane needs to know of its two queries, row and row + 8, or of `last` where they are beyond it; lse in base 2. */
+struct qs_lane_queries {
+    int first[2];
+    float lse[2], delta[2];
+};
+template <class T> static __device__ __forceinline__ qs_lane_queries qs_lane_queries_of(const qs_attention_views<T> &a, int head, int row, int last)
+{
+    qs_lane_queries q;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int i = min(row + 8 * half, last);
+        int64_t at = (int64_t)head * a.tokens + i;
+        q.first[half] = a.first_key(i), q.lse[half] = a.lse[at] * QS_LOG2E, q.delta[half] = a.delta[at];
+    }
+    return q;
+}
+
+/* Where scores are transposed, columns are queries. Of a tile of them, in shared memory: zeros beyond the end. */
+template <int QUERIES> struct qs_tile_queries {
+    float lse[QUERIES], delta[QUERIES];
+    int32_t document[QUERIES];
+};
+
+/* Starts their copy; called by at least 3 * QUERIES threads. */
+template <class T, int QUERIES>
+static __device__ __forceinline__ void qs_tile_queries_load(qs_tile_queries<QUERIES> *to, const qs_attention_views<T> &a, int head, int query)
+{
+    if (threadIdx.x >= 3 * QUERIES) return;
+    int i = query + (int)threadIdx.x % QUERIES, array = (int)threadIdx.x / QUERIES;
+    int64_t at = (int64_t)head * a.tokens + i;
+    const void *from = array == 0 ? (const void *)(a.lse + at) : array == 1 ? (const void *)(a.delta + at) : (const void *)(a.document + i);
+    qs_copy_async_4(qs_shared_of(to) + 4 * threadIdx.x, from, i < a.tokens);
+}
+
+/* Whether one of `keys` keys from `key` on is hidden from one of the tile's queries, which begin at `query`. */
+template <class T, int QUERIES>
+static __device__ __forceinline__ bool qs_tile_queries_hide(const qs_tile_queries<QUERIES> *q, const qs_attention_views<T> &a, int query, int key, int keys)
+{
+    int last = query + QUERIES - 1;
+    return key + keys - 1 > query || last >= a.tokens || a.first_key(last, q->document[QUERIES - 1]) > key;
+}
+
 /* Transposed scores of this lane's keys `key` and `key + 8` with TILES * 8 queries from `query` on, whose documents begin at `document`: hides those that must not see them. */
 template <int TILES, class T> static __device__ __forceinline__ void qs_hide_transposed(float (*p)[4], const qs_attention_views<T> &a, const int32_t *document, int query, int key)
 {
@@ -104,6 +146,26 @@ template <int TILES, class T> static __device__ __forceinline__ void qs_hide_tra
             bool hidden = (j < a.first_key(i, document[at])) | (j > i) | (i >= a.tokens);
             p[n][e] = hidden ? -INFINITY : p[n][e];
         }
+}
+
+/* Transposed scores, TILES * 8 queries with these lse, become 2^(scale * score - lse). */
+template <int TILES> static __device__ __forceinline__ void qs_exponentials_transposed(float (*p)[4], const float *lse, float scale)
+{
+    int member = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) p[n][e] = qs_exp2(fmaf(p[n][e], scale, -(lse[8 * n + 2 * member + e % 2] * QS_LOG2E)));
+}
+
+/* dp becomes p * (dp - delta), likewise. */
+template <int TILES> static __device__ __forceinline__ void qs_gradient_transposed(const float (*p)[4], float (*dp)[4], const float *delta)
+{
+    int member = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) dp[n][e] = p[n][e] * (dp[n][e] - delta[8 * n + 2 * member + e % 2]);
 }
 
 /* Writes 16 rows of accumulators, times a factor per row half, as T: rows row, row + 8 of this lane, where below `limit`. */
