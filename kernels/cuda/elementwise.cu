@@ -31,15 +31,31 @@ extern "C" void qs_cuda_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
     });
 }
 
-template <class To, class From> static __global__ void __launch_bounds__(THREADS) convert(To *dst, const From *src, int64_t n)
+/* N elements per thread; the last thread has fewer where N does not divide n. */
+template <class To, class From, int N> static __global__ void __launch_bounds__(THREADS) convert(To *dst, const From *src, int64_t n)
 {
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i < n) qs_put(dst + i, qs_get(src[i]));
+    int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
+    if (i + N <= n) {
+        qs_pack<From, N> in = *(const qs_pack<From, N> *)(src + i);
+        qs_pack<To, N> out;
+        for (int j = 0; j < N; j++) qs_put(&out.v[j], qs_get(in.v[j]));
+        *(qs_pack<To, N> *)(dst + i) = out;
+        return;
+    }
+    for (; i < n; i++) qs_put(dst + i, qs_get(src[i]));
+}
+
+template <class To, class From> static void convert_from(qs_device *d, To *dst, const From *src, int64_t n)
+{
+    enum { N = 4 };
+    bool packs = (uintptr_t)dst % (N * sizeof *dst) == 0 && (uintptr_t)src % (N * sizeof *src) == 0;
+    if (packs) QS_LAUNCH(d, (convert<To, From, N>), qs_cuda_blocks(n, N * THREADS), THREADS, 0, dst, src, n);
+    else QS_LAUNCH(d, (convert<To, From, 1>), qs_cuda_blocks(n, THREADS), THREADS, 0, dst, src, n);
 }
 
 template <class To> static void convert_to(qs_device *d, To *dst, const void *src, qs_dtype src_type, int64_t n)
 {
-    QS_BY_TYPE(src_type, QS_LAUNCH(d, (convert<To, T>), qs_cuda_blocks(n, THREADS), THREADS, 0, dst, (const T *)src, n));
+    QS_BY_TYPE(src_type, convert_from(d, dst, (const T *)src, n));
 }
 
 extern "C" void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n)
