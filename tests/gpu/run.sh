@@ -121,21 +121,27 @@ within() { # within PROFILE BYTES
     awk -v peak="$(first "$1" device_peak_bytes)" -v most="$2" 'BEGIN { exit !(peak + 0 > 0 && peak + 0 <= most) }'
 }
 resident_8b() { shape 8b llama-3-8b --vram auto --per_device_train_batch_size 2 --gradient_accumulation_steps 2; }
-streamed_70b() {
-    tight=10; wide=60
-    shape 70b-tight llama-3-70b --vram ${tight}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 &&
-        shape 70b-wide llama-3-70b --vram ${wide}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 &&
-        within "$work/70b-tight/profile.json" $((tight << 30)) && within "$work/70b-wide/profile.json" $((wide << 30)) &&
-        [ "$(first "$work/70b-tight/profile.json" loss)" = "$(first "$work/70b-wide/profile.json" loss)" ]
+# pair NAME WORDS...: the 70B shape with a tight and with a wide budget; what the step computes must be the same bits, each peak within its budget
+tight=10; wide=60
+pair() {
+    kind=$1; shift
+    shape "$kind-tight" llama-3-70b --vram ${tight}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 "$@" &&
+        shape "$kind-wide" llama-3-70b --vram ${wide}G --per_device_train_batch_size 1 --gradient_accumulation_steps 4 "$@" &&
+        within "$work/$kind-tight/profile.json" $((tight << 30)) && within "$work/$kind-wide/profile.json" $((wide << 30)) &&
+        [ "$(first "$work/$kind-tight/profile.json" loss)" = "$(first "$work/$kind-wide/profile.json" loss)" ]
+}
+pair_lines() { # pair_lines NAME
+    [ -f "$work/$1-wide/profile.json" ] || return
+    for budget in tight wide; do step_line "70B, $budget" "$work/$1-$budget/profile.json"; done
+    say "70B, ${tight}G at $(awk -v a="$(last "$work/$1-tight/profile.json" step_seconds)" -v b="$(last "$work/$1-wide/profile.json" step_seconds)" \
+        'BEGIN { printf "%.2f", b / a }') of the speed of ${wide}G"
 }
 steps_part() {
     check "8B shape, everything on the card" resident_8b && step_line "8B" "$work/8b/profile.json"
-    check "70B shape, --vram 10G and 60G: peaks within, same loss" streamed_70b
-    for budget in tight wide; do
-        [ -f "$work/70b-$budget/profile.json" ] && step_line "70B, $budget" "$work/70b-$budget/profile.json"
-    done
-    [ -f "$work/70b-wide/profile.json" ] && say "70B, 10G at $(awk -v a="$(last "$work/70b-tight/profile.json" step_seconds)" \
-        -v b="$(last "$work/70b-wide/profile.json" step_seconds)" 'BEGIN { printf "%.2f", b / a }') of the speed of 60G"
+    check "70B shape, ${tight}G and ${wide}G, the same arithmetic: same loss, peaks within" pair same --keep_layers 0 --checkpoints_on ram
+    pair_lines same
+    check "70B shape, ${tight}G and ${wide}G, what is left keeps activations" pair kept
+    pair_lines kept
     rm -rf "$work"/cache-*
 }
 
