@@ -23,7 +23,7 @@ template <int GROUPS_LEFT> static __device__ __forceinline__ void qs_sm90_arrive
     __syncthreads();
 }
 
-/* The left operands of 16 * TILES / 2 values of k each, from accumulators. */
+/* From TILES tiles of accumulators the left operands, one for each 16 values of k. */
 template <class T, int TILES> static __device__ __forceinline__ void qs_operands_of(uint32_t (*a)[4], const float (*p)[4])
 {
 #pragma unroll
