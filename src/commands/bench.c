@@ -75,9 +75,11 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     s->start_ns = qs_now_ns();
     QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e));
     s->swept_ns = qs_now_ns();
+    uint64_t waited = qs_engine_pager_wait_ns(g);
     if (qs_loss_scale_step(&g->loss_scale, !result.overflow))
         QS_TRY(qs_update_run(g->update, step + 1 - g->loss_scale.skipped, o->learning_rate, scale, g->masters, g->gradients, result.gradient_squares, &norm, e));
     s->end_ns = qs_now_ns();
+    s->update_disk_wait_ns = qs_engine_pager_wait_ns(g) - waited;
     s->recorder = *g->recorder;
     qs_aio_stats after = qs_aio_stats_read(g->aio);
     s->loss = result.loss_sum / (double)result.targets;

@@ -62,7 +62,8 @@ static double lane_seconds(const qs_profile *p, int step, bool disk)
 qs_profile_totals qs_profile_total(const qs_profile *p, int step)
 {
     const qs_profile_step *s = &p->steps[step];
-    qs_profile_totals t = {.seconds = (double)(s->end_ns - s->start_ns) * 1e-9, .update = (double)(s->end_ns - s->swept_ns) * 1e-9};
+    qs_profile_totals t = {.seconds = (double)(s->end_ns - s->start_ns) * 1e-9, .disk_wait = (double)s->update_disk_wait_ns * 1e-9};
+    t.update = (double)(s->end_ns - s->swept_ns) * 1e-9 - t.disk_wait;
     for (int32_t v = 0; v < p->schedule->count; v++) {
         qs_profile_split split = qs_profile_visit(p, step, v);
         t.disk_wait += (double)split.disk_wait * 1e-9;

@@ -16,6 +16,7 @@
 
 typedef struct qs_profile_step {
     uint64_t start_ns, swept_ns, end_ns; /* begin, sweep done, update done */
+    uint64_t update_disk_wait_ns;
     double loss;
     int64_t tokens;
     uint64_t disk_read_bytes, disk_write_bytes, link_bytes;
@@ -37,7 +38,8 @@ typedef struct qs_profile {
 
 /* Sums of a step's visits and its rates. */
 typedef struct qs_profile_totals {
-    double seconds, disk_wait, link_wait, make, verify, update;
+    double seconds, disk_wait, link_wait, make, verify;
+    double update;                       /* without its waits for the disk, which are part of disk_wait */
     double compute;                      /* visits without waits, checksums and first touch */
     double tokens_per_second, gflops;    /* 6 FLOP per parameter and token */
     double disk_bytes_per_second;        /* over the whole step */

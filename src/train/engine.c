@@ -267,6 +267,12 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     return 0;
 }
 
+uint64_t qs_engine_pager_wait_ns(const qs_engine *g)
+{
+    uint64_t bytes;
+    return qs_pager_stats_read(g->masters).wait_ns + qs_pager_stats_read(g->gradients).wait_ns + qs_pager_stats_read(qs_update_states(g->update, &bytes)).wait_ns;
+}
+
 uint64_t qs_engine_device_peak_bytes(const qs_engine *g)
 {
     uint64_t used = g->device->api->used_bytes(g->device);

@@ -74,6 +74,9 @@ void qs_engine_predict(qs_engine *g, bool measure);
 int qs_engine_start(qs_engine *g, qs_err *e);
 void qs_engine_close(qs_engine *g);
 
+/* How long the host stood still for the disk over masters, gradients and optimizer states, so far. What a sweep waits for is part of its visits' times already. */
+uint64_t qs_engine_pager_wait_ns(const qs_engine *g);
+
 /* Device memory that the process held at its peak, as the driver counts it; where nobody counts, what the plan uses. */
 uint64_t qs_engine_device_peak_bytes(const qs_engine *g);
 

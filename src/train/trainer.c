@@ -133,8 +133,12 @@ static int update(run *r, int64_t updates, const qs_sweep_result *result, qs_ste
     qs_engine *g = &r->engine;
     double scale = g->loss_scale.scale;
     m->grad_norm = INFINITY;
-    if (qs_loss_scale_step(&g->loss_scale, !result->overflow))
-        return qs_update_run(g->update, updates + 1, m->learning_rate, scale, g->masters, g->gradients, result->gradient_squares, &m->grad_norm, e);
+    if (qs_loss_scale_step(&g->loss_scale, !result->overflow)) {
+        uint64_t waited = qs_engine_pager_wait_ns(g);
+        QS_TRY(qs_update_run(g->update, updates + 1, m->learning_rate, scale, g->masters, g->gradients, result->gradient_squares, &m->grad_norm, e));
+        m->wait_disk_seconds = qs_seconds(qs_engine_pager_wait_ns(g) - waited);
+        return 0;
+    }
     qs_progress_break(&r->progress);
     qs_info("step %" PRId64 " is skipped: its gradients overflow fp16 with a loss scale of %g, which is now %g", r->step + 1, scale, g->loss_scale.scale);
     return 0;

@@ -14,7 +14,7 @@
 
 static qs_err e;
 
-static int bench(const char *dir, const char *more)
+static int bench(const char *dir, const char *more, const char *last)
 {
     test_words w = {0};
     static const char *const fixed[] = {"--layers=4", "--steps=2", "--max_seq_length=32", "--gradient_accumulation_steps=2", "--lora_r=4",
@@ -23,6 +23,7 @@ static int bench(const char *dir, const char *more)
     test_words_add(&w, "--cache=%s/cache", dir);
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
     test_words_add(&w, "%s", more);
+    if (last) test_words_add(&w, "%s", last);
     int rc = qs_command_bench.run(w.count, w.word, &e);
     test_words_free(&w);
     return rc;
@@ -87,10 +88,29 @@ static void check_trace(const json_t *events, const json_t *items, size_t visits
     ck_assert_uint_ge(counters, visits);
 }
 
+/* No visit has the optimizer's records to wait for. */
+START_TEST(what_the_update_waits_for_is_part_of_the_step_s_waits)
+{
+    char *dir = test_dir_create();
+    ck_assert_msg(!bench(dir, "--shape=tiny", "--adapters_on=disk"), "%s", e.text);
+    json_t *root = load(dir, "profile.json"), *steps = json_object_get(root, "steps");
+    double waits = 0, of_visits = 0;
+    for (size_t k = 0; k < json_array_size(steps); k++) {
+        const json_t *step = json_array_get(steps, k), *visits = json_object_get(step, "visits");
+        waits += real(step, "wait_disk_seconds");
+        for (size_t v = 0; v < json_array_size(visits); v++) of_visits += (double)number(json_array_get(visits, v), "disk_wait_ns") * 1e-9;
+        ck_assert_double_ge(real(step, "update_seconds"), 0);
+    }
+    ck_assert_double_gt(waits, of_visits + 1e-7);
+    json_decref(root);
+    test_dir_remove(dir);
+}
+END_TEST
+
 START_TEST(visits_lie_inside_their_step_and_add_up)
 {
     char *dir = test_dir_create();
-    ck_assert_msg(!bench(dir, "--shape=tiny"), "%s", e.text);
+    ck_assert_msg(!bench(dir, "--shape=tiny", NULL), "%s", e.text);
     json_t *root = load(dir, "profile.json"), *trace = load(dir, "trace.json");
     json_t *steps = json_object_get(root, "steps");
     ck_assert_uint_eq(json_array_size(steps), 2);
@@ -161,8 +181,8 @@ END_TEST
 START_TEST(contradictions_are_refused)
 {
     char *dir = test_dir_create();
-    ck_assert_int_eq(bench(dir, "--quiet"), -QS_EUSAGE); /* neither model nor shape */
-    ck_assert_int_eq(bench(dir, "--shape=nothing"), -QS_EUSAGE);
+    ck_assert_int_eq(bench(dir, "--quiet", NULL), -QS_EUSAGE); /* neither model nor shape */
+    ck_assert_int_eq(bench(dir, "--shape=nothing", NULL), -QS_EUSAGE);
     test_dir_remove(dir);
 }
 END_TEST
@@ -173,6 +193,7 @@ int main(void)
     Suite *suite = suite_create("bench");
     TCase *c = tcase_create("bench");
     tcase_add_test(c, visits_lie_inside_their_step_and_add_up);
+    tcase_add_test(c, what_the_update_waits_for_is_part_of_the_step_s_waits);
     tcase_add_test(c, transfers_in_flight_together_follow_one_another_in_a_lane);
     tcase_add_test(c, contradictions_are_refused);
     suite_add_tcase(suite, c);
