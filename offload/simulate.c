@@ -57,7 +57,7 @@ typedef struct sim {
     blob_state *blob;
     int32_t expected;     /* by the maker, or -1 */
     double quantised;     /* seconds of its work that are done */
-    int32_t writing, absent, unmade; /* places that are being written; blobs that have no place where the kernels read them, that have not been made yet */
+    int32_t writing, absent, nowhere, unmade; /* places that are being written; blobs that are not where kernels read them, are in no place or slot, were not made yet */
     disk_op source, read_ahead, writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
     qs_sim_step *step;
     qs_sim_visit *visit;  /* the visit in progress */
@@ -222,6 +222,22 @@ static void expect(sim *s, int32_t b)
     if (b >= 0) start_op(s, &s->source, s->in->source_bytes ? s->in->source_bytes[b] : 0, false);
 }
 
+static bool is_nowhere(const sim *s, int32_t b) { return s->blob[b].place < 0 && s->blob[b].slot < 0; }
+
+static void set_place(sim *s, int32_t b, int32_t i)
+{
+    s->nowhere -= is_nowhere(s, b);
+    s->blob[b].place = i;
+    s->nowhere += is_nowhere(s, b);
+}
+
+static void set_slot(sim *s, int32_t b, int32_t i)
+{
+    s->nowhere -= is_nowhere(s, b);
+    s->blob[b].slot = i;
+    s->nowhere += is_nowhere(s, b);
+}
+
 static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
 {
     int32_t i = s->blob[b].home_place >= 0 ? s->blob[b].home_place : grab_place(s, need);
@@ -229,10 +245,10 @@ static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
     if (i < 0) return false;
     place *p = &s->places[i];
     if (p->state == PLACE_TO_MAKE && p->blob == s->expected) expect(s, -1);
-    if (p->blob >= 0) s->blob[p->blob].place = -1;
+    if (p->blob >= 0) set_place(s, p->blob, -1);
     if (s->in->unified) s->absent -= p->blob < 0;
     p->blob = b;
-    s->blob[b].place = i;
+    set_place(s, b, i);
     s->blob[b].loaded = true;
     p->state = PLACE_TO_MAKE;
     if (!s->blob[b].cached) return true;
@@ -333,11 +349,11 @@ static bool begin_copy(sim *s, place *p, int32_t need)
     int32_t b = p->blob, i = s->blob[b].home_slot >= 0 ? s->blob[b].home_slot : grab_slot(s, need);
     if (i < 0) return false;
     slot *d = &s->slots[i];
-    if (d->blob >= 0) s->blob[d->blob].slot = -1;
+    if (d->blob >= 0) set_slot(s, d->blob, -1);
     s->absent -= d->blob < 0;
     d->ready = p->copied = use_link(s, true, s->in->blob_bytes[b], later(s->now, d->freed));
     d->blob = b;
-    s->blob[b].slot = i;
+    set_slot(s, b, i);
     return true;
 }
 
@@ -366,6 +382,7 @@ static void pump(sim *s)
     for (int32_t i = 0; s->writing && i < s->place_count; i++) settle(s, &s->places[i], false);
     if (!s->absent && !s->unmade) return;
     for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
+        if (!slots_left && !s->nowhere && (expecting || !s->unmade)) return; /* nothing further on could be begun */
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || (!unified && s->blob[b].slot >= 0)) continue;
         if (s->blob[b].place < 0) places_left = places_left && begin_fill(s, b, i, false);
@@ -574,7 +591,7 @@ void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
     const qs_plan *plan = in->plan;
     size_t n = (size_t)plan->blobs, places = n + (size_t)plan->ring_slots, slots = n + (size_t)plan->device_slots;
     char *memory = qs_calloc(1, places * sizeof(place) + slots * sizeof(slot) + n * sizeof(blob_state));
-    sim s = {.in = in, .list = in->schedule, .blobs = plan->blobs, .expected = -1, .absent = plan->blobs, .unmade = in->cached ? 0 : plan->blobs};
+    sim s = {.in = in, .list = in->schedule, .blobs = plan->blobs, .expected = -1, .absent = plan->blobs, .nowhere = plan->blobs, .unmade = in->cached ? 0 : plan->blobs};
     s.places = (place *)(void *)memory;
     s.slots = (slot *)(void *)(memory + places * sizeof(place));
     s.blob = (blob_state *)(void *)(memory + places * sizeof(place) + slots * sizeof(slot));
