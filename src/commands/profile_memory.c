@@ -29,7 +29,7 @@ static bool in_use(const char *tag, const qs_visit *visit, const qs_visit_time *
 {
     bool layer = visit->kind == QS_VISIT_FORWARD || visit->kind == QS_VISIT_BACKWARD;
     if (!strcmp(tag, "dequantised weights")) return layer;
-    if (!strcmp(tag, "kept activations")) return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
+    if (!strncmp(tag, "kept activations", strlen("kept activations"))) return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
     if (!strcmp(tag, "activations")) return visit->blob >= 0;
     if (!strcmp(tag, "adapters in use")) return layer;
     if (!strcmp(tag, "first touch")) return t->make_ns > 0;

@@ -57,6 +57,7 @@ static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_block_weights
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
         qs_block_forward(s->block, w, &l, &batch, x, y, evaluate ? NULL : qs_sweep_kept(s, v, mb));
+        if (!evaluate) qs_sweep_kept_done(s, v, mb);
         qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, v->index + 1, mb));
         qs_spill_put(s->spill, v->index, slot, false);
         qs_spill_put(s->spill, v->index + 1, slot, true);
@@ -74,6 +75,7 @@ static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_block_weight
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
         qs_block_batch batch = block_batch(s, mb);
         qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx, qs_sweep_kept(s, v, mb));
+        qs_sweep_kept_done(s, v, mb);
         if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, v->index, mb));
         qs_spill_put(s->spill, v->index + 1, slot, false);
         qs_spill_put(s->spill, v->index, slot, need_dx);
@@ -329,4 +331,7 @@ int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err
 qs_micro_batch *qs_sweep_batch(qs_sweep *s, int32_t mb) { return &s->host_batches[mb]; }
 const qs_schedule *qs_sweep_schedule(const qs_sweep *s) { return s->current; }
 const qs_visit_time *qs_sweep_times(const qs_sweep *s) { return s->times; }
-uint64_t qs_sweep_link_bytes(const qs_sweep *s) { return qs_spill_link_bytes(s->spill) + qs_stream_stats_read(s->parts.stream).link_bytes; }
+uint64_t qs_sweep_link_bytes(const qs_sweep *s)
+{
+    return qs_spill_link_bytes(s->spill) + (s->kept_spill ? qs_spill_link_bytes(s->kept_spill) : 0) + qs_stream_stats_read(s->parts.stream).link_bytes;
+}

@@ -38,6 +38,7 @@ typedef struct qs_sweep_config {
     uint64_t seed;           /* of dropout */
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
     int32_t kept_layers;     /* of this many, the last ones, forward keeps what backward needs (block.h): likewise */
+    int32_t kept_in_ram;     /* of those, this many, the first ones, are in host memory between their visits */
     bool poison;             /* see offload/stream.h */
     bool drop_ready_wait;    /* likewise */
     void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
@@ -54,6 +55,9 @@ static inline int32_t qs_sweep_rows(int32_t max_tokens, int32_t tokens)
 
 /* The memory a sweep needs, as items of a plan: fills at most `capacity` items, returns their number. Allocates nothing that stays. */
 int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
+
+/* Bytes that one layer keeps of one micro-batch at its largest. */
+uint64_t qs_sweep_kept_bytes(const qs_sweep_config *c);
 
 /* Bytes of activation checkpoints that a step writes to disk, at most. */
 uint64_t qs_sweep_written_bytes(const qs_sweep_config *c);

@@ -14,7 +14,7 @@ int32_t qs_sweep_row_multiple(int32_t max_tokens)
 
 /* Where the parts of a sweep go. Counting arenas make the plan; arenas of a tier make the sweep. */
 typedef struct arenas {
-    qs_arena constants, dense, work, kept, adapters, batches, results, buffers; /* device */
+    qs_arena constants, dense, work, kept, kept_buffers, adapters, batches, results, buffers; /* device */
     qs_arena host_batches;                                                     /* host */
 } arenas;
 
@@ -27,6 +27,7 @@ static const struct {
     {"dequantised weights", QS_POOL_DEVICE, offsetof(arenas, dense)},
     {"activations", QS_POOL_DEVICE, offsetof(arenas, work)},
     {"kept activations", QS_POOL_DEVICE, offsetof(arenas, kept)},
+    {"kept activations in use", QS_POOL_DEVICE, offsetof(arenas, kept_buffers)},
     {"adapters in use", QS_POOL_DEVICE, offsetof(arenas, adapters)},
     {"token batches", QS_POOL_DEVICE, offsetof(arenas, batches)},
     {"losses and flags", QS_POOL_DEVICE, offsetof(arenas, results)},
@@ -69,7 +70,9 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     qs_head_create(&head, &for_head, &s->head);
     a->work.used = larger(a->work.used, for_head.used);
     s->kept_bytes = qs_block_kept_bytes(s->block);
-    s->kept = qs_arena_take(&a->kept, (size_t)c->kept_layers * (size_t)s->group * s->kept_bytes, 4096);
+    s->kept = qs_arena_take(&a->kept, (size_t)(c->kept_layers - c->kept_in_ram) * (size_t)s->group * s->kept_bytes, 4096);
+    s->kept_buffers = qs_arena_take(&a->kept_buffers, unified || !c->kept_in_ram ? 0 : QS_SPILL_BUFFERS * s->kept_bytes, 4096);
+    s->kept_place = qs_page_place_of(c->device, "kept activations (RAM)", c->kept_in_ram * s->group, s->kept_bytes, false, 0);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 
@@ -141,8 +144,22 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
     }
     QS_ASSERT(n < capacity);
     items[n++] = qs_page_place_item(&s->checkpoints_place);
+    QS_ASSERT(n < capacity);
+    if (c->kept_in_ram) items[n++] = qs_page_place_item(&s->kept_place);
     qs_sweep_close(s);
     return n;
+}
+
+uint64_t qs_sweep_kept_bytes(const qs_sweep_config *c)
+{
+    qs_sweep *s = create(c);
+    arenas counting = {0};
+    void *workspace;
+    size_t workspace_bytes;
+    carve(s, &counting, &workspace, &workspace_bytes);
+    uint64_t bytes = s->kept_bytes;
+    qs_sweep_close(s);
+    return bytes;
 }
 
 uint64_t qs_sweep_written_bytes(const qs_sweep_config *c)
@@ -167,6 +184,16 @@ static void fill_constants(qs_sweep *s)
     d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm, (size_t)qs_norm_floats(s->c.a) * sizeof(float));
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     qs_free(tables);
+}
+
+static int open_kept(qs_sweep *s, qs_err *e)
+{
+    if (!s->c.kept_in_ram) return 0;
+    QS_TRY(qs_page_place_open(&s->kept_place, s->parts.tier, NULL, NULL, s->c.poison, &s->kept_records, e));
+    qs_spill_config spill = {.device = s->c.device, .levels = s->c.kept_in_ram, .micro_batches = s->group, .bytes = s->kept_bytes, .host = s->kept_records,
+                             .device_memory = s->kept_buffers, .buffers = QS_SPILL_BUFFERS, .poison = s->c.poison};
+    qs_spill_open(&spill, &s->kept_spill);
+    return 0;
 }
 
 static int open_checkpoints(qs_sweep *s, qs_err *e)
@@ -196,6 +223,7 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     qs_sweep_list_checkpoints(s);
     s->times = qs_calloc((size_t)s->train_schedule.count, sizeof *s->times);
     int rc = open_checkpoints(s, e);
+    if (!rc) rc = open_kept(s, e);
     if (!rc) rc = c->device->api->check(c->device, e);
     if (rc) qs_sweep_close(s);
     else *out = s;
@@ -206,7 +234,9 @@ void qs_sweep_close(qs_sweep *s)
 {
     if (!s) return;
     qs_spill_close(s->spill);
+    qs_spill_close(s->kept_spill);
     qs_pager_close(s->checkpoints);
+    qs_pager_close(s->kept_records);
     qs_block_free(s->block);
     qs_head_free(s->head);
     qs_schedule_free(&s->train_schedule);

@@ -135,11 +135,33 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
 
 /* ---- intermediates -------------------------------------------------------------------------------------------------------- */
 
-void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb)
+/* Of the layers that keep them, counted from the first; the first kept_in_ram are levels of the spill. */
+static int32_t kept_level(const qs_sweep *s, const qs_visit *v) { return v->index - (s->c.layout->layers - s->c.kept_layers); }
+
+/* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched meanwhile. */
+static void expect_kept(qs_sweep *s, const qs_visit *v, int32_t level, int32_t mb)
 {
-    int32_t first = s->c.layout->layers - s->c.kept_layers;
-    if (v->index < first) return NULL;
-    return s->kept + ((size_t)(v->index - first) * (size_t)v->count + (size_t)(mb - v->first)) * s->kept_bytes;
+    bool last = mb + 1 == v->first + v->count;
+    int32_t next = last ? level - 1 : level;
+    if (next >= 0 && next < s->c.kept_in_ram) qs_spill_expect(s->kept_spill, next, qs_sweep_slot(s, last ? v->first : mb + 1));
+}
+
+void *qs_sweep_kept(qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t level = kept_level(s, v), slot = qs_sweep_slot(s, mb);
+    bool forward = v->kind == QS_VISIT_FORWARD;
+    if (level < 0) return NULL;
+    void *kept = level >= s->c.kept_in_ram ? s->kept + ((size_t)(level - s->c.kept_in_ram) * (size_t)s->group + (size_t)slot) * s->kept_bytes
+                 : forward                 ? qs_spill_new(s->kept_spill, level, slot)
+                                           : qs_spill_get(s->kept_spill, level, slot);
+    if (!forward) expect_kept(s, v, level, mb);
+    return kept;
+}
+
+void qs_sweep_kept_done(qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t level = kept_level(s, v);
+    if (level >= 0 && level < s->c.kept_in_ram) qs_spill_put(s->kept_spill, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
 }
 
 /* ---- batches ------------------------------------------------------------------------------------------------------------- */

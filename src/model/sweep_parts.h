@@ -17,13 +17,15 @@ struct qs_sweep {
     int32_t group;                     /* micro-batches of a sweep at most; micro-batch mb has slot mb % group in the spill and in the head */
     qs_block *block;
     qs_head *head;
-    qs_page_place checkpoints_place;
-    qs_pager *checkpoints;             /* under the spill */
+    qs_page_place checkpoints_place, kept_place;
+    qs_pager *checkpoints, *kept_records; /* under the spills */
     qs_spill *spill;
+    qs_spill *kept_spill;              /* [kept_in_ram] levels of intermediates in host memory; NULL: none */
     /* device */
     float *norm, *cos, *sin;           /* constants */
-    char *kept;                        /* [kept_layers][micro-batches at a time][kept_bytes] intermediates */
+    char *kept;                        /* [kept_layers - kept_in_ram][micro-batches at a time][kept_bytes] intermediates */
     size_t kept_bytes;
+    void *kept_buffers;                /* the kept spill's */
     char *dense;                       /* dequantised weights of one visit */
     int32_t dense_blob;                /* whose they are; -1: none */
     void *buffers;                     /* the spill's */
@@ -68,8 +70,9 @@ void qs_sweep_list_checkpoints(qs_sweep *s);
  * gradients; `last`: no other visit of this step adds to them. */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);
 void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last);
-/* Where the intermediates of a layer and micro-batch are kept between their visits; NULL: nowhere. */
-void *qs_sweep_kept(const qs_sweep *s, const qs_visit *v, int32_t mb);
+/* Where the visit, forward or backward, has the intermediates of its layer and of a micro-batch, until qs_sweep_kept_done; NULL: they are not kept. */
+void *qs_sweep_kept(qs_sweep *s, const qs_visit *v, int32_t mb);
+void qs_sweep_kept_done(qs_sweep *s, const qs_visit *v, int32_t mb);
 
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate);
 

@@ -73,6 +73,7 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
     c->sizes.head_rows = p->head_rows;
     c->keep_logits = p->keep_logits;
     c->kept_layers = p->kept_layers;
+    c->kept_in_ram = p->kept_in_ram;
     c->sweeps = p->sweeps;
     c->checkpoints_on_disk = p->checkpoints_on_disk;
 }

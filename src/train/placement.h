@@ -14,6 +14,7 @@ typedef struct qs_placement {
     /* changes no bit */
     bool keep_logits;            /* see src/model/head.h */
     int32_t kept_layers;         /* see src/model/sweep.h */
+    int32_t kept_in_ram;         /* likewise */
     int32_t ring_slots;          /* see offload/plan.h */
     int32_t sweeps;              /* per step: groups of micro-batches, each of which passes all layers; 1 reads the weights least often */
     bool checkpoints_on_disk;    /* activation checkpoints: a few in RAM, the others in a scratch file */

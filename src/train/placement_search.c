@@ -3,8 +3,7 @@
 
 #include "src/train/placement.h"
 
-/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes to disk in every step must be faster still, and of two that are
- * as fast the one that writes less is better. */
+/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes more in every step than another must be a tenth faster. */
 #define CLEARLY 0.995
 #define WEAR 1.1
 /* Below this share of waiting nothing can be won by moving things about. */
@@ -72,8 +71,8 @@ static int32_t trained_layers(const qs_engine *g)
 /* Keeps the better of *best and *f and frees the other's plan. */
 static void keep_better(found *best, found *f)
 {
-    bool faster = f->seconds < best->seconds * CLEARLY, as_fast = f->seconds * CLEARLY < best->seconds;
-    if (!best->plan.home || faster || (as_fast && f->written < best->written)) {
+    bool more = (double)f->written > (double)best->written * WEAR, less = (double)f->written * WEAR < (double)best->written;
+    if (!best->plan.home || f->seconds * (more ? WEAR : less ? 1 / WEAR : 1) < best->seconds * CLEARLY) {
         qs_plan_free(&best->plan);
         *best = *f;
     } else {
@@ -90,8 +89,7 @@ static bool consider(const qs_engine *g, const qs_rates *rates, const qs_placeme
     qs_prediction prediction;
     qs_placement_job(g, p, &f.plan, &job);
     qs_predict(&job, rates, &prediction);
-    bool writes = p->adapters_on_disk || p->checkpoints_on_disk;
-    f.seconds = prediction.step_seconds * (writes ? WEAR : 1);
+    f.seconds = prediction.step_seconds;
     f.waiting = (prediction.sim.steady.disk_wait + prediction.sim.steady.link_wait) / prediction.step_seconds;
     f.written = prediction.disk_write_bytes;
     qs_prediction_free(&prediction);
@@ -109,16 +107,22 @@ static bool fits_resident(const qs_engine *g, const qs_placement *p)
     return resident;
 }
 
-/* What may be kept instead of computed twice: while everything is resident as much as fits, for that costs nothing; else a few sizes, for every byte of it is one that a layer could live
- * in. Layers' intermediates before logits (fp32), which save half the arithmetic per byte. */
+/* Layers that may keep their intermediates. */
+static int32_t most_kept(const qs_engine *g)
+{
+    int32_t most = trained_layers(g), given = (int32_t)g->options->keep_layers;
+    return given >= 0 && given < most ? given : most;
+}
+
+/* What may be kept in device memory instead of computed twice: while everything is resident as much as fits, for that costs nothing; else a few sizes, for every byte of it is one that a
+ * layer could live in. Layers' intermediates before logits (fp32), which save half the arithmetic per byte. */
 static void consider_keeping(const qs_engine *g, const qs_rates *rates, found *best)
 {
     qs_placement p = best->p, more;
     qs_err no = {0};
-    int32_t most = trained_layers(g), given = (int32_t)g->options->keep_layers;
-    if (given >= 0 && given < most) most = given;
+    int32_t most = most_kept(g);
     if (!best->plan.streamed_bytes) {
-        for (int32_t least = 0; least < most;) { /* the most that fit, by halves */
+        for (int32_t least = p.kept_layers; least < most;) { /* the most that fit, by halves */
             more = p;
             more.kept_layers = (least + most + 1) / 2;
             if (fits_resident(g, &more)) least = (p = more).kept_layers;
@@ -132,12 +136,38 @@ static void consider_keeping(const qs_engine *g, const qs_rates *rates, found *b
     }
     for (int32_t parts = 8; parts; parts /= 2) {
         more = p;
-        more.kept_layers = most / parts;
-        if (more.kept_layers) consider(g, rates, &more, best, &no);
+        more.kept_layers += (most - p.kept_layers) / parts;
+        if (more.kept_layers > p.kept_layers) consider(g, rates, &more, best, &no);
     }
     more = best->p;
     more.keep_logits = true;
     consider(g, rates, &more, best, &no);
+}
+
+/* What is not kept there may be kept in RAM that no weights need, at the price of two transfers. */
+static void consider_keeping_in_ram(const qs_engine *g, const qs_rates *rates, const qs_placement *p, found *best)
+{
+    enum { PARTS = 8 };
+    qs_err no = {0};
+    int32_t left = most_kept(g) - p->kept_layers, tried = 0;
+    for (int32_t part = 1; part <= PARTS && g->options->keep_in_ram < 0; part++) {
+        qs_placement more = *p;
+        more.kept_in_ram = left * part / PARTS;
+        more.kept_layers += more.kept_in_ram;
+        if (more.kept_in_ram > tried && !consider(g, rates, &more, best, &no)) return; /* more would not fit either */
+        tried = more.kept_in_ram;
+    }
+}
+
+/* Beside what device memory keeps, and, as its buffers are taken from there, before it keeps anything. */
+static void consider_keeping_anywhere(const qs_engine *g, const qs_rates *rates, found *best)
+{
+    qs_placement none = best->p;
+    consider_keeping(g, rates, best);
+    qs_placement some = best->p;
+    consider_keeping_in_ram(g, rates, &some, best);
+    consider_keeping_in_ram(g, rates, &none, best);
+    if (best->p.kept_in_ram > none.kept_in_ram) consider_keeping(g, rates, best);
 }
 
 /* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False: nothing fits, and e is the refusal of the most frugal one. */
@@ -146,6 +176,7 @@ static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placemen
     const qs_options *o = g->options;
     qs_placement p = *tiles;
     *best = (found){0};
+    if (thorough && o->keep_in_ram > 0) p.kept_layers = p.kept_in_ram = o->keep_in_ram < most_kept(g) ? (int32_t)o->keep_in_ram : most_kept(g);
     for (int i = 0; state_candidate(g, i, &p); i++) {
         int slots = o->stream_slots || !thorough ? 1 : SLOTS;
         found here = {0};
@@ -154,7 +185,7 @@ static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placemen
             if (!consider(g, rates, &p, &here, e) || !here.plan.streamed_bytes) break;
         }
         if (!here.plan.home) continue;
-        if (thorough) consider_keeping(g, rates, &here);
+        if (thorough) consider_keeping_anywhere(g, rates, &here);
         keep_better(best, &here);
         /* No more sweeps than that; what else may be on disk is tried unless nothing is. */
         if (best->waiting < HIDDEN && (!best->written || i % MOVED == MOVED - 1)) break;
@@ -178,7 +209,7 @@ qs_placement qs_placement_chosen(const qs_engine *g)
 {
     const qs_sweep_config *c = &g->sweep_config;
     return (qs_placement){.mlp_rows = c->sizes.mlp_rows, .head_rows = c->sizes.head_rows, .keep_logits = c->keep_logits, .kept_layers = c->kept_layers,
-                          .ring_slots = g->plan.ring_slots, .sweeps = c->sweeps, .checkpoints_on_disk = c->checkpoints_on_disk,
+                          .kept_in_ram = c->kept_in_ram, .ring_slots = g->plan.ring_slots, .sweeps = c->sweeps, .checkpoints_on_disk = c->checkpoints_on_disk,
                           .adapters_on_disk = g->adapters_on_disk};
 }
 

@@ -10,6 +10,7 @@ typedef struct pricing {
     int64_t calls[QS_PARTS];
     int32_t rows, lowest;       /* padded tokens of a micro-batch; lowest layer with adapters */
     uint64_t checkpoint, pack;  /* bytes of one checkpoint, of one layer's adapters in fp32 */
+    uint64_t kept;              /* of what a layer keeps of one micro-batch */
     int32_t dense_blob;         /* whose weights the dense scratch holds */
 } pricing;
 
@@ -37,7 +38,8 @@ static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
 {
     const qs_job *job = p->job;
     bool adapters = job->sweep.lora->layer_mask[v->index], forward = v->kind == QS_VISIT_FORWARD;
-    bool kept = v->index >= job->sweep.layout->layers - job->sweep.kept_layers;
+    int32_t first_kept = job->sweep.layout->layers - job->sweep.kept_layers;
+    bool kept = v->index >= first_kept, in_ram = kept && v->index < first_kept + job->sweep.kept_in_ram;
     uint64_t all = (uint64_t)v->count * p->checkpoint;
     add_weights(p, w, v->blob, QS_PART_WEIGHTS);
     if (forward) add_part(p, w, adapters ? QS_PART_FORWARD : QS_PART_FORWARD_PLAIN, v->count);
@@ -46,6 +48,7 @@ static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
 
     w->link_in_bytes = forward ? (v->index ? from_last_visit(p, v->count) : all) : all + from_last_visit(p, v->count);
     w->link_out_bytes = all;
+    if (in_ram) *(forward ? &w->link_out_bytes : &w->link_in_bytes) += (uint64_t)v->count * p->kept;
     if (adapters) w->link_in_bytes += p->pack;
     if (adapters && !forward) w->link_out_bytes += p->pack;
     bool adds = !forward && v->first > 0; /* to the gradients of the sweeps before */
@@ -149,6 +152,7 @@ void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
     while (p.lowest < l->layers && !c->lora->layer_mask[p.lowest]) p.lowest++;
     p.checkpoint = (uint64_t)p.rows * (uint64_t)c->a->hidden * qs_dtype_bytes(c->type);
     p.pack = (uint64_t)c->lora->pack_floats * sizeof(float);
+    p.kept = qs_sweep_kept_bytes(c);
     qs_costs_note(c, &job->update, p.rows, job->document_tokens, &costs);
     for (int i = 0; i < QS_PARTS; i++) {
         p.seconds[i] = qs_rates_total(rates, &costs.part[i]);

@@ -154,6 +154,23 @@ START_TEST(paged_under_any_seed_has_the_bits_of_the_resident_run)
 }
 END_TEST
 
+/* Intermediates leave for the host and come back beside weights and checkpoints. */
+START_TEST(kept_in_ram_under_any_seed_has_the_bits_of_the_resident_run)
+{
+    char *dir = test_dir_create();
+    make_deep_model(dir);
+    const char *o = optimizer[_i];
+    outcome resident = run(&(cudasim_config){.seed = 1}, dir, false, WITH(o));
+    ck_assert(!resident.failed && isfinite(resident.loss[STEPS - 1]) && resident.loss[0] > 0);
+    for (uint64_t seed = 0; seed < FEW_SEEDS; seed++) {
+        outcome kept = run(&(cudasim_config){.seed = seed}, dir, false, WITH(o, STREAMED, seed % 2 ? "--keep_in_ram=100" : "--keep_in_ram=3"));
+        ck_assert_uint_gt(kept.link_bytes, resident.link_bytes);
+        ck_assert_msg(same(&resident, &kept), "seed %llu: loss %.17g, resident %.17g", (unsigned long long)seed, kept.loss[STEPS - 1], resident.loss[STEPS - 1]);
+    }
+    test_dir_remove(dir);
+}
+END_TEST
+
 /* The streamer without the wait that lets kernels read a slot only after its copy has arrived. How far the queues are apart depends on
  * the disk too, so not every seed shows it; one must. */
 START_TEST(a_removed_wait_is_noticed)
@@ -204,6 +221,7 @@ int main(void)
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, streamed_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_loop_test(t, paged_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
+    tcase_add_loop_test(t, kept_in_ram_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_test(t, a_removed_wait_is_noticed);
     tcase_add_test(t, auto_is_fp16_where_a_card_has_no_bf16);
     suite_add_tcase(s, t);

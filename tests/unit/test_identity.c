@@ -114,6 +114,8 @@ START_TEST(placement_changes_no_bit)
     same(dir, "resident", "recomputed");
     variant(dir, "one-kept", "b", 6, WITH(p, o, "--keep_layers=1", "--order=micro-batch-major"));
     same(dir, "resident", "one-kept");
+    variant(dir, "kept-in-ram", "b", 6, WITH(p, o, "--keep_layers=2", "--keep_in_ram=1", "--resident_layers=0"));
+    same(dir, "resident", "kept-in-ram");
     variant(dir, "uring", "c", 6, WITH(p, o, "--resident_layers=0", "--io_engine=uring"));
     variant(dir, "pread", "d", 6, WITH(p, o, "--resident_layers=0", "--io_engine=pread"));
     same(dir, "resident", "uring");
@@ -183,6 +185,10 @@ START_TEST(a_discrete_device_changes_no_bit)
     same(dir, "resident", "copied");
     variant(dir, "recomputed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_layers=0"));
     same(dir, "resident", "recomputed");
+    variant(dir, "kept-in-ram", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_in_ram=100"));
+    same(dir, "resident", "kept-in-ram");
+    variant(dir, "kept-in-both", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_in_ram=1", "--order=micro-batch-major"));
+    same(dir, "resident", "kept-in-both");
     variant(dir, "streamed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
     same(dir, "resident", "streamed");
     variant(dir, "reordered", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));

@@ -149,12 +149,53 @@ START_TEST(what_lives_on_the_disk_is_paid_for)
 }
 END_TEST
 
+START_TEST(what_is_kept_in_ram_crosses_the_link_twice)
+{
+    enum { KEPT = 6, MICRO_BATCHES = 8 };
+    OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "8");
+    plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
+    qs_job job;
+    qs_prediction device, ram;
+    qs_rates rates = qs_hardware_rates(&card, &g.host);
+    qs_placement chosen = qs_placement_chosen(&g);
+    qs_placement_job(&g, &chosen, &g.plan, &job);
+    job.sweep.kept_layers = KEPT;
+    job.sweep.kept_in_ram = 0;
+    qs_predict(&job, &rates, &device);
+    job.sweep.kept_in_ram = KEPT;
+    qs_predict(&job, &rates, &ram);
+    uint64_t bytes = KEPT * MICRO_BATCHES * qs_sweep_kept_bytes(&job.sweep);
+    ck_assert_uint_eq(ram.sim.steady.link_out_bytes - device.sim.steady.link_out_bytes, bytes);
+    ck_assert_uint_eq(ram.sim.steady.link_in_bytes - device.sim.steady.link_in_bytes, bytes);
+    ck_assert_double_eq_tol(ram.sim.steady.busy[QS_SIM_COMPUTE], device.sim.steady.busy[QS_SIM_COMPUTE], 1e-9);
+    qs_prediction_free(&device);
+    qs_prediction_free(&ram);
+}
+END_TEST
+
+/* A small card beside much RAM: what the backward pass needs is fetched while it computes, and a quarter of the arithmetic saved. */
+START_TEST(ram_that_no_weights_need_keeps_activations)
+{
+    double seconds[2];
+    static const char *const in_ram[] = {"0", "-1"};
+    for (int i = 0; i < 2; i++) {
+        OPTIONS("--vram", "6G", "--ram", "60G", "--gradient_accumulation_steps", "4", "--keep_in_ram", in_ram[i]);
+        plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
+        seconds[i] = g.prediction.step_seconds;
+        ck_assert_msg((qs_placement_chosen(&g).kept_in_ram > 0) == (i == 1), "%d layers in RAM", qs_placement_chosen(&g).kept_in_ram);
+        ck_assert_uint_le(g.plan.ram_used, g.plan.ram_bytes);
+        close_engine();
+    }
+    ck_assert_msg(seconds[1] < 0.95 * seconds[0], "%g s with activations in RAM, %g s without", seconds[1], seconds[0]);
+}
+END_TEST
+
 static void refine(const char *adapters, const char *checkpoints, double *seconds, uint64_t *written)
 {
     qs_job job;
     qs_prediction p;
     OPTIONS("--device", "cpu", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1", "--lora_r", "16",
-            "--adapters_on", adapters, "--checkpoints_on", checkpoints);
+            "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
     g.shape = "llama-3-70b";
     prepare();
     qs_placement_refine(&g, &qs_rates_nominal_cpu);
@@ -168,17 +209,17 @@ static void refine(const char *adapters, const char *checkpoints, double *second
 }
 
 /* Either the adapters or the activation checkpoints must leave RAM here. Compute hides both; the checkpoints are fewer bytes. */
-START_TEST(of_placements_that_are_as_fast_the_one_that_writes_least_is_taken)
+START_TEST(a_placement_that_writes_more_must_be_a_tenth_faster)
 {
     double seconds, adapters_seconds, checkpoints_seconds;
     uint64_t written, adapters_written, checkpoints_written;
     refine("auto", "auto", &seconds, &written);
     refine("disk", "ram", &adapters_seconds, &adapters_written);
     refine("ram", "disk", &checkpoints_seconds, &checkpoints_written);
-    ck_assert_double_lt(checkpoints_seconds, 1.005 * adapters_seconds);
+    ck_assert_double_lt(checkpoints_seconds, 1.1 * adapters_seconds);
     ck_assert_uint_lt(2 * checkpoints_written, adapters_written);
     ck_assert_uint_le(written, checkpoints_written);
-    ck_assert_double_lt(seconds, 1.005 * adapters_seconds);
+    ck_assert_double_lt(seconds, 1.1 * adapters_seconds);
 }
 END_TEST
 
@@ -374,7 +415,9 @@ int main(void)
     tcase_add_test(t, a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule);
     tcase_add_test(t, a_slower_drive_a_slower_link_and_fewer_tokens_cost_what_they_must);
     tcase_add_test(t, what_lives_on_the_disk_is_paid_for);
-    tcase_add_test(t, of_placements_that_are_as_fast_the_one_that_writes_least_is_taken);
+    tcase_add_test(t, what_is_kept_in_ram_crosses_the_link_twice);
+    tcase_add_test(t, ram_that_no_weights_need_keeps_activations);
+    tcase_add_test(t, a_placement_that_writes_more_must_be_a_tenth_faster);
     tcase_add_test(t, a_small_job_is_not_measured_unless_asked);
     tcase_add_test(t, what_was_measured_is_kept_and_a_damaged_file_is_measured_anew);
     tcase_add_test(t, a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone);
