@@ -35,7 +35,7 @@ static json_t *measure(const char *name, int tokens, int resident)
     int length = tokens < 512 ? tokens : 512, steps = tokens >= 4096 ? 1 : 3;
     char *out = qs_printf("%s/%s-%d", dir, name, tokens), *path = qs_path_join(out, "profile.json");
     char *command = qs_printf("./qlora-stream bench --quiet --shape llama-3.2-1b --cache '%s/cache' --out '%s' --steps %d --resident_layers %d --max_seq_length %d "
-                              "--gradient_accumulation_steps %d --per_device_train_batch_size 1 --vram 3G --ram 3G >/dev/null",
+                              "--gradient_accumulation_steps %d --per_device_train_batch_size 1 --vram 3G --ram 3G --keep_in_ram 0 >/dev/null",
                               dir, out, steps, resident, length, tokens / length);
     if (system(command)) fail("failed", command);
     json_error_t why;

@@ -65,8 +65,8 @@ typedef struct qs_options {
     qs_aio_engine io_engine;
     int64_t resident_layers;  /* at most this many kept on the device; -1: as many as fit */
     int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */
-    int64_t keep_in_ram;      /* of these layers, how many keep them in RAM; -1: as is fastest */
     int64_t keep_layers;      /* at most this many layers keep their intermediates for the backward pass; -1: as many as fit */
+    int64_t keep_in_ram;      /* so many of them in RAM; -1: as is fastest */
     int64_t sweeps_per_step;  /* groups of micro-batches; 0: planner picks; more than there are micro-batches: one each */
     qs_kept adapters_on, checkpoints_on;
     int64_t threads;          /* 0: one per core */

@@ -82,7 +82,7 @@ static const qs_option rows[] = {
     ROW(keep_layers, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
         .help = "layers whose intermediate activations are kept for the backward pass instead of being computed again, in memory that no weights need; -1: as many as fit"),
     ROW(keep_in_ram, INT, G, FREE, .fallback = "-1", RANGE(-1, 100000),
-        .help = "how many of these layers keep them in RAM instead, from where a card fetches them again; -1: as is fastest"),
+        .help = "of the layers that keep_layers counts, how many keep theirs in RAM, from where a card fetches them again; -1: as is fastest"),
     ROW(stream_slots, INT, G, FREE, .fallback = "0", RANGE(0, 64), .help = "layers in the streaming ring; 0: the planner picks"),
     ROW(sweeps_per_step, INT, G, FREE, .fallback = "0", RANGE(0, MOST_SWEEPS), .names = sweeps, .aliases = "order",
         .help = "passes through all layers in a step, each with a share of its micro-batches: 1 (or layer-major) reads the weights least often, more "
