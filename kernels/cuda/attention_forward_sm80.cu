@@ -56,9 +56,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
         qs_copy_commit();
         qs_product_rows<T, HD, KEYS, HD>(out, s, v, 0, 0);
     }
-    float inverse[2];
-    qs_softmax_end(&state, inverse, a.lse + (int64_t)head * a.tokens, row, a.tokens, scale);
-    qs_store_rows<T, HD>(out, a.o, head * HD, row, a.tokens, inverse[0], inverse[1]);
+    qs_softmax_store<T, HD>(out, &state, a, head, row, scale);
 #endif
 }
 

@@ -70,9 +70,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
     qs_wgmma_begin();
     qs_wgmma_product_held(out, p, tile(layout::V, stage));
     qs_wgmma_wait<0>(out);
-    float inverse[2];
-    qs_softmax_end(&state, inverse, a.lse + (int64_t)head * a.tokens, row, a.tokens, scale);
-    qs_store_rows<T, HD>(out, a.o, head * HD, row, a.tokens, inverse[0], inverse[1]);
+    qs_softmax_store<T, HD>(out, &state, a, head, row, scale);
 #endif
 }
 

@@ -69,19 +69,6 @@ template <int WIDTH> static __device__ __forceinline__ void qs_rescale(float (*o
         for (int e = 0; e < 4; e++) out[n][e] *= keep[e / 2];
 }
 
-/* What the output is to be multiplied by at the end; writes the rows' log-sum-exp. */
-static __device__ __forceinline__ void qs_softmax_end(const qs_softmax_rows *r, float inverse[2], float *lse, int row, int limit, float scale)
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = r->sum[half];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        inverse[half] = 1.0f / sum;
-        if (threadIdx.x % 4 == 0 && row + 8 * half < limit) lse[row + 8 * half] = fmaf(r->max[half], scale, log2f(sum)) * QS_LN2;
-    }
-}
-
 /* Scores and dp become p * (dp - delta); lse in base 2. */
 template <int TILES>
 static __device__ __forceinline__ void qs_score_gradient(float (*s)[4], const float (*dp)[4], const float lse[2], const float delta[2], float scale)
@@ -184,6 +171,23 @@ static __device__ __forceinline__ void qs_store_rows(const float (*c)[4], qs_vie
             *(uint32_t *)(out + 8 * n) = pair;
         }
     }
+}
+
+/* The end of an online softmax: the output, and the rows' log-sum-exp. */
+template <class T, int HD>
+static __device__ __forceinline__ void qs_softmax_store(const float (*out)[4], const qs_softmax_rows *r, const qs_attention_views<T> &a, int head, int row, float scale)
+{
+    float inverse[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = r->sum[half];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        inverse[half] = 1.0f / sum;
+        if (threadIdx.x % 4 == 0 && row + 8 * half < a.tokens)
+            a.lse[(int64_t)head * a.tokens + row + 8 * half] = fmaf(r->max[half], scale, log2f(sum)) * QS_LN2;
+    }
+    qs_store_rows<T, HD>(out, a.o, head * HD, row, a.tokens, inverse[0], inverse[1]);
 }
 
 #endif
