@@ -56,6 +56,9 @@ static inline int32_t qs_sweep_rows(int32_t max_tokens, int32_t tokens)
 /* The memory a sweep needs, as items of a plan: fills at most `capacity` items, returns their number. Allocates nothing that stays. */
 int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity);
 
+/* Which of the layers that keep their intermediates this one is, the first being 0; negative: it keeps none. Below kept_in_ram it keeps them in RAM. */
+static inline int32_t qs_sweep_kept_level(const qs_sweep_config *c, int32_t layer) { return layer - (c->layout->layers - c->kept_layers); }
+
 /* Bytes that one layer keeps of one micro-batch at its largest. */
 uint64_t qs_sweep_kept_bytes(const qs_sweep_config *c);
 

@@ -129,13 +129,21 @@ static qs_sweep *create(const qs_sweep_config *c)
     return s;
 }
 
-int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
+/* A sweep without memory, and how much of it each arena would need. */
+static qs_sweep *count(const qs_sweep_config *c, arenas *counting)
 {
     qs_sweep *s = create(c);
-    arenas counting = {0};
     void *workspace;
     size_t workspace_bytes;
-    carve(s, &counting, &workspace, &workspace_bytes);
+    *counting = (arenas){0};
+    carve(s, counting, &workspace, &workspace_bytes);
+    return s;
+}
+
+int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
+{
+    arenas counting;
+    qs_sweep *s = count(c, &counting);
     int n = 0;
     for (int i = 0; i < PLACES; i++) {
         if (!arena_at(&counting, i)->used) continue;
@@ -152,11 +160,8 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
 
 uint64_t qs_sweep_kept_bytes(const qs_sweep_config *c)
 {
-    qs_sweep *s = create(c);
-    arenas counting = {0};
-    void *workspace;
-    size_t workspace_bytes;
-    carve(s, &counting, &workspace, &workspace_bytes);
+    arenas counting;
+    qs_sweep *s = count(c, &counting);
     uint64_t bytes = s->kept_bytes;
     qs_sweep_close(s);
     return bytes;

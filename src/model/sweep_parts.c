@@ -135,9 +135,6 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
 
 /* ---- intermediates -------------------------------------------------------------------------------------------------------- */
 
-/* Of the layers that keep them, counted from the first; the first kept_in_ram are levels of the spill. */
-static int32_t kept_level(const qs_sweep *s, const qs_visit *v) { return v->index - (s->c.layout->layers - s->c.kept_layers); }
-
 /* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched meanwhile. */
 static void expect_kept(qs_sweep *s, const qs_visit *v, int32_t level, int32_t mb)
 {
@@ -148,7 +145,7 @@ static void expect_kept(qs_sweep *s, const qs_visit *v, int32_t level, int32_t m
 
 void *qs_sweep_kept(qs_sweep *s, const qs_visit *v, int32_t mb)
 {
-    int32_t level = kept_level(s, v), slot = qs_sweep_slot(s, mb);
+    int32_t level = qs_sweep_kept_level(&s->c, v->index), slot = qs_sweep_slot(s, mb);
     bool forward = v->kind == QS_VISIT_FORWARD;
     if (level < 0) return NULL;
     void *kept = level >= s->c.kept_in_ram ? s->kept + ((size_t)(level - s->c.kept_in_ram) * (size_t)s->group + (size_t)slot) * s->kept_bytes
@@ -160,7 +157,7 @@ void *qs_sweep_kept(qs_sweep *s, const qs_visit *v, int32_t mb)
 
 void qs_sweep_kept_done(qs_sweep *s, const qs_visit *v, int32_t mb)
 {
-    int32_t level = kept_level(s, v);
+    int32_t level = qs_sweep_kept_level(&s->c, v->index);
     if (level >= 0 && level < s->c.kept_in_ram) qs_spill_put(s->kept_spill, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
 }
 

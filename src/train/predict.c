@@ -10,7 +10,7 @@ typedef struct pricing {
     int64_t calls[QS_PARTS];
     int32_t rows, lowest;       /* padded tokens of a micro-batch; lowest layer with adapters */
     uint64_t checkpoint, pack;  /* bytes of one checkpoint, of one layer's adapters in fp32 */
-    uint64_t kept;              /* of what a layer keeps of one micro-batch */
+    uint64_t kept;              /* of what a layer keeps of one micro-batch, where some do in RAM */
     int32_t dense_blob;         /* whose weights the dense scratch holds */
 } pricing;
 
@@ -38,8 +38,8 @@ static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
 {
     const qs_job *job = p->job;
     bool adapters = job->sweep.lora->layer_mask[v->index], forward = v->kind == QS_VISIT_FORWARD;
-    int32_t first_kept = job->sweep.layout->layers - job->sweep.kept_layers;
-    bool kept = v->index >= first_kept, in_ram = kept && v->index < first_kept + job->sweep.kept_in_ram;
+    int32_t level = qs_sweep_kept_level(&job->sweep, v->index);
+    bool kept = level >= 0, in_ram = kept && level < job->sweep.kept_in_ram;
     uint64_t all = (uint64_t)v->count * p->checkpoint;
     add_weights(p, w, v->blob, QS_PART_WEIGHTS);
     if (forward) add_part(p, w, adapters ? QS_PART_FORWARD : QS_PART_FORWARD_PLAIN, v->count);
@@ -152,7 +152,7 @@ void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
     while (p.lowest < l->layers && !c->lora->layer_mask[p.lowest]) p.lowest++;
     p.checkpoint = (uint64_t)p.rows * (uint64_t)c->a->hidden * qs_dtype_bytes(c->type);
     p.pack = (uint64_t)c->lora->pack_floats * sizeof(float);
-    p.kept = qs_sweep_kept_bytes(c);
+    if (c->kept_in_ram) p.kept = qs_sweep_kept_bytes(c);
     qs_costs_note(c, &job->update, p.rows, job->document_tokens, &costs);
     for (int i = 0; i < QS_PARTS; i++) {
         p.seconds[i] = qs_rates_total(rates, &costs.part[i]);
