@@ -6,6 +6,9 @@
 #   make CUDA=0           without the CUDA backend even where nvcc is found
 #   make WERROR=1         warnings are errors (continuous integration)   make V=1   show commands
 
+# Whatever is included below, plain `make` builds the program.
+.DEFAULT_GOAL := all
+
 CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 NVCC    ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA    ?= $(if $(NVCC),1,0)
