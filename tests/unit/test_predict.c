@@ -194,8 +194,9 @@ static void refine(const char *adapters, const char *checkpoints, double *second
 {
     qs_job job;
     qs_prediction p;
-    OPTIONS("--device", "cpu", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1", "--lora_r", "16",
-            "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
+    /* The compute type is said: what does not fit must not depend on the type that this processor prefers. */
+    OPTIONS("--device", "cpu", "--compute_dtype", "bf16", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1",
+            "--gradient_accumulation_steps", "1", "--lora_r", "16", "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
     g.shape = "llama-3-70b";
     prepare();
     qs_placement_refine(&g, &qs_rates_nominal_cpu);
