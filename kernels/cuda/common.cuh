@@ -30,7 +30,8 @@ typedef struct qs_cuda_maps {
 typedef struct qs_cuda_device {
     qs_device base;
     int ordinal;
-    int arch;              /* 10 * major + minor: 80 for sm_80; of the code that runs where that is less than the card's */
+    int card_arch;         /* the card's compute capability, 10 * major + minor: 80 for sm_80 */
+    int code_arch;         /* what the program's code that runs there was compiled for; at most card_arch */
     cudaStream_t streams[QS_QUEUE_COUNT];
     cublasHandle_t blas;
     void *blas_workspace;  /* device memory, QS_CUDA_BLAS_WORKSPACE_BYTES */

@@ -1,18 +1,19 @@
 # The CUDA backend, included by the Makefile where nvcc is found.
-#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards
-#                                                (default: the cards of this machine, 80 and 90 where there is none)
+#   make CUDA_ARCHS="75 80 86 89 90 100 120"     what to compile for; the last one's PTX is kept for later cards, and
+#                                                that of sm_75 and sm_80 for those in between
+#                                                (default: the cards of this machine; 80, 90 and 120 where there is none)
 #   make CUDA_LINES=                             without the line numbers that profilers and compute-sanitizer show
 
 ifndef CUDA_ARCHS
 CARDS      := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n 's/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p' | sort -nu)
-CUDA_ARCHS := $(or $(filter $(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)),$(CARDS)),80 90)
+CUDA_ARCHS := $(or $(filter $(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)),$(CARDS)),80 90 120)
 endif
 CUDA_LINES ?= -lineinfo
 CUDA_HOME  := $(abspath $(dir $(NVCC))/..)
 NVCCFLAGS  := -std=c++17 -O3 -I. $(CUDA_LINES) --fmad=false -Xfatbin -compress-all -Xcompiler -Wall,-fno-exceptions,-fno-rtti \
               $(if $(filter 90,$(CUDA_ARCHS)),-DQS_CUDA_SM90)
 CUDA_CODE  := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-              -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+              $(foreach a,$(sort 75 $(filter 80,$(CUDA_ARCHS)) $(lastword $(CUDA_ARCHS))),-gencode arch=compute_$(a),code=compute_$(a))
 CUDA_OBJ   := $(patsubst %.cu,$(B)/%.o,$(wildcard kernels/cuda/*.cu))
 LDLIBS     += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
 

@@ -260,20 +260,19 @@ static __global__ void compiled_for(int *arch)
 {
 #ifdef __CUDA_ARCH__
     *arch = __CUDA_ARCH__ / 10;
-#else
-    *arch = INT32_MAX; /* the simulator: for any card */
+#elif defined(QS_CUDASIM)
+    *arch = cudasim_code_arch();
 #endif
 }
 
-/* Which of the program's kernels the card runs: code for sm_75 runs on later cards as well, but holds no tensor core attention. Fails where there is none for it. */
-static void find_arch(qs_cuda_device *c)
+/* Which of the program's code the card runs. Code for an earlier card runs on later ones as well, but holds less: for sm_75 no tensor
+ * core attention. Fails where there is none for it. */
+static void find_code(qs_cuda_device *c)
 {
     qs_device *d = &c->base;
-    int arch = 0;
     QS_LAUNCH(d, compiled_for, 1, 1, 0, (int *)c->blas_workspace);
-    device_copy_out(d, QS_QUEUE_COMPUTE, &arch, c->blas_workspace, sizeof arch);
+    device_copy_out(d, QS_QUEUE_COMPUTE, &c->code_arch, c->blas_workspace, sizeof c->code_arch);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
-    if (arch < c->arch) c->arch = arch;
 }
 
 /* One product per compute type, so that cuBLAS loads what it loads now and not within the budgeted run. */
@@ -318,10 +317,10 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     QS_TRY(make_context(c, e));
     CUDA_TRY(e, cudaGetDeviceProperties(&properties, c->ordinal));
     CUDA_TRY(e, cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, c->ordinal));
-    c->arch = 10 * properties.major + properties.minor;
-    if (c->arch < 75) QS_FAIL(e, QS_EUNSUP, "%s has compute capability %d.%d; 7.5 is the least", properties.name, properties.major, properties.minor);
+    c->card_arch = 10 * properties.major + properties.minor;
+    if (c->card_arch < 75) QS_FAIL(e, QS_EUNSUP, "%s has compute capability %d.%d; 7.5 is the least", properties.name, properties.major, properties.minor);
     snprintf(d->info.name, sizeof d->info.name, "%.120s", properties.name);
-    d->info.bf16 = c->arch >= 80;
+    d->info.bf16 = c->card_arch >= 80;
     d->info.managed = managed != 0;
     d->info.threads = properties.multiProcessorCount;
     QS_TRY(qs_cublas_load(e));
@@ -333,7 +332,7 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     qs_cuda_note_blas(d, qs_cublas.set_stream(c->blas, c->streams[QS_QUEUE_COMPUTE]), "cublasSetStream");
     qs_cuda_note_blas(d, qs_cublas.set_workspace(c->blas, c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES), "cublasSetWorkspace");
     qs_cuda_note_blas(d, qs_cublas.set_math_mode(c->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cublasSetMathMode");
-    find_arch(c);
+    find_code(c);
     warm_up(d);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
     CUDA_TRY(e, cudaMemGetInfo(&free_bytes, &total_bytes));

@@ -29,7 +29,8 @@ extern "C" {
 typedef struct cudasim_config {
     uint64_t seed;         /* chooses every order */
     size_t capacity_bytes; /* of device memory, context included; 0: 1 GiB */
-    int arch;              /* 75, 80, 86, 90, ...; 0: 80 */
+    int arch;              /* of the card: 75, 80, 86, 90, ...; 0: 80 */
+    int code_arch;         /* what the code that runs there was compiled for; 0: that card */
     bool no_managed;       /* concurrent managed access is not supported */
     bool no_device;        /* as on a machine without a driver */
     bool no_kernel_image;  /* kernels were not compiled for it */

@@ -43,6 +43,7 @@ static void mma_act(void **lanes, unsigned)
 
 void cudasim_mma_16816(float c[4], const uint32_t a[4], const uint32_t b[2], float (*widen)(uint16_t))
 {
+    if (cudasim_options.code_arch < 80) cudasim_die("mma.m16n8k16: code for sm_%d has none", cudasim_options.code_arch);
     mma_argument argument = {c, a, b, widen};
     cudasim_warp_collective(0xffffffffu, "mma.m16n8k16", mma_act, &argument);
 }

@@ -40,6 +40,8 @@ uint32_t cudasim_random(void) /* splitmix64 */
 
 cudaError_t cudasim_fail(cudaError_t error) { return last_error = error; }
 
+int cudasim_code_arch(void) { return cudasim_options.code_arch; }
+
 void cudasim_reset(const cudasim_config *config)
 {
     cudasim_memory_reset();
@@ -47,6 +49,7 @@ void cudasim_reset(const cudasim_config *config)
     cudasim_options = *config;
     if (!cudasim_options.capacity_bytes) cudasim_options.capacity_bytes = (size_t)1 << 30;
     if (!cudasim_options.arch) cudasim_options.arch = 80;
+    if (!cudasim_options.code_arch) cudasim_options.code_arch = cudasim_options.arch;
     cudasim_counts = {};
     random_state = config->seed * 0x9E3779B97F4A7C15u;
 }

@@ -47,6 +47,8 @@ static void issue(void **lanes, unsigned)
 
 void cudasim_wgmma(float (*c)[4], int columns, const uint32_t *a, uint64_t a_matrix, uint64_t b_matrix, bool add, float (*widen)(uint16_t))
 {
+    if (cudasim_options.arch != 90 || cudasim_options.code_arch != 90)
+        cudasim_die("wgmma: there is no image of sm_90a's code on sm_%d, with code for sm_%d", cudasim_options.arch, cudasim_options.code_arch);
     product_argument argument = {c, a, {}, threadIdx.x / 32};
     argument.p.a_matrix = a_matrix, argument.p.b_matrix = b_matrix, argument.p.columns = columns;
     argument.p.held = a != NULL, argument.p.add = add, argument.p.widen = widen;

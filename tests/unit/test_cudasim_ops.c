@@ -43,6 +43,30 @@ END_TEST
 START_TEST(attention_works_with_warpgroups) { run_list(&op_cases_attention, 90); }
 END_TEST
 
+/* Cards that run code of other cards: each gets attention kernels that exist as an image for it. The simulator dies of an
+ * instruction that the card, or the code, lacks. */
+START_TEST(every_card_gets_kernels_that_the_code_has)
+{
+    static const struct { int card, code; } pairs[] = {{75, 75}, {80, 75}, {80, 80}, {86, 80}, {89, 80}, {90, 75}, {90, 80}, {90, 90},
+                                                       {100, 75}, {100, 90}, {120, 75}, {120, 90}, {120, 120}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        int seen = 0;
+        cudasim_reset(&(cudasim_config){.seed = i, .arch = pairs[i].card, .code_arch = pairs[i].code});
+        qs_device *gpu = open_device("cuda"), *cpu = open_device("cpu");
+        for (int k = 0; k < op_cases_attention.count; k++) {
+            const op_case *c = &op_cases_attention.cases[k];
+            if (c->type == QS_F32 || (c->size[3] != 64 && c->size[3] != 128) || c->size[0] > 200 || seen >= 4) continue;
+            op_compare_list(&(op_case_list){"attention", c, 1}, gpu, cpu, pairs[i].code >= 80);
+            seen++;
+        }
+        ck_assert_int_ge(seen, 2);
+        qs_device_close(cpu);
+        qs_device_close(gpu);
+    }
+    cudasim_reset(&(cudasim_config){0});
+}
+END_TEST
+
 static void same_bits_in_any_order(const op_case_list *list, int arch)
 {
     op_run *runs[2];
@@ -68,6 +92,7 @@ int main(void)
     tcase_add_loop_test(t, every_case_agrees_with_reference_and_cpu, 0, LISTS);
     tcase_add_test(t, attention_works_without_tensor_cores);
     tcase_add_test(t, attention_works_with_warpgroups);
+    tcase_add_test(t, every_card_gets_kernels_that_the_code_has);
     tcase_add_test(t, any_order_of_warpgroups_gives_the_same_bits);
     tcase_add_loop_test(t, any_order_of_threads_and_blocks_gives_the_same_bits, 0, LISTS);
     suite_add_tcase(s, t);

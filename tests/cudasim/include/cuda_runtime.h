@@ -160,6 +160,9 @@ void cudasim_start(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
 #define QS_CUDA_START(kernel, grid, block, shared_bytes, stream, ...) \
     cudasim_start(#kernel, grid, block, shared_bytes, stream, kernel, __VA_ARGS__)
 
+/* What the code was compiled for, as __CUDA_ARCH__ / 10 says in device code. */
+int cudasim_code_arch(void);
+
 unsigned char *cudasim_dynamic_shared(void);
 #define QS_DYNAMIC_SHARED(name) unsigned char *name = cudasim_dynamic_shared()
 
