@@ -4,12 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
+
+#define TEMPORARY_TAIL ".XXXXXX.tmp"
 
 int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, qs_err *e)
 {
@@ -44,11 +48,53 @@ int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, 
     return 0;
 }
 
+/* The directory part of path: "." when there is none. Freed with qs_free. */
+static char *parent_of(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    while (n && path[n - 1] != '/') n--;
+    while (n > 1 && path[n - 1] == '/') n--;
+    return n ? qs_strndup(path, n) : qs_strdup(".");
+}
+
+/* "NAME.XXXXXX.tmp" of this NAME, a plain file that no live process is writing. */
+static bool is_left_over(int parent, const char *entry, const char *name)
+{
+    struct stat st;
+    size_t n = strlen(name);
+    if (strncmp(entry, name, n) || entry[n] != '.' || strlen(entry) != n + sizeof TEMPORARY_TAIL - 1 || strcmp(entry + n + 7, ".tmp")) return false;
+    if (fstatat(parent, entry, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode)) return false;
+    int fd = openat(parent, entry, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool left = fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB);
+    if (fd >= 0) close(fd);
+    return left;
+}
+
+/* What killed processes left. A failure here is nobody's trouble. */
+static void remove_left_overs(const char *path)
+{
+    char *directory = parent_of(path);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    DIR *d = opendir(directory);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        if (is_left_over(dirfd(d), entry->d_name, name)) unlinkat(dirfd(d), entry->d_name, 0);
+    if (d) closedir(d);
+    qs_free(directory);
+}
+
 int qs_file_begin(const char *path, qs_file_writer *out, qs_err *e)
 {
-    *out = (qs_file_writer){.path = qs_strdup(path), .temporary = qs_printf("%s.tmp", path)};
-    out->fd = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (out->fd >= 0) return 0;
+    remove_left_overs(path);
+    *out = (qs_file_writer){.path = qs_strdup(path), .temporary = qs_printf("%s" TEMPORARY_TAIL, path)};
+    mode_t mask = umask(0);
+    umask(mask);
+    out->fd = mkostemps(out->temporary, sizeof ".tmp" - 1, O_CLOEXEC);
+    if (out->fd >= 0) {
+        flock(out->fd, LOCK_EX | LOCK_NB);
+        fchmod(out->fd, 0666 & ~mask);
+        return 0;
+    }
     qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created: %s", out->temporary, strerror(errno));
     qs_free(out->path);
     qs_free(out->temporary);
@@ -66,16 +112,6 @@ int qs_file_append(qs_file_writer *w, const void *data, size_t bytes, qs_err *e)
         bytes -= (size_t)n;
     }
     return 0;
-}
-
-/* The directory part of path: "." when there is none. Freed with qs_free. */
-static char *parent_of(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    while (n && path[n - 1] != '/') n--;
-    while (n > 1 && path[n - 1] == '/') n--;
-    return n ? qs_strndup(path, n) : qs_strdup(".");
 }
 
 int qs_file_commit(qs_file_writer *w, qs_err *e)

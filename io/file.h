@@ -1,7 +1,8 @@
 /* file.h - small whole files: read at once, replaced atomically; and the few directory calls that the program needs.
  *
- * A replaced file is written beside its place as PATH.tmp, synced, renamed over PATH, and the directory is synced: whoever looks, also
- * after a power cut, finds either the old bytes or the new ones. Two processes must not replace the same path at once.
+ * A replaced file is written beside its place as PATH.XXXXXX.tmp, synced, renamed over PATH, and the directory is synced: whoever looks, also
+ * after a power cut, finds either the old bytes or the new ones. Of two processes that replace the same path at once the last one counts. What a killed
+ * process left of such a file is removed by the next that replaces it; the writer's lock on it (io/file_lock.h) tells it from one in the making.
  *
  *     qs_file_writer w;
  *     QS_TRY(qs_file_begin(path, &w, e));

@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
+#include "io/file_lock.h"
+#include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/data/token_cache_file.h"
@@ -119,15 +122,19 @@ static int map_cache(qs_token_cache *c, const uint64_t key[2], qs_err *e)
     }
     const char *why = defect(fd, (uint64_t)st.st_size, key);
     if (!why) c->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
     if (why) {
+        close(fd);
         qs_warn("%s: %s; tokenising again", c->path, why);
         return 0;
     }
     if (c->map == MAP_FAILED) {
         c->map = NULL;
+        close(fd);
         QS_FAIL(e, QS_EIO, "%s: cannot be mapped: %s", c->path, strerror(errno));
     }
+    flock(fd, LOCK_SH | LOCK_NB); /* in use: not to be pruned */
+    futimens(fd, NULL);           /* last used now; where that is not allowed nobody will prune it either */
+    c->fd = fd;
     c->map_bytes = (size_t)st.st_size;
     return 1;
 }
@@ -152,6 +159,39 @@ static int take_header(qs_token_cache *c, const qs_data_options *o, qs_err *e)
     return 0;
 }
 
+/* The lock of whoever makes the file of `path`, once nobody else has it. */
+static int wait_for_maker(const char *path, int *lock, qs_err *e)
+{
+    enum { PATIENCE_US = 50000 };
+    char *name = qs_printf("%s.lock", path);
+    int held = qs_lock_try(name, true, lock, e);
+    if (held > 0) qs_info("waiting for another process that is tokenising the same data (%s)", path);
+    while (held > 0 && !qs_interrupt_requested()) {
+        usleep(PATIENCE_US);
+        held = qs_lock_try(name, true, lock, e);
+    }
+    qs_free(name);
+    return held > 0 ? qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped while another process was tokenising") : held;
+}
+
+/* Makes the file, unless another process has made it meanwhile, and maps it. */
+static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_t key[2], int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+{
+    int lock, got;
+    QS_TRY(wait_for_maker(c->path, &lock, e));
+    got = map_cache(c, key, e);
+    if (!got) {
+        got = qs_token_cache_build(o, c->path, key, progress, user, e);
+        if (!got) got = map_cache(c, key, e);
+        if (!got) got = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: does not read back as it was written; is the disk failing?", c->path);
+    }
+    char *name = qs_printf("%s.lock", c->path);
+    unlink(name); /* whoever waits for this one looks again */
+    qs_free(name);
+    qs_lock_release(&lock);
+    return got < 0 ? got : 0;
+}
+
 static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
 {
     if (o->data_count < 1) QS_FAIL(e, QS_EINVAL, "there is no data file; expected at least one");
@@ -169,12 +209,7 @@ static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progres
     qs_free(name);
     int got = map_cache(c, key, e);
     if (got < 0) return got;
-    if (!got) {
-        QS_TRY(qs_token_cache_build(o, c->path, key, progress, user, e));
-        got = map_cache(c, key, e);
-        if (got < 0) return got;
-        if (!got) QS_FAIL(e, QS_EIO, "%s: does not read back as it was written; is the disk failing?", c->path);
-    }
+    if (!got) QS_TRY(make_cache(o, c, key, progress, user, e));
     return take_header(c, o, e);
 }
 
@@ -202,7 +237,10 @@ void qs_token_cache_rest(const qs_token_cache *c)
 void qs_token_cache_close(qs_token_cache *c)
 {
     if (!c) return;
-    if (c->map) munmap(c->map, c->map_bytes);
+    if (c->map) {
+        munmap(c->map, c->map_bytes);
+        close(c->fd);
+    }
     for (int i = 0; i < c->file_count; i++) qs_free((char *)(uintptr_t)c->files[i]);
     qs_free((void *)(uintptr_t)c->files);
     qs_free(c->path);

@@ -3,6 +3,7 @@
  * Made once from the data files, the tokenizer and the options below, then reused as long as none of them changes: the key is a
  * hash of their contents. Never held in RAM: written as it is made, read through a mapping. The audit that was printed when
  * it was made is kept in it and printed each time. Samples are in the order of the files and their rows. Replaced atomically; checksummed.
+ * Of several processes that need the same one, one makes it and the others wait for it; the file's modification time is that of its last use.
  *
  * File layout (little endian): header | ids of sample 0, 1, ... (uint32 each, bit 31: trained) | one qs_sample per sample | audit text.
  *
@@ -62,6 +63,7 @@ typedef struct qs_token_cache {
     char *path;               /* of the cache file */
     void *map;
     size_t map_bytes;
+    int fd;                   /* of the mapped file, locked as in use */
 } qs_token_cache;
 
 /* Opens the cache of these options, making it first when there is none that fits. Prints the audit on `report` (may be NULL).

@@ -81,16 +81,16 @@ static int disk_rates(qs_calibration *k, disk_test *t, qs_err *e)
 int qs_calibrate_disk(qs_calibration *k, qs_err *e)
 {
     disk_test t = {.bytes = k->c.disk_bytes ? qs_round_up(k->c.disk_bytes, 4096) : 64 << 20};
-    char *path = qs_path_join(k->c.dir, "calibration.tmp");
+    char *path = qs_printf("%s/calibration-%ld.tmp", k->c.dir, (long)getpid()); /* others may be measuring there too */
     qs_err refused = {0};
     t.part = t.bytes / PARTS < PART_BYTES ? qs_round_up(t.bytes / PARTS, 4096) : PART_BYTES;
     int rc = qs_region_map(&t.block, PARTS * t.part, "measuring the disk", e);
     if (!rc) rc = qs_aio_open(&(qs_aio_config){.engine = k->c.io_engine, .depth = QS_CALIBRATE_DEPTH, .chunk_bytes = QS_CALIBRATE_CHUNK}, &t.aio, e);
     if (!rc) rc = qs_aio_file_open(&t.file, path, QS_FILE_CREATE, e);
     if (!rc) {
+        unlink(path); /* now, so that it goes however this ends */
         qs_aio_register(t.aio, t.block.base, t.block.bytes, &refused);
         rc = disk_rates(k, &t, e);
-        unlink(path);
     }
     qs_aio_close(t.aio);
     qs_aio_file_close(&t.file);

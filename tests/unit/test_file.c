@@ -1,5 +1,6 @@
 /* Behaviour of io/file: whole files, atomic replacement, directory trees. */
 #include <check.h>
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -69,9 +70,19 @@ START_TEST(a_file_over_the_limit_or_missing_is_an_error_that_names_it)
 }
 END_TEST
 
+/* How many files there are in dir. */
+static int entries(void)
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *entry; (entry = readdir(d));) n += entry->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
 START_TEST(a_replacement_that_is_given_up_leaves_the_old_file)
 {
-    char *path = test_path(dir, "x"), *temporary = test_path(dir, "x.tmp"), *text;
+    char *path = test_path(dir, "x"), *text;
     ck_assert_int_eq(qs_file_replace(path, "old", 3, &e), 0);
     qs_file_writer w;
     ck_assert_int_eq(qs_file_begin(path, &w, &e), 0);
@@ -81,12 +92,11 @@ START_TEST(a_replacement_that_is_given_up_leaves_the_old_file)
     qs_free(text);
     qs_file_abort(&w);
     qs_file_abort(&w);
-    ck_assert(!qs_file_exists(temporary));
+    ck_assert_int_eq(entries(), 1); /* the old file alone */
     text = test_file_read(path, NULL);
     ck_assert_str_eq(text, "old");
     qs_free(text);
     qs_free(path);
-    qs_free(temporary);
 }
 END_TEST
 
@@ -102,6 +112,44 @@ START_TEST(a_replacement_in_parts_is_seen_whole)
     text = test_file_read(path, NULL);
     ck_assert_str_eq(text, "new");
     qs_free(text);
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(two_that_replace_one_path_at_once_both_succeed)
+{
+    char *path = test_path(dir, "x"), *text;
+    qs_file_writer a, b;
+    ck_assert_int_eq(qs_file_begin(path, &a, &e), 0);
+    ck_assert_int_eq(qs_file_begin(path, &b, &e), 0);
+    ck_assert_int_eq(qs_file_append(&a, "of a", 4, &e), 0);
+    ck_assert_int_eq(qs_file_append(&b, "b", 1, &e), 0);
+    ck_assert_int_eq(qs_file_commit(&b, &e), 0);
+    ck_assert_msg(!qs_file_commit(&a, &e), "%s", e.text);
+    text = test_file_read(path, NULL);
+    ck_assert_str_eq(text, "of a");
+    ck_assert_int_eq(entries(), 1);
+    qs_free(text);
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(what_a_killed_process_left_of_a_replacement_goes_with_the_next_and_nothing_else)
+{
+    static const char *const names[] = {"x.abcdef.tmp", "x.tmp", "x.abcdef.tmp.gz", "y.abcdef.tmp"};
+    char *path = test_path(dir, "x"), *link = test_path(dir, "x.linked.tmp");
+    for (int i = 0; i < 4; i++) {
+        char *other = test_path(dir, names[i]);
+        test_file_write(other, "part", 4);
+        qs_free(other);
+    }
+    ck_assert_int_eq(symlink("y.abcdef.tmp", link), 0);
+    ck_assert_int_eq(qs_file_replace(path, "new", 3, &e), 0);
+    ck_assert_int_eq(entries(), 5); /* x.abcdef.tmp is gone, x is there */
+    char *gone = test_path(dir, names[0]);
+    ck_assert(!qs_file_exists(gone));
+    qs_free(gone);
+    qs_free(link);
     qs_free(path);
 }
 END_TEST
@@ -204,6 +252,8 @@ int main(void)
     tcase_add_test(t, a_file_over_the_limit_or_missing_is_an_error_that_names_it);
     tcase_add_test(t, a_replacement_that_is_given_up_leaves_the_old_file);
     tcase_add_test(t, a_replacement_in_parts_is_seen_whole);
+    tcase_add_test(t, two_that_replace_one_path_at_once_both_succeed);
+    tcase_add_test(t, what_a_killed_process_left_of_a_replacement_goes_with_the_next_and_nothing_else);
     tcase_add_test(t, replacing_where_no_directory_is_names_the_path);
     tcase_add_test(t, directories_are_created_with_their_parents_and_again);
     tcase_add_test(t, a_file_in_the_way_of_a_directory_is_an_error);

@@ -5,12 +5,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <dirent.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/data/token_cache.h"
+#include "tests/support/kill_point.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temp_dir.h"
 
@@ -324,6 +326,39 @@ START_TEST(tokenising_can_be_watched_and_stopped)
 }
 END_TEST
 
+static int note_that_it_is_made(void *made, uint64_t done, uint64_t of)
+{
+    *(bool *)made = true;
+    usleep(100000); /* long enough for the others to come */
+    return 0;
+}
+
+START_TEST(of_several_processes_one_tokenises_and_the_others_wait_for_it)
+{
+    enum { PROCESSES = 6 };
+    qs_data_options o = options_for("d.jsonl", "{\"text\":\"abc\"}\n{\"text\":\"de\"}\n");
+    pid_t child[PROCESSES];
+    int makers = 0;
+    for (int i = 0; i < PROCESSES; i++) {
+        child[i] = fork();
+        if (child[i]) continue;
+        qs_log_set_level(QS_LOG_ERROR);
+        bool made = false;
+        qs_token_cache *c;
+        qs_err e = {0};
+        if (qs_token_cache_open(&o, NULL, note_that_it_is_made, &made, &c, &e)) _exit(2);
+        _exit(c->sample_count == 2 ? made : 3);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = test_child_exit(child[i]);
+        ck_assert_int_le(status, 1);
+        makers += status;
+    }
+    ck_assert_int_eq(makers, 1);
+    expect(o, "<ABC)|<DE)");
+}
+END_TEST
+
 START_TEST(the_audit_counts_and_shows_the_mask_each_time)
 {
     qs_data_options o = options_for("a.jsonl", LONG_ROW "{\"prompt\":\"b\",\"completion\":\"c\\u001b[2Jd\\ne\"}");
@@ -391,6 +426,7 @@ int main(void)
     tcase_add_test(t, a_damaged_cache_is_made_again);
     tcase_add_test(t, a_failed_build_leaves_no_files_behind);
     tcase_add_test(t, tokenising_can_be_watched_and_stopped);
+    tcase_add_test(t, of_several_processes_one_tokenises_and_the_others_wait_for_it);
     tcase_add_test(t, the_audit_counts_and_shows_the_mask_each_time);
     tcase_add_test(t, a_megabyte_of_stories_loses_no_token_when_split);
     suite_add_tcase(suite, t);
