@@ -34,7 +34,7 @@ KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthread -lm
 
 SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
-                      src/train/*.c src/options/*.c src/commands/*.c)
+                      src/step/*.c src/plan/*.c src/options/*.c src/train/*.c src/report/*.c src/commands/*.c)
 OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o
 TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))

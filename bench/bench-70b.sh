@@ -5,7 +5,7 @@
 set -eu
 dir=${1:?"usage: bench/bench-70b.sh DIR"}
 common="--shape llama-3-70b --max_seq_length 512 --per_device_train_batch_size 1 --gradient_accumulation_steps 1 --lora_r 16
-        --mlp_tile_rows 512 --head_tile_rows 512"
+        --mlp_chunk_tokens 512 --head_chunk_tokens 512"
 limit=$((8 * 1073741824 + 64 * 1048576))
 
 number() { grep -o "\"$2\":[^,}]*" "$1" | head -n 1 | cut -d: -f2; }

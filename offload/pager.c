@@ -35,7 +35,7 @@ struct qs_pager {
     qs_aio_file file;
     qs_page_list sequence;    /* every record in order */
     const qs_page_list *list;
-    int64_t now, at;          /* moment; first use that is not before it */
+    int64_t now, at;          /* tick; first use that is not before it */
     int failed;
     qs_err failure;
     qs_pager_stats stats;
@@ -43,19 +43,19 @@ struct qs_pager {
 
 /* ---- lists ---------------------------------------------------------------------------------------------------------------- */
 
-void qs_page_list_add(qs_page_list *l, int64_t moment, int32_t r, qs_page_use use)
+void qs_page_list_add(qs_page_list *l, int64_t tick, int32_t r, qs_page_use use)
 {
     if (l->count == l->capacity) {
         l->capacity = l->capacity ? 2 * l->capacity : 64;
         l->entries = qs_realloc(l->entries, (size_t)l->capacity * sizeof *l->entries);
     }
-    QS_ASSERT(!l->count || l->entries[l->count - 1].moment <= moment);
-    l->entries[l->count++] = (struct qs_page_entry){moment, r, use};
+    QS_ASSERT(!l->count || l->entries[l->count - 1].tick <= tick);
+    l->entries[l->count++] = (struct qs_page_entry){tick, r, use};
 }
 
-void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t moments)
+void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t ticks)
 {
-    l->moments = moments;
+    l->ticks = ticks;
     l->next = qs_calloc((size_t)l->count + 1, sizeof *l->next);
     l->first = qs_malloc((size_t)records * sizeof *l->first);
     for (int32_t r = 0; r < records; r++) l->first[r] = -1;
@@ -77,15 +77,15 @@ void qs_page_list_free(qs_page_list *l)
 
 /* Use u of the list, counted on through the rounds. */
 static const struct qs_page_entry *entry(const qs_pager *p, int64_t u) { return &p->list->entries[u % p->list->count]; }
-static int64_t moment_of(const qs_pager *p, int64_t u) { return u / p->list->count * p->list->moments + entry(p, u)->moment; }
+static int64_t tick_of(const qs_pager *p, int64_t u) { return u / p->list->count * p->list->ticks + entry(p, u)->tick; }
 static int64_t after(const qs_pager *p, int64_t u) { return u / p->list->count * p->list->count + p->list->next[u % p->list->count]; }
 
-/* The record's first use that is still to come: not before the present moment, and not one that was made. INT64_MAX: never. */
+/* The record's first use that is still to come: not before the present tick, and not one that was made. INT64_MAX: never. */
 static int64_t next_use(qs_pager *p, int32_t r)
 {
     int64_t *next = &p->records[r].next;
     if (*next < 0) return INT64_MAX;
-    while (moment_of(p, *next) < p->now) *next = after(p, *next);
+    while (tick_of(p, *next) < p->now) *next = after(p, *next);
     return *next;
 }
 
@@ -280,11 +280,11 @@ void qs_pager_begin(qs_pager *p, const qs_page_list *list)
     for (int32_t r = 0; r < p->c.records; r++) p->records[r].next = p->list->first[r];
 }
 
-void qs_pager_at(qs_pager *p, int64_t moment)
+void qs_pager_at(qs_pager *p, int64_t tick)
 {
-    QS_ASSERT(moment >= p->now);
-    p->now = moment;
-    while (p->list->count && moment_of(p, p->at) < moment) p->at++;
+    QS_ASSERT(tick >= p->now);
+    p->now = tick;
+    while (p->list->count && tick_of(p, p->at) < tick) p->at++;
     pump(p);
 }
 
@@ -296,7 +296,7 @@ void *qs_pager_acquire(qs_pager *p, int32_t r, qs_page_use use)
 {
     QS_ASSERT(r >= 0 && r < p->c.records);
     record *x = &p->records[r];
-    while (x->next >= 0 && moment_of(p, x->next) <= p->now) x->next = after(p, x->next);
+    while (x->next >= 0 && tick_of(p, x->next) <= p->now) x->next = after(p, x->next);
     if (x->frame < 0) {
         frame *f = find_free(p, -1);
         if (!f) f = wait_for_free(p);

@@ -4,7 +4,7 @@
  * nothing below ever reads or writes; with fewer, records come and go through the frames. The caller does the same in both cases:
  *
  *     qs_pager_begin(p, &list);                        // what will be used when: made before the run, from the schedule
- *     qs_pager_at(p, moment);
+ *     qs_pager_at(p, tick);
  *     float *x = qs_pager_acquire(p, r, QS_PAGE_CHANGE);
  *     ...
  *     qs_pager_release(p, r, true, QS_QUEUE_COMPUTE);  // the device's copies queued there so far may still be using it
@@ -29,16 +29,16 @@ typedef enum qs_page_use {
     QS_PAGE_NEW     /* overwritten as a whole: the old content is not wanted */
 } qs_page_use;
 
-/* Uses in the order of their moments. Made with add and finish; zeroed before. */
+/* Uses in the order of their ticks. Made with add and finish; zeroed before. */
 typedef struct qs_page_list {
-    struct qs_page_entry { int64_t moment; int32_t record; qs_page_use use; } *entries;
+    struct qs_page_entry { int64_t tick; int32_t record; qs_page_use use; } *entries;
     int32_t count, capacity;
-    int64_t moments;       /* of a round */
+    int64_t ticks;       /* of a round */
     int32_t *next, *first; /* [count] index of the record's next use, count and more in the next round; [records] -1: none */
 } qs_page_list;
 
-void qs_page_list_add(qs_page_list *l, int64_t moment, int32_t record, qs_page_use use); /* moments never fall */
-void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t moments);
+void qs_page_list_add(qs_page_list *l, int64_t tick, int32_t record, qs_page_use use); /* ticks never fall */
+void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t ticks);
 void qs_page_list_free(qs_page_list *l);
 
 /* Frames that let one record be used while the next is read and the last one written. */
@@ -63,24 +63,24 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e);
 void qs_pager_close(qs_pager *p); /* waits for transfers and copies; NULL is fine */
 
 /* Where the records of one kind go: the same numbers make the plan's item and, later, the pager. */
-typedef struct qs_page_place {
+typedef struct qs_pager_spec {
     const char *tag;     /* of the item; also the pager's `what` */
     qs_pool pool;
     int32_t records, frames;
     uint64_t bytes;      /* of a record */
-} qs_page_place;
+} qs_pager_spec;
 
 /* On disk with this many frames; otherwise, or where there are no more records than that, in memory. What the disk writes or a discrete device copies is page-locked. */
-qs_page_place qs_page_place_of(const qs_device *d, const char *tag, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
-qs_plan_item qs_page_place_item(const qs_page_place *p);
+qs_pager_spec qs_pager_spec_of(const qs_device *d, const char *tag, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
+qs_plan_item qs_pager_spec_item(const qs_pager_spec *p);
 /* Takes the item from the tier. aio and dir: as in qs_pager_config. */
-int qs_page_place_open(const qs_page_place *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);
+int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);
 
 /* Follows this list from its beginning; what the records hold stays, but for those whose first use in it is NEW. NULL: every record once, in order, nothing is let go. The
  * list must outlive its use. */
 void qs_pager_begin(qs_pager *p, const qs_page_list *list);
-/* It is now this moment of the list. Never goes back within a round. */
-void qs_pager_at(qs_pager *p, int64_t moment);
+/* It is now this tick of the list. Never goes back within a round. */
+void qs_pager_at(qs_pager *p, int64_t tick);
 int64_t qs_pager_now(const qs_pager *p);
 
 /* The record in host memory until its release; nothing is in transit between it and the disk. Blocks for the disk. Never NULL: after a failure its content is undefined. */

@@ -258,7 +258,7 @@ static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
     return true;
 }
 
-/* ---- first touch ------------------------------------------------------------------------------------------------------ */
+/* ---- quantise on load ------------------------------------------------------------------------------------------------------ */
 
 /* What has arrived of an operation. */
 static double arrived(const sim *s, const disk_op *o)

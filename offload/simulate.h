@@ -1,6 +1,6 @@
 /* simulate.h - the schedule replayed against rates: how long a step will take, and what it will wait for.
  *
- * The replay takes the schedule, the plan's homes, places and slots, and the streamer's own policy (offload/stream.c: look-ahead, what is given up, places against slots, what first touch
+ * The replay takes the schedule, the plan's homes, places and slots, and the streamer's own policy (offload/stream.c: look-ahead, what is given up, places against slots, what quantise on load
  * does), and gives every transfer to a resource of known speed: the disk (reads and writes share it, in order), the host (checksums, quantising, on a unified
  * device also the compute), the link in, the link out, the device. It is pure, takes well below a millisecond for 80 layers, and makes two allocations.
  *

@@ -22,7 +22,7 @@
 
 #include "io/layer_cache.h"
 #include "kernels/device.h"
-#include "offload/blob_maker.h"
+#include "offload/blob_builder.h"
 #include "offload/plan.h"
 #include "offload/recorder.h"
 #include "offload/schedule.h"
@@ -34,7 +34,7 @@ typedef struct qs_stream_config {
     qs_device *device;
     qs_aio *aio;
     qs_cache *cache;         /* NULL: every blob without a home is made at each visit (tests) */
-    qs_blob_maker maker;
+    qs_blob_builder maker;
     const qs_plan *plan;
     const uint64_t *blob_bytes;
     qs_tier *tier;           /* the plan's weights and ring are taken from it */
@@ -64,7 +64,7 @@ int qs_stream_settle(qs_stream *s, qs_err *e);
 typedef struct qs_stream_stats {
     uint64_t disk_wait_ns;   /* the host stood still for the disk */
     uint64_t link_wait_ns;   /* the host stood still because all places were being copied from */
-    uint64_t make_ns;        /* first touch: reading and quantising */
+    uint64_t make_ns;        /* quantise on load: reading and quantising */
     uint64_t verify_ns;      /* checksums */
     uint64_t disk_read_bytes, disk_write_bytes, link_bytes;
     uint64_t reads, hits;    /* blobs read; visits whose blob was neither read nor made since its last visit */

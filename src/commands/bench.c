@@ -14,7 +14,7 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/commands/commands.h"
-#include "src/commands/profile.h"
+#include "src/report/profile.h"
 #include "src/commands/synth.h"
 #include "src/train/trainer.h"
 
@@ -100,12 +100,12 @@ static int write_one(const qs_profile *p, int (*write)(const qs_profile *, const
 }
 
 /* Memory for what a step notes. EMBED, every layer twice, every head tile twice, UPDATE; with the other order once per micro-batch. Per visit at most a read, a write, a copy,
- * two checksums and two waits are noted, and each piece of a first touch. */
+ * two checksums and two waits are noted, and each piece of a quantise on load. */
 static void give_arrays(const qs_engine *g, qs_profile_step *steps, int count)
 {
     size_t most = (size_t)(2 * qs_layout_blobs(&g->layout) + 2) * (size_t)g->sweep_config.sizes.micro_batches;
     for (int i = 0; i < count; i++) {
-        int32_t capacity = 8 * (int32_t)most + qs_layout_blobs(&g->layout) * qs_first_touch_pieces(&g->layout);
+        int32_t capacity = 8 * (int32_t)most + qs_layout_blobs(&g->layout) * qs_quantise_on_load_pieces(&g->layout);
         steps[i].visits = qs_calloc(most, sizeof *steps[i].visits);
         steps[i].recorder = (qs_recorder){.activities = qs_calloc((size_t)capacity, sizeof(qs_activity)), .capacity = capacity,
                                           .usage = qs_calloc(most, sizeof(qs_usage))};
@@ -115,11 +115,11 @@ static void give_arrays(const qs_engine *g, qs_profile_step *steps, int count)
 static int run_steps(qs_engine *g, qs_profile *p, int steps, qs_err *e)
 {
     while (p->count < steps && !qs_interrupt_requested()) {
-        bool first_touch = qs_cache_present(g->cache) < g->plan.blobs;
+        bool quantise_on_load = qs_cache_present(g->cache) < g->plan.blobs;
         QS_TRY(one_step(g, p->count, &p->steps[p->count], e));
         p->schedule = qs_sweep_schedule(g->sweep);
         qs_info("step %d: %.3f s", p->count + 1, (double)(p->steps[p->count].end_ns - p->steps[p->count].start_ns) * 1e-9);
-        if (first_touch) QS_TRY(qs_stream_settle(g->stream, e));
+        if (quantise_on_load) QS_TRY(qs_stream_settle(g->stream, e));
         p->count++;
     }
     return 0;

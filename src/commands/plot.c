@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "src/base/memory.h"
-#include "src/commands/chart.h"
+#include "src/report/chart.h"
 #include "src/commands/commands.h"
 #include "src/options/option.h"
 

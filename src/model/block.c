@@ -9,7 +9,7 @@
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
 /* All but the MLP's part. */
-static void carve_attention_forms(const qs_block *b, qs_arena *a, qs_block_forms *f)
+static void carve_attention_saved(const qs_block *b, qs_arena *a, qs_saved_activations *f)
 {
     const qs_architecture *m = b->c.a;
     size_t e = qs_dtype_bytes(b->c.type), rows = (size_t)b->c.max_rows, q = (size_t)b->q_cols;
@@ -22,25 +22,25 @@ static void carve_attention_forms(const qs_block *b, qs_arena *a, qs_block_forms
     f->h_o = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_O] * e, QS_ARENA_ALIGN);
 }
 
-static void carve_mlp_forms(const qs_block *b, qs_arena *a, size_t rows, qs_block_forms *f)
+static void carve_mlp_saved(const qs_block *b, qs_arena *a, size_t rows, qs_saved_activations *f)
 {
     size_t e = qs_dtype_bytes(b->c.type);
     f->gate_up = qs_arena_take(a, rows * (size_t)b->up_cols * e, QS_ARENA_ALIGN);
     f->h_gate_up = qs_arena_take(a, rows * (size_t)b->h_cols[QS_GROUP_GATE_UP] * e, QS_ARENA_ALIGN);
 }
 
-static qs_block_forms kept_forms(const qs_block *b, qs_arena *a)
+static qs_saved_activations saved_whole(const qs_block *b, qs_arena *a)
 {
-    qs_block_forms f;
-    carve_attention_forms(b, a, &f);
-    carve_mlp_forms(b, a, (size_t)b->c.max_rows, &f);
+    qs_saved_activations f;
+    carve_attention_saved(b, a, &f);
+    carve_mlp_saved(b, a, (size_t)b->c.max_rows, &f);
     return f;
 }
 
-size_t qs_block_kept_bytes(const qs_block *b)
+size_t qs_block_saved_bytes(const qs_block *b)
 {
     qs_arena counting = {0};
-    kept_forms(b, &counting);
+    saved_whole(b, &counting);
     return qs_round_up(counting.used, 4096);
 }
 
@@ -53,12 +53,12 @@ static void carve(qs_block *b, qs_arena *a)
     for (int g = 0; g < QS_GROUP_COUNT; g++) widest_h = most(widest_h, (size_t)b->h_cols[g]);
     b->n = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
     b->dn = qs_arena_take(a, rows * hidden * e, QS_ARENA_ALIGN);
-    carve_attention_forms(b, a, &b->own);
+    carve_attention_saved(b, a, &b->own);
     b->dh = qs_arena_take(a, rows * widest_h * e, QS_ARENA_ALIGN);
     b->dropped = qs_arena_take(a, b->c.lora->dropout > 0 ? rows * widest_in * e : 0, QS_ARENA_ALIGN);
     /* The MLP's tile and the attention's gradients are never alive together. */
     size_t shared = a->used;
-    carve_mlp_forms(b, a, tile, &b->own);
+    carve_mlp_saved(b, a, tile, &b->own);
     b->act = qs_arena_take(a, tile * ffn * e, QS_ARENA_ALIGN);
     b->d_act = qs_arena_take(a, tile * ffn * e, QS_ARENA_ALIGN);
     b->h_down = qs_arena_take(a, tile * (size_t)b->h_cols[QS_GROUP_DOWN] * e, QS_ARENA_ALIGN);
@@ -171,7 +171,7 @@ void qs_block_rotate(const qs_block_call *c, void *qkv, bool inverse)
     qs_op_rope(b->c.device, &r);
 }
 
-/* Norms each head of q and k; the raw values are kept for the backward pass. */
+/* Norms each head of q and k; the raw values are saved for the backward pass. */
 static void norm_heads(const qs_block_call *c)
 {
     const qs_block *b = c->b;
@@ -212,10 +212,10 @@ void qs_block_attention_half(const qs_block_call *c, void *x)
     qs_block_norm(c, b->c.a->parallel_residual ? in : m, c->w->norm2, n);
 }
 
-/* Rows from `first` on of a buffer that holds a tile, or every row where it is kept. */
+/* Rows from `first` on of a buffer that holds a tile, or every row where it is saved. */
 static void *tile_at(const qs_block_call *c, void *data, int64_t first, int64_t cols)
 {
-    return c->kept ? (char *)data + (size_t)(first * cols) * qs_dtype_bytes(c->b->c.type) : data;
+    return c->saved ? (char *)data + (size_t)(first * cols) * qs_dtype_bytes(c->b->c.type) : data;
 }
 
 qs_mat qs_block_gate_up(const qs_block_call *c, int64_t first, int64_t rows)
@@ -246,18 +246,18 @@ void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows)
     qs_block_activate(c, gate_up, qs_block_mat(c->b, c->b->act, rows, c->b->c.a->ffn));
 }
 
-qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept)
+qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *saved)
 {
-    qs_block_call c = {.b = b, .w = w, .l = l, .batch = batch, .f = b->own, .kept = kept};
-    qs_arena memory = {.base = kept, .capacity = qs_block_kept_bytes(b)};
-    if (kept) c.f = kept_forms(b, &memory);
+    qs_block_call c = {.b = b, .w = w, .l = l, .batch = batch, .f = b->own, .saved = saved};
+    qs_arena memory = {.base = saved, .capacity = qs_block_saved_bytes(b)};
+    if (saved) c.f = saved_whole(b, &memory);
     return c;
 }
 
 void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y,
-                      void *kept)
+                      void *saved)
 {
-    qs_block_call c = qs_block_begin(b, w, l, batch, kept);
+    qs_block_call c = qs_block_begin(b, w, l, batch, saved);
     int64_t hidden = b->c.a->hidden;
     QS_ASSERT(batch->rows <= b->c.max_rows && x != y);
     qs_block_attention_half(&c, x);

@@ -61,15 +61,15 @@ void qs_block_free(qs_block *b);
 /* Workspace bytes that the operations of this block need (qs_device_set_workspace). */
 size_t qs_block_workspace_bytes(const qs_block *b);
 
-/* Device bytes, a multiple of 4096, that the intermediates of one layer and micro-batch take when they are kept. */
-size_t qs_block_kept_bytes(const qs_block *b);
+/* Device bytes, a multiple of 4096, that the intermediates of one layer and micro-batch take when they are saved. */
+size_t qs_block_saved_bytes(const qs_block *b);
 
-/* y[rows, hidden] from x. y must not be x. kept: NULL, or memory of qs_block_kept_bytes for the intermediates. */
-void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y, void *kept);
+/* y[rows, hidden] from x. y must not be x. saved: NULL, or memory of qs_block_saved_bytes for the intermediates. */
+void qs_block_forward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y, void *saved);
 
-/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as it is. kept: what forward was given for this layer and
+/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as it is. saved: what forward was given for this layer and
  * micro-batch; used up. */
 void qs_block_backward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *g, void *dx,
-                       bool need_dx, void *kept);
+                       bool need_dx, void *saved);
 
 #endif

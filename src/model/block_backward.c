@@ -25,7 +25,7 @@ static void mlp_tile_backward(const qs_block_call *c, void *x, qs_mat g, int64_t
     qs_mat act = qs_block_mat(b, b->act, rows, ffn), d_act = qs_block_mat(b, b->d_act, rows, ffn);
     qs_mat gate_up = qs_block_gate_up(c, first, rows);
 
-    if (c->kept) qs_block_activate(c, gate_up, act);
+    if (c->saved) qs_block_activate(c, gate_up, act);
     else qs_block_mlp_tile(c, first, rows);
     qs_lora_call down = qs_block_lora_call(c, QS_GROUP_DOWN, act, first, b->h_down);
     qs_lora_inner(&down); /* the forward pass of this tile stops before the down projection */
@@ -54,9 +54,9 @@ static void unrotate(const qs_block_call *c)
 }
 
 void qs_block_backward(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *g, void *dx,
-                       bool need_dx, void *kept)
+                       bool need_dx, void *saved)
 {
-    qs_block_call c = qs_block_begin(b, w, l, batch, kept);
+    qs_block_call c = qs_block_begin(b, w, l, batch, saved);
     int64_t rows = batch->rows, hidden = b->c.a->hidden;
     bool parallel = b->c.a->parallel_residual, fused = b->c.a->fused_qkv;
     QS_ASSERT(rows <= b->c.max_rows && x != g);
@@ -64,7 +64,7 @@ void qs_block_backward(qs_block *b, const qs_block_weights *w, const qs_block_lo
     qs_mat o = qs_block_mat(b, c.f.o, rows, b->q_cols), d_o = qs_block_mat(b, b->d_o, rows, b->q_cols);
     qs_mat m = qs_block_mat(b, c.f.m, rows, hidden), d_qkv = qs_block_mat(b, b->d_qkv, rows, b->qkv_cols);
 
-    if (kept) qs_block_norm(&c, parallel ? in : m, w->norm2, n);
+    if (saved) qs_block_norm(&c, parallel ? in : m, w->norm2, n);
     else qs_block_attention_half(&c, x);
     for (int64_t first = 0; first < rows; first += b->c.mlp_rows) {
         int64_t tile = rows - first < b->c.mlp_rows ? rows - first : b->c.mlp_rows;

@@ -4,9 +4,9 @@
 
 #include "src/model/lora_linear.h"
 
-/* What the backward pass needs of the forward one: formed again into the block's own buffers, or kept since. Rows as in a micro-batch; of gate_up and h_gate_up
+/* What the backward pass needs of the forward one: formed again into the block's own buffers, or saved since. Rows as in a micro-batch; of gate_up and h_gate_up
  * the block's own hold one MLP tile. */
-typedef struct qs_block_forms {
+typedef struct qs_saved_activations {
     void *qkv;        /* [rows, qkv_cols] */
     void *qk_raw;     /* [rows, q_cols + kv_cols] q and k before their norm (qk_norm only) */
     void *o;          /* [rows, q_cols] */
@@ -14,7 +14,7 @@ typedef struct qs_block_forms {
     float *lse;       /* [heads, rows] */
     void *h_qkv, *h_o, *h_gate_up;       /* LoRA's inner activations */
     void *gate_up;    /* [rows, up_cols]; the backward pass overwrites it */
-} qs_block_forms;
+} qs_saved_activations;
 
 struct qs_block {
     qs_block_config c;
@@ -24,7 +24,7 @@ struct qs_block {
     /* Work buffers; rows as in a micro-batch unless noted. */
     void *n;          /* [rows, hidden] the normed input of either half */
     void *dn;         /* [rows, hidden] its gradient */
-    qs_block_forms own;
+    qs_saved_activations own;
     void *dh;         /* gradient of LoRA's inner activations */
     void *dropped;    /* [rows, widest input] with dropout */
     /* One or the other: the MLP tile ... */
@@ -40,8 +40,8 @@ typedef struct qs_block_call {
     const qs_block_weights *w;
     const qs_block_lora *l;
     const qs_block_batch *batch;
-    qs_block_forms f;
-    bool kept;        /* f is kept memory: whole, where the block's own has tiles */
+    qs_saved_activations f;
+    bool saved;        /* f is saved memory: whole, where the block's own has tiles */
 } qs_block_call;
 
 static inline qs_mat qs_block_mat(const qs_block *b, void *data, int64_t rows, int64_t cols) { return qs_mat_of(data, b->c.type, rows, cols); }
@@ -64,7 +64,7 @@ void qs_block_mlp_tile(const qs_block_call *c, int64_t first, int64_t rows);
 qs_mat qs_block_gate_up(const qs_block_call *c, int64_t first, int64_t rows);
 qs_lora_call qs_block_lora_gate_up(const qs_block_call *c, int64_t first, int64_t rows);
 
-/* A call whose intermediates are in `kept`, or where that is NULL in the block's own buffers. */
-qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept);
+/* A call whose intermediates are in `saved`, or where that is NULL in the block's own buffers. */
+qs_block_call qs_block_begin(qs_block *b, const qs_block_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *saved);
 
 #endif

@@ -73,7 +73,7 @@ typedef struct qs_options {
     bool recalibrate;         /* measure this machine again for the prediction */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
-    int64_t mlp_tile_rows, head_tile_rows;
+    int64_t mlp_chunk_tokens, head_chunk_tokens;
 
     /* base model */
     qs_quant_type quant_type;

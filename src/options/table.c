@@ -98,10 +98,11 @@ static const qs_option rows[] = {
         .help = "quantise the block scales as well: 0.37 bit per weight less"),
     ROW(compute_dtype, ENUM, G, SAME, .fallback = "auto", .names = computes, .aliases = "bnb_4bit_compute_dtype torch_dtype dtype",
         .help = "type of the matrix products; auto is bf16 where the device is fast at it; else fp16, with a dynamic loss scale, on a GPU and fp32 on a CPU"),
-    /* A checkpoint holds the tile sizes in use, and a resumed run keeps them: hence FREE. */
-    ROW(mlp_tile_rows, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY),
-        .help = "tokens per tile of the MLP; decides how sums are cut, so it is part of the numeric identity; 0: the planner picks"),
-    ROW(head_tile_rows, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .help = "the same for tokens in the head and loss"),
+    /* A checkpoint holds the sizes in use, and a resumed run keeps them: hence FREE. */
+    ROW(mlp_chunk_tokens, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .aliases = "mlp_tile_rows",
+        .help = "tokens that pass through the MLP at a time; decides how sums are cut, so it is part of the numeric identity; 0: the planner picks"),
+    ROW(head_chunk_tokens, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .aliases = "head_tile_rows",
+        .help = "the same for tokens in the head and loss"),
 #undef G
 #define G "Adapter"
     ROW(lora_r, INT, G, SAME, .fallback = "16", RANGE(1, 4096), .aliases = "r lora_rank rank", .help = "rank"),

@@ -219,10 +219,10 @@ static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
 
 static int start_adapters(qs_engine *g, qs_err *e)
 {
-    qs_page_place masters = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
-    qs_page_place gradients = qs_placement_packs(g, "adapter gradients", g->adapters_on_disk);
-    QS_TRY(qs_page_place_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
-    QS_TRY(qs_page_place_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
+    qs_pager_spec masters = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
+    qs_pager_spec gradients = qs_placement_packs(g, "adapter gradients", g->adapters_on_disk);
+    QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
+    QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
     QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
     if (g->options->init_adapter) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
     qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
@@ -251,14 +251,14 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     qs_err refused = {0};
     if (g->tier.pinned.bytes && !qs_aio_register(g->aio, g->tier.pinned.base, g->tier.pinned.bytes, &refused))
         qs_debug("disk reads use unregistered memory: %s", refused.text);
-    qs_arena memory = qs_tier_arena(&g->tier, "first touch", QS_POOL_HOST);
-    qs_first_touch_open(&g->architecture, &g->layout, g->source, g->aio, g->cpu, &memory, &g->maker);
+    qs_arena memory = qs_tier_arena(&g->tier, "quantise on load", QS_POOL_HOST);
+    qs_quantise_on_load_open(&g->architecture, &g->layout, g->source, g->aio, g->cpu, &memory, &g->maker);
     memory = qs_tier_arena(&g->tier, "embedding reads", QS_POOL_HOST);
     void *table = qs_tier_take(&g->tier, "embedding table", QS_POOL_HOST);
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
                                .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
-                               .maker = {g->maker, qs_first_touch_make, qs_first_touch_expect, qs_first_touch_advance}};
+                               .maker = {g->maker, qs_quantise_on_load_make, qs_quantise_on_load_expect, qs_quantise_on_load_advance}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
     QS_TRY(start_sweep(g, e));
@@ -286,7 +286,7 @@ void qs_engine_close(qs_engine *g)
     qs_pager_close(g->masters);
     qs_pager_close(g->gradients);
     qs_stream_close(g->stream);
-    qs_first_touch_close(g->maker);
+    qs_quantise_on_load_close(g->maker);
     qs_embedding_close(g->embedding);
     qs_cache_close(g->cache);
     qs_aio_close(g->aio);

@@ -7,14 +7,14 @@
 #define QS_TRAIN_ENGINE_H
 
 #include "src/data/token_cache.h"
-#include "src/model/first_touch.h"
-#include "src/model/sweep.h"
+#include "src/step/quantise_on_load.h"
+#include "src/step/sweep.h"
 #include "src/options/options.h"
-#include "src/train/calibrate.h"
-#include "src/train/hardware.h"
+#include "src/plan/calibrate.h"
+#include "src/plan/hardware.h"
 #include "src/train/loss_scale.h"
-#include "src/train/predict.h"
-#include "src/train/update.h"
+#include "src/plan/predict.h"
+#include "src/step/update.h"
 
 typedef struct qs_engine {
     /* Set before qs_engine_prepare, for plans: NULL otherwise, and then --model and --device say. */
@@ -46,7 +46,7 @@ typedef struct qs_engine {
     qs_aio *aio;
     qs_cache *cache;
     char *cache_dir;             /* the first of them, where a run also puts what its memory has no room for */
-    qs_first_touch *maker;
+    qs_quantise_on_load *maker;
     qs_stream *stream;
     qs_embedding *embedding;
     qs_sweep *sweep;

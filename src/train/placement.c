@@ -24,9 +24,9 @@ void qs_placement_sizes_of_data(qs_engine *g)
 
 enum { MAX_ITEMS = 24 };
 
-qs_page_place qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk)
+qs_pager_spec qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk)
 {
-    return qs_page_place_of(g->device, tag, g->lora.layers, (uint64_t)g->lora.pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
+    return qs_pager_spec_of(g->device, tag, g->lora.layers, (uint64_t)g->lora.pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
 }
 
 /* The fixed needs of a job under one placement, and what else a plan is made from. */
@@ -41,16 +41,16 @@ static void state_needs(const qs_engine *g, const qs_placement *p, needs *out)
     qs_plan_item *items = out->items;
     qs_sweep_config sweep = g->sweep_config;
     qs_update_config update = g->update_config;
-    qs_page_place masters = qs_placement_packs(g, "adapter masters", p->adapters_on_disk);
-    qs_page_place gradients = qs_placement_packs(g, "adapter gradients", p->adapters_on_disk);
+    qs_pager_spec masters = qs_placement_packs(g, "adapter masters", p->adapters_on_disk);
+    qs_pager_spec gradients = qs_placement_packs(g, "adapter gradients", p->adapters_on_disk);
     int n = 0;
     qs_placement_configure(p, &sweep);
     update.on_disk = p->adapters_on_disk;
-    items[n++] = qs_page_place_item(&masters);
-    items[n++] = qs_page_place_item(&gradients);
+    items[n++] = qs_pager_spec_item(&masters);
+    items[n++] = qs_pager_spec_item(&gradients);
     n += qs_update_items(&update, items + n, MAX_ITEMS - n);
     n += qs_sweep_items(&sweep, items + n, MAX_ITEMS - n);
-    items[n++] = (qs_plan_item){"first touch", QS_POOL_HOST, qs_tier_round(qs_first_touch_bytes(&g->layout))};
+    items[n++] = (qs_plan_item){"quantise on load", QS_POOL_HOST, qs_tier_round(qs_quantise_on_load_bytes(&g->layout))};
     items[n++] = (qs_plan_item){"embedding reads", QS_POOL_HOST,
                                 qs_tier_round(qs_embedding_bytes(&g->architecture, g->source, sweep.sizes.max_tokens))};
     out->table = (qs_plan_item){"embedding table", QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
@@ -72,8 +72,8 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
     c->sizes.mlp_rows = p->mlp_rows;
     c->sizes.head_rows = p->head_rows;
     c->keep_logits = p->keep_logits;
-    c->kept_layers = p->kept_layers;
-    c->kept_in_ram = p->kept_in_ram;
+    c->saved_layers = p->saved_layers;
+    c->saved_in_ram = p->saved_in_ram;
     c->sweeps = p->sweeps;
     c->checkpoints_on_disk = p->checkpoints_on_disk;
 }
@@ -118,7 +118,7 @@ void qs_placement_budgets(const qs_engine *g, const qs_placement *p, uint64_t *v
 uint64_t qs_placement_written_bytes(const qs_engine *g)
 {
     const qs_sweep_config *c = &g->sweep_config;
-    qs_page_place packs = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
+    qs_pager_spec packs = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
     uint64_t bytes = qs_sweep_written_bytes(c), layers = 0;
     if (packs.frames == packs.records) return bytes;
     for (int32_t l = 0; l < g->lora.layers; l++) layers += g->lora.layer_mask[l];

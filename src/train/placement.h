@@ -13,8 +13,8 @@ typedef struct qs_placement {
     int32_t mlp_rows, head_rows; /* of tiles */
     /* changes no bit */
     bool keep_logits;            /* see src/model/head.h */
-    int32_t kept_layers;         /* see src/model/sweep.h */
-    int32_t kept_in_ram;         /* likewise */
+    int32_t saved_layers;         /* see src/step/sweep.h */
+    int32_t saved_in_ram;         /* likewise */
     int32_t ring_slots;          /* see offload/plan.h */
     int32_t sweeps;              /* per step: groups of micro-batches, each of which passes all layers; 1 reads the weights least often */
     bool checkpoints_on_disk;    /* activation checkpoints: a few in RAM, the others in a scratch file */
@@ -28,7 +28,7 @@ void qs_placement_sizes_of_data(qs_engine *g);
 void qs_placement_configure(const qs_placement *p, qs_sweep_config *c);
 
 /* Where the masters, or the gradients, of all layers go. */
-qs_page_place qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk);
+qs_pager_spec qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk);
 
 /* The plan of a prepared engine's job under one placement: pure. Free *out with qs_plan_free. QS_EBUDGET when it does not fit. */
 int qs_placement_plan(const qs_engine *g, const qs_placement *p, qs_plan *out, qs_err *e);

@@ -44,8 +44,8 @@ static bool state_candidate(const qs_engine *g, int i, qs_placement *p)
 /* Tile rows as the options or the checkpoint say, or 0. */
 static qs_placement given_tiles(const qs_engine *g, const qs_numeric_identity *keep)
 {
-    return (qs_placement){.mlp_rows = keep ? keep->mlp_rows : (int32_t)g->options->mlp_tile_rows,
-                          .head_rows = keep ? keep->head_rows : (int32_t)g->options->head_tile_rows};
+    return (qs_placement){.mlp_rows = keep ? keep->mlp_rows : (int32_t)g->options->mlp_chunk_tokens,
+                          .head_rows = keep ? keep->head_rows : (int32_t)g->options->head_chunk_tokens};
 }
 
 /* Those, and where they are free `mlp` and `head`; never more than there are rows. */
@@ -108,7 +108,7 @@ static bool fits_resident(const qs_engine *g, const qs_placement *p)
 }
 
 /* Layers that may keep their intermediates. */
-static int32_t most_kept(const qs_engine *g)
+static int32_t most_saved(const qs_engine *g)
 {
     int32_t most = trained_layers(g), given = (int32_t)g->options->keep_layers;
     return given >= 0 && given < most ? given : most;
@@ -120,13 +120,13 @@ static void consider_keeping(const qs_engine *g, const qs_rates *rates, found *b
 {
     qs_placement p = best->p, more;
     qs_err no = {0};
-    int32_t most = most_kept(g);
+    int32_t most = most_saved(g);
     if (!best->plan.streamed_bytes) {
-        for (int32_t least = p.kept_layers; least < most;) { /* the most that fit, by halves */
+        for (int32_t least = p.saved_layers; least < most;) { /* the most that fit, by halves */
             more = p;
-            more.kept_layers = (least + most + 1) / 2;
-            if (fits_resident(g, &more)) least = (p = more).kept_layers;
-            else most = more.kept_layers - 1;
+            more.saved_layers = (least + most + 1) / 2;
+            if (fits_resident(g, &more)) least = (p = more).saved_layers;
+            else most = more.saved_layers - 1;
         }
         more = p;
         more.keep_logits = true;
@@ -136,8 +136,8 @@ static void consider_keeping(const qs_engine *g, const qs_rates *rates, found *b
     }
     for (int32_t parts = 8; parts; parts /= 2) {
         more = p;
-        more.kept_layers += (most - p.kept_layers) / parts;
-        if (more.kept_layers > p.kept_layers) consider(g, rates, &more, best, &no);
+        more.saved_layers += (most - p.saved_layers) / parts;
+        if (more.saved_layers > p.saved_layers) consider(g, rates, &more, best, &no);
     }
     more = best->p;
     more.keep_logits = true;
@@ -149,13 +149,13 @@ static void consider_keeping_in_ram(const qs_engine *g, const qs_rates *rates, c
 {
     enum { PARTS = 8 };
     qs_err no = {0};
-    int32_t left = most_kept(g) - p->kept_layers, tried = 0;
+    int32_t left = most_saved(g) - p->saved_layers, tried = 0;
     for (int32_t part = 1; part <= PARTS && g->options->keep_in_ram < 0; part++) {
         qs_placement more = *p;
-        more.kept_in_ram = left * part / PARTS;
-        more.kept_layers += more.kept_in_ram;
-        if (more.kept_in_ram > tried && !consider(g, rates, &more, best, &no)) return; /* more would not fit either */
-        tried = more.kept_in_ram;
+        more.saved_in_ram = left * part / PARTS;
+        more.saved_layers += more.saved_in_ram;
+        if (more.saved_in_ram > tried && !consider(g, rates, &more, best, &no)) return; /* more would not fit either */
+        tried = more.saved_in_ram;
     }
 }
 
@@ -167,7 +167,7 @@ static void consider_keeping_anywhere(const qs_engine *g, const qs_rates *rates,
     qs_placement some = best->p;
     consider_keeping_in_ram(g, rates, &some, best);
     consider_keeping_in_ram(g, rates, &none, best);
-    if (best->p.kept_in_ram > none.kept_in_ram) consider_keeping(g, rates, best);
+    if (best->p.saved_in_ram > none.saved_in_ram) consider_keeping(g, rates, best);
 }
 
 /* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False: nothing fits, and e is the refusal of the most frugal one. */
@@ -176,7 +176,7 @@ static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placemen
     const qs_options *o = g->options;
     qs_placement p = *tiles;
     *best = (found){0};
-    if (thorough && o->keep_in_ram > 0) p.kept_layers = p.kept_in_ram = o->keep_in_ram < most_kept(g) ? (int32_t)o->keep_in_ram : most_kept(g);
+    if (thorough && o->keep_in_ram > 0) p.saved_layers = p.saved_in_ram = o->keep_in_ram < most_saved(g) ? (int32_t)o->keep_in_ram : most_saved(g);
     for (int i = 0; state_candidate(g, i, &p); i++) {
         int slots = o->stream_slots || !thorough ? 1 : SLOTS;
         found here = {0};
@@ -208,8 +208,8 @@ static void take(qs_engine *g, const found *f)
 qs_placement qs_placement_chosen(const qs_engine *g)
 {
     const qs_sweep_config *c = &g->sweep_config;
-    return (qs_placement){.mlp_rows = c->sizes.mlp_rows, .head_rows = c->sizes.head_rows, .keep_logits = c->keep_logits, .kept_layers = c->kept_layers,
-                          .kept_in_ram = c->kept_in_ram, .ring_slots = g->plan.ring_slots, .sweeps = c->sweeps, .checkpoints_on_disk = c->checkpoints_on_disk,
+    return (qs_placement){.mlp_rows = c->sizes.mlp_rows, .head_rows = c->sizes.head_rows, .keep_logits = c->keep_logits, .saved_layers = c->saved_layers,
+                          .saved_in_ram = c->saved_in_ram, .ring_slots = g->plan.ring_slots, .sweeps = c->sweeps, .checkpoints_on_disk = c->checkpoints_on_disk,
                           .adapters_on_disk = g->adapters_on_disk};
 }
 

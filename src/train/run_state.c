@@ -60,7 +60,7 @@ static int write_state(const char *dir, qs_engine *g, int64_t step, qs_err *e)
     const qs_sweep_sizes *s = &g->sweep_config.sizes;
     json_t *root = json_pack("{s:i,s:I,s:s,s:s,s:{s:s,s:i,s:i,s:i,s:I},s:o}", "format", FORMAT_VERSION, "step", (json_int_t)step, "base_model",
                              qs_source_fingerprint(g->source), "data", key, "numeric_identity", "device", g->device->api->name, "threads",
-                             g->device->info.threads, "mlp_tile_rows", (int)s->mlp_rows, "head_tile_rows", (int)s->head_rows, "micro_batch_rows",
+                             g->device->info.threads, "mlp_chunk_tokens", (int)s->mlp_rows, "head_chunk_tokens", (int)s->head_rows, "micro_batch_rows",
                              (json_int_t)g->options->per_device_train_batch_size, "files", listed);
     QS_ASSERT(root);
     const qs_loss_scale *scale = &g->loss_scale;
@@ -172,8 +172,11 @@ static int read_identity(qs_json j, qs_run_state *out, qs_err *e)
     if (!id.object) return qs_json_unexpected(j, "numeric_identity", QS_EFORMAT, "an object", e);
     QS_TRY(qs_json_string(id, "device", &device, e));
     QS_TRY(qs_json_int32(id, "threads", 1, 1 << 20, &out->identity.threads, e));
+    /* Checkpoints written before the sizes had these names. */
     QS_TRY(qs_json_int32(id, "mlp_tile_rows", 1, INT32_MAX, &out->identity.mlp_rows, e));
     QS_TRY(qs_json_int32(id, "head_tile_rows", 1, INT32_MAX, &out->identity.head_rows, e));
+    QS_TRY(qs_json_int32(id, "mlp_chunk_tokens", 1, INT32_MAX, &out->identity.mlp_rows, e));
+    QS_TRY(qs_json_int32(id, "head_chunk_tokens", 1, INT32_MAX, &out->identity.head_rows, e));
     QS_TRY(qs_json_int32(id, "micro_batch_rows", 1, 65536, &out->identity.micro_batch_rows, e));
     snprintf(out->identity.device, sizeof out->identity.device, "%s", device ? device : "");
     return 0;

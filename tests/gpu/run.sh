@@ -78,7 +78,7 @@ train() {
     out=$1; shift
     limited ./qlora-stream train --model tests/golden/llama/model --data tests/golden/llama/data.jsonl --device cuda --vram 2G --ram 256M --lora_r 4 \
         --lora_dropout 0.1 --per_device_train_batch_size 2 --gradient_accumulation_steps 3 --max_seq_length 64 --max_steps 8 --seed 7 \
-        --mlp_tile_rows 48 --head_tile_rows 32 --report_to none --quiet --cache "$work/cache" --out "$work/$out" "$@"
+        --mlp_chunk_tokens 48 --head_chunk_tokens 32 --report_to none --quiet --cache "$work/cache" --out "$work/$out" "$@"
 }
 same_bits() { # the streamed run leaves the resident run's adapter
     train "resident-$1" --optim "$1" && train "streamed-$1" --optim "$1" --resident_layers 0 --stream_slots 2 &&

@@ -15,8 +15,11 @@ BEGIN {
     sees["src/data"] = "src/base io"
     sees["src/model"] = "src/base kernels io offload src/data"
     sees["src/options"] = "src/base kernels io offload src/data" # it names their choices
-    sees["src/train"] = "src/base kernels io offload src/data src/model src/options"
-    sees["src/commands"] = sees["src/train"] " src/train"
+    sees["src/step"] = "src/base kernels io offload src/data src/model src/options"
+    sees["src/plan"] = sees["src/step"] " src/step"
+    sees["src/train"] = sees["src/plan"] " src/plan"
+    sees["src/report"] = sees["src/train"] " src/train"
+    sees["src/commands"] = sees["src/report"] " src/report"
     sees["src/main.c"] = "src/base src/commands"
 
     # Where a call may stand: "" nowhere, otherwise prefixes of paths.

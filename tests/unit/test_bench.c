@@ -8,7 +8,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/commands/commands.h"
-#include "src/commands/profile.h"
+#include "src/report/profile.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
@@ -80,7 +80,7 @@ static void check_trace(const json_t *events, const json_t *items, size_t visits
         }
         reads += begins(event, "read ");
         writes += begins(event, "write ");
-        found += number(event, "tid") == 3 && !begins(event, "wait ") && !begins(event, "checksum ") && !begins(event, "first touch ");
+        found += number(event, "tid") == 3 && !begins(event, "wait ") && !begins(event, "checksum ") && !begins(event, "quantise on load ");
     }
     ck_assert_uint_eq(found, visits);
     ck_assert_msg(writes > 0 && writes <= 5, "%zu writes of five blobs", writes); /* those that ended at one moment are one after another, without time */

@@ -44,7 +44,7 @@ static void parse(qs_options *o, const char *dir, const char *const *more)
     enum { MOST = 48 };
     const char *words[MOST] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--device=cuda", "--lora_r=4",
                                "--lora_dropout=0.1", "--per_device_train_batch_size=1", "--gradient_accumulation_steps=2",
-                               "--max_seq_length=32", "--no-packing", "--mlp_tile_rows=16", "--head_tile_rows=16", "--seed=7",
+                               "--max_seq_length=32", "--no-packing", "--mlp_chunk_tokens=16", "--head_chunk_tokens=16", "--seed=7",
                                "--vram=128M", "--ram=96M", "--io_engine=pread", "--compute_dtype=bf16"};
     char cache[512], out[512];
     int n = 16;
@@ -155,7 +155,7 @@ START_TEST(paged_under_any_seed_has_the_bits_of_the_resident_run)
 END_TEST
 
 /* Intermediates leave for the host and come back beside weights and checkpoints. */
-START_TEST(kept_in_ram_under_any_seed_has_the_bits_of_the_resident_run)
+START_TEST(saved_in_ram_under_any_seed_has_the_bits_of_the_resident_run)
 {
     char *dir = test_dir_create();
     make_deep_model(dir);
@@ -221,7 +221,7 @@ int main(void)
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, streamed_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_loop_test(t, paged_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
-    tcase_add_loop_test(t, kept_in_ram_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
+    tcase_add_loop_test(t, saved_in_ram_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_test(t, a_removed_wait_is_noticed);
     tcase_add_test(t, auto_is_fp16_where_a_card_has_no_bf16);
     suite_add_tcase(s, t);

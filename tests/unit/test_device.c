@@ -107,7 +107,7 @@ END_TEST
 /* Each of these aborts: a forgotten copy, a copy the wrong way round, a range beyond the block, scratch that is too small. */
 static void count(void *n) { ++*(int *)n; }
 
-/* Products, attention and dequantising call; what first touch does in that call must not. */
+/* Products, attention and dequantising call; what quantise on load does in that call must not. */
 START_TEST(its_owner_is_called_after_every_long_operation)
 {
     enum { N = 64 };

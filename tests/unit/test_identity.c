@@ -37,8 +37,8 @@ static void job(test_words *w, const char *dir, const char *out, int steps)
 {
     static const char *const fixed[] = {"--lora_r=4", "--lora_dropout=0.1", "--learning_rate=0.003",
                                         "--per_device_train_batch_size=2", "--gradient_accumulation_steps=3", "--max_seq_length=64",
-                                        "--no-packing", "--warmup_steps=2", "--quiet", "--report_to=none", "--mlp_tile_rows=48",
-                                        "--head_tile_rows=32", "--seed=7"};
+                                        "--no-packing", "--warmup_steps=2", "--quiet", "--report_to=none", "--mlp_chunk_tokens=48",
+                                        "--head_chunk_tokens=32", "--seed=7"};
     if (deep) {
         test_words_add(w, "--model=%s/model", dir);
         test_words_add(w, "--data=%s/model/data.jsonl", dir);
@@ -316,7 +316,7 @@ START_TEST(sizes_of_a_checkpoint_outlive_the_options)
 {
     char *dir = test_dir_create();
     qs_err e = {0};
-    static const char *const free_sizes[] = {"--mlp_tile_rows=0", "--head_tile_rows=0"};
+    static const char *const free_sizes[] = {"--mlp_chunk_tokens=0", "--head_chunk_tokens=0"};
     variant(dir, "straight", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1]));
     ck_assert_int_eq(try_train(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--stop_at_step=4"), &e), -QS_EINTERRUPT);
     variant(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--resume", "--vram=16M"));

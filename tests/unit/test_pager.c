@@ -103,15 +103,15 @@ static void use(int32_t r, qs_page_use how, int64_t *tag, int64_t new_tag)
     qs_pager_release(pager, r, writes, lazy ? QS_QUEUE_COMPUTE : QS_QUEUE_COUNT);
 }
 
-/* A list with every kind of use; some moments have two records. */
-static void random_list(int32_t records, int32_t moments)
+/* A list with every kind of use; some ticks have two records. */
+static void random_list(int32_t records, int32_t ticks)
 {
     qs_page_list_free(&list);
-    for (int32_t m = 0; m < moments; m++) {
+    for (int32_t m = 0; m < ticks; m++) {
         int32_t first = (int32_t)below((uint32_t)records), uses = 1 + (int32_t)below(2);
         for (int32_t i = 0; i < uses && i < records; i++) qs_page_list_add(&list, m, (first + i) % records, (qs_page_use)below(3));
     }
-    qs_page_list_finish(&list, records, moments);
+    qs_page_list_finish(&list, records, ticks);
 }
 
 /* Walks the list; what only reads or changes is left out now and then. */
@@ -120,7 +120,7 @@ static void walk_list(int64_t *tags, int64_t *last_tag)
     qs_pager_begin(pager, &list);
     for (int32_t i = 0; i < list.count; i++) {
         if (list.entries[i].use != QS_PAGE_NEW && !below(5)) continue;
-        qs_pager_at(pager, list.entries[i].moment);
+        qs_pager_at(pager, list.entries[i].tick);
         use(list.entries[i].record, list.entries[i].use, &tags[list.entries[i].record], ++*last_tag);
     }
 }
@@ -218,7 +218,7 @@ START_TEST(what_turns_back_soon_is_not_written)
     for (int step = 0; step < 3; step++) {
         qs_pager_begin(pager, &list);
         for (int32_t i = 0; i < list.count; i++) {
-            qs_pager_at(pager, list.entries[i].moment);
+            qs_pager_at(pager, list.entries[i].tick);
             use(list.entries[i].record, list.entries[i].use, &tags[list.entries[i].record], ++tag);
         }
     }

@@ -6,7 +6,7 @@
 
 #include "io/file.h"
 #include "src/base/memory.h"
-#include "src/commands/chart.h"
+#include "src/report/chart.h"
 #include "src/commands/commands.h"
 #include "tests/support/temp_dir.h"
 

@@ -10,7 +10,7 @@
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
-#include "src/train/calibrate.h"
+#include "src/plan/calibrate.h"
 #include "src/train/engine.h"
 #include "src/train/placement.h"
 #include "tests/support/stream_rig.h"
@@ -149,7 +149,7 @@ START_TEST(what_lives_on_the_disk_is_paid_for)
 }
 END_TEST
 
-START_TEST(what_is_kept_in_ram_crosses_the_link_twice)
+START_TEST(what_is_saved_in_ram_crosses_the_link_twice)
 {
     enum { KEPT = 6, MICRO_BATCHES = 8 };
     OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "8");
@@ -159,12 +159,12 @@ START_TEST(what_is_kept_in_ram_crosses_the_link_twice)
     qs_rates rates = qs_hardware_rates(&card, &g.host);
     qs_placement chosen = qs_placement_chosen(&g);
     qs_placement_job(&g, &chosen, &g.plan, &job);
-    job.sweep.kept_layers = KEPT;
-    job.sweep.kept_in_ram = 0;
+    job.sweep.saved_layers = KEPT;
+    job.sweep.saved_in_ram = 0;
     qs_predict(&job, &rates, &device);
-    job.sweep.kept_in_ram = KEPT;
+    job.sweep.saved_in_ram = KEPT;
     qs_predict(&job, &rates, &ram);
-    uint64_t bytes = KEPT * MICRO_BATCHES * qs_sweep_kept_bytes(&job.sweep);
+    uint64_t bytes = KEPT * MICRO_BATCHES * qs_sweep_saved_bytes(&job.sweep);
     ck_assert_uint_eq(ram.sim.steady.link_out_bytes - device.sim.steady.link_out_bytes, bytes);
     ck_assert_uint_eq(ram.sim.steady.link_in_bytes - device.sim.steady.link_in_bytes, bytes);
     ck_assert_double_eq_tol(ram.sim.steady.busy[QS_SIM_COMPUTE], device.sim.steady.busy[QS_SIM_COMPUTE], 1e-9);
@@ -182,7 +182,7 @@ START_TEST(ram_that_no_weights_need_keeps_activations)
         OPTIONS("--vram", "6G", "--ram", "60G", "--gradient_accumulation_steps", "4", "--keep_in_ram", in_ram[i]);
         plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
         seconds[i] = g.prediction.step_seconds;
-        ck_assert_msg((qs_placement_chosen(&g).kept_in_ram > 0) == (i == 1), "%d layers in RAM", qs_placement_chosen(&g).kept_in_ram);
+        ck_assert_msg((qs_placement_chosen(&g).saved_in_ram > 0) == (i == 1), "%d layers in RAM", qs_placement_chosen(&g).saved_in_ram);
         ck_assert_uint_le(g.plan.ram_used, g.plan.ram_bytes);
         close_engine();
     }
@@ -338,7 +338,7 @@ START_TEST(the_operations_noted_down_are_those_of_the_textbook)
     }
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD_PLAIN]), 2 * rows * linears, 1);
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN]), 2 * rows * (2 * linears - down), 1);
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN_KEPT]), 2 * rows * linears, 1);
+    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN_SAVED]), 2 * rows * linears, 1);
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD]), 2 * rows * (linears + adapters), 1);
     qs_costs_free(&costs);
 }
@@ -416,7 +416,7 @@ int main(void)
     tcase_add_test(t, a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule);
     tcase_add_test(t, a_slower_drive_a_slower_link_and_fewer_tokens_cost_what_they_must);
     tcase_add_test(t, what_lives_on_the_disk_is_paid_for);
-    tcase_add_test(t, what_is_kept_in_ram_crosses_the_link_twice);
+    tcase_add_test(t, what_is_saved_in_ram_crosses_the_link_twice);
     tcase_add_test(t, ram_that_no_weights_need_keeps_activations);
     tcase_add_test(t, a_placement_that_writes_more_must_be_a_tenth_faster);
     tcase_add_test(t, a_small_job_is_not_measured_unless_asked);

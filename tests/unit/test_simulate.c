@@ -87,10 +87,10 @@ static qs_sim_input draw_case(void)
     return in;
 }
 
-/* The same with first touch, whose numbers come from a stream of their own. */
+/* The same with quantise on load, whose numbers come from a stream of their own. */
 static uint64_t source_bytes[MOST_BLOBS];
 static double make_seconds[MOST_BLOBS];
-static void draw_first_touch(qs_sim_input *in, uint64_t at)
+static void draw_quantise_on_load(qs_sim_input *in, uint64_t at)
 {
     uint32_t word = qs_random_u32(5, 2, 3 * at);
     for (int b = 0; b < plan.blobs; b++) {
@@ -127,7 +127,7 @@ START_TEST(a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes)
 {
     for (int i = 0; i < 3000; i++) {
         qs_sim_input in = draw_case();
-        draw_first_touch(&in, (uint64_t)i);
+        draw_quantise_on_load(&in, (uint64_t)i);
         double steady = simulate(&in), compute = 0, source = 0, quantise = 0, blobs = 0;
         for (int32_t v = 0; v < list.count; v++) compute += work[v].seconds;
         for (int b = 0; b < plan.blobs; b++) {
@@ -149,7 +149,7 @@ START_TEST(a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes)
 END_TEST
 
 /* Everything is resident: each blob is made while the one before computes, and only the first waits for the disk. */
-START_TEST(first_touch_of_a_resident_model_hides_behind_compute)
+START_TEST(quantise_on_load_of_a_resident_model_hides_behind_compute)
 {
     enum { LAYERS = 8 };
     qs_schedule_train(LAYERS, 1, 1, 0, 1, &list);
@@ -345,7 +345,7 @@ int main(void)
     tcase_add_checked_fixture(t, NULL, clear);
     tcase_add_test(t, a_step_is_never_shorter_than_its_bound_nor_longer_than_the_serial_sum);
     tcase_add_test(t, a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes);
-    tcase_add_test(t, first_touch_of_a_resident_model_hides_behind_compute);
+    tcase_add_test(t, quantise_on_load_of_a_resident_model_hides_behind_compute);
     tcase_add_test(t, visits_follow_one_another_and_their_waits_lie_inside);
     tcase_add_test(t, faster_rates_hardly_ever_make_a_step_slower);
     tcase_add_test(t, more_homes_hardly_ever_make_a_step_slower);

@@ -276,7 +276,7 @@ START_TEST(nothing_is_allocated_after_opening)
 }
 END_TEST
 
-/* ---- first touch --------------------------------------------------------------------------------------------------------- */
+/* ---- quantise on load --------------------------------------------------------------------------------------------------------- */
 
 START_TEST(the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends)
 {
@@ -315,7 +315,7 @@ START_TEST(homes_are_committed_during_the_sweep)
 }
 END_TEST
 
-START_TEST(a_run_killed_during_the_first_touch_goes_on_with_what_is_missing)
+START_TEST(a_run_killed_during_the_quantise_on_load_goes_on_with_what_is_missing)
 {
     qs_schedule_train(6, 2, 1, 0, 1, &train);
     for (int homes = -1; homes <= 0; homes++)
@@ -591,7 +591,7 @@ int main(void)
     tcase_add_test(t, nothing_is_allocated_after_opening);
     tcase_add_test(t, the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends);
     tcase_add_test(t, homes_are_committed_during_the_sweep);
-    tcase_add_test(t, a_run_killed_during_the_first_touch_goes_on_with_what_is_missing);
+    tcase_add_test(t, a_run_killed_during_the_quantise_on_load_goes_on_with_what_is_missing);
     tcase_add_test(t, a_damaged_blob_is_made_again);
     tcase_add_test(t, slow_short_interrupted_and_reordered_transfers_change_nothing);
     tcase_add_test(t, a_failed_read_is_told_at_acquire);

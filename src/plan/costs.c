@@ -1,0 +1,164 @@
+#include "src/plan/costs.h"
+
+#include "src/base/memory.h"
+
+typedef struct pad {
+    const qs_sweep_config *c;
+    qs_device *device;
+    void *memory;       /* on paper */
+    int32_t rows, document_tokens;
+    qs_costs *out;
+} pad;
+
+static void begin(pad *p, qs_part part) { qs_paper_device_note(p->device, &p->out->part[part], p->document_tokens); }
+
+static void note_weights(pad *p)
+{
+    const qs_layout *l = p->c->layout;
+    begin(p, QS_PART_WEIGHTS);
+    bool in_place = l->quant.type == QS_QUANT_NONE && l->base_type == p->c->type;
+    p->out->layer_bytes = (double)qs_layout_blob_bytes(l, 0) + (in_place ? 0 : (double)l->dense_elements * (double)qs_dtype_bytes(p->c->type));
+    for (int i = 0; i < QS_LINEAR_COUNT && !in_place; i++) {
+        int64_t n = (int64_t)l->linear[i].out * l->linear[i].in;
+        if (!n) continue; /* the family has none */
+        qs_qtensor q = {.type = l->quant.type, .n = n, .codes = p->memory};
+        if (l->quant.double_quant) {
+            q.absmax8 = p->memory;
+            q.nested = q.offset = p->memory;
+        } else {
+            q.absmax = p->memory;
+        }
+        if (l->quant.type == QS_QUANT_NONE) qs_op_convert(p->device, p->memory, p->c->type, p->memory, l->base_type, n);
+        else qs_op_dequantise4(p->device, &q, p->memory, p->c->type);
+    }
+    if (p->c->type != QS_F32) qs_op_convert(p->device, p->memory, p->c->type, p->memory, QS_F32, p->c->lora->pack_floats);
+    begin(p, QS_PART_GRADIENTS);
+    p->device->api->fill(p->device, QS_QUEUE_COMPUTE, p->memory, 0, (size_t)p->c->lora->pack_floats * sizeof(float));
+}
+
+static qs_block_weights weights(const pad *p)
+{
+    const qs_architecture *a = p->c->a;
+    const qs_linear_layout *l = p->c->layout->linear;
+    qs_dtype type = p->c->type;
+    qs_norm norm = {p->memory, a->norm == QS_NORM_LAYER ? p->memory : NULL};
+    qs_block_weights w = {.qkv = qs_mat_of(p->memory, type, l[QS_LINEAR_Q].out + l[QS_LINEAR_K].out + l[QS_LINEAR_V].out, a->hidden),
+                          .o = qs_mat_of(p->memory, type, a->hidden, l[QS_LINEAR_O].in),
+                          .gate_up = qs_mat_of(p->memory, type, l[QS_LINEAR_GATE].out + l[QS_LINEAR_UP].out, a->hidden),
+                          .down = qs_mat_of(p->memory, type, a->hidden, a->ffn), .norm1 = norm, .norm2 = norm, .q_norm = {.weight = p->memory},
+                          .k_norm = {.weight = p->memory}, .window = qs_architecture_window(a, a->layers - 1)};
+    if (a->qkv_bias) w.bias[QS_GROUP_QKV] = p->memory;
+    if (a->o_bias) w.bias[QS_GROUP_O] = p->memory;
+    if (a->mlp_bias) w.bias[QS_GROUP_GATE_UP] = w.bias[QS_GROUP_DOWN] = p->memory;
+    return w;
+}
+
+static void note_block(pad *p)
+{
+    const qs_sweep_config *c = p->c;
+    qs_arena memory = {.base = p->memory, .capacity = SIZE_MAX / 2};
+    qs_block_config config = {p->device, c->a, c->lora, c->type, p->rows, c->sizes.mlp_rows};
+    qs_block *b;
+    qs_block_create(&config, &memory, &b);
+    qs_block_weights w = weights(p);
+    qs_block_lora adapters = {.lora = c->lora, .values = p->memory, .gradients = p->memory, .dropout = c->lora->dropout}, none = {0};
+    qs_block_batch batch = {p->rows, p->memory, p->memory, p->memory, p->memory};
+    char *x = p->memory, *y = x + 4096;
+    qs_mat out = qs_mat_of(y, c->type, p->rows, c->a->hidden);
+    for (int plain = 0; plain < 2; plain++) {
+        const qs_block_lora *l = plain ? &none : &adapters;
+        begin(p, plain ? QS_PART_FORWARD_PLAIN : QS_PART_FORWARD);
+        qs_block_forward(b, &w, l, &batch, x, y, NULL);
+        qs_op_flag_nonfinite(p->device, out, p->memory);
+        for (int saved = 0; saved < 2; saved++) {
+            begin(p, (plain ? QS_PART_BACKWARD_PLAIN : QS_PART_BACKWARD) + (saved ? QS_PART_SAVED : 0));
+            qs_block_backward(b, &w, l, &batch, x, y, x, true, saved ? p->memory : NULL);
+            qs_op_flag_nonfinite(p->device, out, p->memory);
+        }
+    }
+    for (int saved = 0; saved < 2; saved++) {
+        begin(p, QS_PART_BACKWARD_LOWEST + (saved ? QS_PART_SAVED : 0));
+        qs_block_backward(b, &w, &adapters, &batch, x, y, x, false, saved ? p->memory : NULL);
+    }
+    qs_block_free(b);
+}
+
+static void note_head(pad *p)
+{
+    const qs_sweep_config *c = p->c;
+    const qs_layout *l = c->layout;
+    qs_arena memory = {.base = p->memory, .capacity = SIZE_MAX / 2};
+    qs_head_config config = {p->device, c->a, c->type, 1, p->rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
+    qs_head *h;
+    qs_head_create(&config, &memory, &h);
+    qs_mat tile = qs_mat_of(p->memory, c->type, l->tile_rows, c->a->hidden), last = qs_mat_of(p->memory, c->type, l->last_tile_rows, c->a->hidden);
+    if (l->head_type != c->type) {
+        begin(p, QS_PART_HEAD_WEIGHTS);
+        qs_op_convert(p->device, p->memory, c->type, p->memory, l->head_type, tile.rows * tile.cols);
+    }
+    begin(p, QS_PART_HEAD_NORM);
+    qs_norm norm = {p->memory, c->a->norm == QS_NORM_LAYER ? p->memory : NULL};
+    qs_head_norm(h, 0, p->rows, p->memory, norm);
+    if (l->tiles > 1) {
+        begin(p, QS_PART_LOSS_TILE);
+        qs_head_loss_tile(h, 0, p->rows, tile, 0, p->memory);
+        begin(p, QS_PART_GRADIENT_TILE);
+        qs_head_gradient_tile(h, 0, p->rows, tile, 0, p->memory, 1, false);
+    }
+    begin(p, QS_PART_LOSS_LAST);
+    qs_head_loss_tile(h, 0, p->rows, last, 0, p->memory);
+    qs_head_loss(h, 0, p->rows, p->memory, p->memory);
+    begin(p, QS_PART_GRADIENT_LAST);
+    qs_head_gradient_tile(h, 0, p->rows, last, 0, p->memory, 1, true);
+    begin(p, QS_PART_HEAD_GRADIENT);
+    qs_head_gradient(h, 0, p->rows, p->memory, norm);
+    qs_op_flag_nonfinite(p->device, qs_mat_of(p->memory, c->type, p->rows, c->a->hidden), p->memory);
+    qs_head_free(h);
+}
+
+/* One pack; update.c does the same for every layer. */
+static void note_pack(pad *p, const qs_update_config *u)
+{
+    enum { LEAST_8BIT = 4096 }; /* smaller tensors have 32-bit states */
+    const qs_lora *l = p->c->lora;
+    const qs_adamw h = {.step = 1};
+    bool small_states = u->optim == QS_OPTIM_ADAMW_8BIT || u->optim == QS_OPTIM_PAGED_ADAMW_8BIT;
+    qs_adamw_rule rule = u->optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
+    void *m = p->memory;
+    qs_op_sum_squares(p->device, m, l->pack_floats, m);
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
+        if (!l->slot[i].active) continue;
+        int64_t n[2] = {(int64_t)l->r * l->slot[i].in, (int64_t)l->r * l->slot[i].out};
+        for (int k = 0; k < 2; k++) {
+            if (small_states && n[k] >= LEAST_8BIT) qs_op_adamw8(p->device, &h, m, m, m, m, m, m, n[k]);
+            else qs_op_adamw(p->device, rule, &h, m, m, m, m, n[k]);
+        }
+    }
+}
+
+static void note_update(pad *p, const qs_update_config *u)
+{
+    const qs_lora *l = p->c->lora;
+    qs_op_list *list = &p->out->part[QS_PART_UPDATE];
+    int64_t trained = 0;
+    for (int32_t layer = 0; layer < l->layers; layer++) trained += l->layer_mask[layer];
+    begin(p, QS_PART_UPDATE);
+    note_pack(p, u);
+    for (int i = 0; i < list->count; i++) list->calls[i].times *= trained;
+}
+
+void qs_costs_note(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, int32_t document_tokens, qs_costs *out)
+{
+    *out = (qs_costs){0};
+    pad p = {.c = c, .device = qs_paper_device(&c->device->info), .memory = qs_paper_memory(), .rows = rows, .document_tokens = document_tokens, .out = out};
+    note_weights(&p);
+    note_block(&p);
+    note_head(&p);
+    note_update(&p, u);
+    qs_device_close(p.device);
+}
+
+void qs_costs_free(qs_costs *c)
+{
+    for (int i = 0; i < QS_PARTS; i++) qs_op_list_free(&c->part[i]);
+}

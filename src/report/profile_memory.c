@@ -1,0 +1,63 @@
+/* profile_memory.c - which bytes of the plan hold something at each visit.
+ *
+ * Pools are mapped whole before the first step, so this is not what is allocated but what would be lost: of the streamer's memory what it noted, of the checkpoints those between their
+ * first visit and their last, of scratch memory all of it during the visits that use it. Everything else holds its contents for the whole run.
+ */
+#include <string.h>
+
+#include "src/base/memory.h"
+#include "src/report/profile.h"
+
+/* Levels alive, all micro-batches together, during visit v; alive [micro_batches] is kept up to date. Level 0 is the embedding's output, level l + 1 that of layer l. */
+static int64_t follow_checkpoints(const qs_schedule *s, int32_t v, int32_t *alive)
+{
+    const qs_visit *visit = &s->visits[v];
+    int64_t during = 0;
+    if (visit->kind == QS_VISIT_EMBED) memset(alive, 0, (size_t)s->micro_batches * sizeof *alive); /* a new sweep: what the last one left is taken over */
+    for (int32_t mb = visit->first; mb < visit->first + visit->count; mb++) {
+        if (visit->kind == QS_VISIT_EMBED) alive[mb] = 1;
+        if (visit->kind == QS_VISIT_FORWARD) alive[mb] = visit->index + 2;
+        if (visit->kind == QS_VISIT_UPDATE) alive[mb] = 0;
+    }
+    for (int32_t mb = 0; mb < s->micro_batches; mb++) during += alive[mb];
+    for (int32_t mb = visit->first; mb < visit->first + visit->count; mb++)
+        if (visit->kind == QS_VISIT_BACKWARD) alive[mb] = visit->index + 1; /* the gradient above is used up */
+    return during;
+}
+
+static bool in_use(const char *tag, const qs_visit *visit, const qs_visit_time *t)
+{
+    bool layer = visit->kind == QS_VISIT_FORWARD || visit->kind == QS_VISIT_BACKWARD;
+    if (!strcmp(tag, "dequantised weights")) return layer;
+    if (!strncmp(tag, "saved activations", strlen("saved activations"))) return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
+    if (!strcmp(tag, "activations")) return visit->blob >= 0;
+    if (!strcmp(tag, "adapters in use")) return layer;
+    if (!strcmp(tag, "quantise on load")) return t->make_ns > 0;
+    if (!strcmp(tag, "embedding reads")) return visit->kind == QS_VISIT_EMBED;
+    if (!strcmp(tag, "optimizer scratch")) return visit->kind == QS_VISIT_UPDATE;
+    return true;
+}
+
+void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
+{
+    const qs_plan *plan = &p->engine->plan;
+    const qs_schedule *s = p->schedule;
+    int32_t *alive = qs_calloc((size_t)s->micro_batches, sizeof *alive);
+    int64_t levels = (int64_t)(p->engine->layout.layers + 1) * qs_schedule_group(s->micro_batches, p->engine->sweep_config.sweeps);
+    for (int32_t v = 0; v < s->count; v++) {
+        const qs_usage *u = &p->steps[step].recorder.usage[v];
+        int64_t checkpoints = follow_checkpoints(s, v, alive);
+        for (int i = 0; i < plan->item_count; i++) {
+            const qs_plan_item *item = &plan->items[i];
+            uint64_t *out = &bytes[(size_t)v * (size_t)plan->item_count + (size_t)i];
+            if (!strcmp(item->tag, "streaming ring")) *out = u->ring;
+            else if (!strcmp(item->tag, "device slots")) *out = u->slots;
+            else if (!strcmp(item->tag, "resident weights")) *out = u->homes_device;
+            else if (!strcmp(item->tag, "resident weights (RAM)")) *out = u->homes_host;
+            else if (!strcmp(item->tag, "activation checkpoints") && !p->engine->sweep_config.checkpoints_on_disk)
+                *out = (uint64_t)((double)item->bytes * (double)checkpoints / (double)levels);
+            else *out = in_use(item->tag, &s->visits[v], &p->steps[step].visits[v]) ? item->bytes : 0;
+        }
+    }
+    qs_free(alive);
+}

@@ -1,0 +1,193 @@
+/* sweep_parts.c - what a visit needs on the device: dequantised weights, adapters, batches. */
+#include "src/step/sweep_parts.h"
+
+#include <string.h>
+
+#include "src/base/memory.h"
+
+/* ---- weights ------------------------------------------------------------------------------------------------------------- */
+
+static const float *vector_of(const qs_sweep *s, const char *blob, qs_vector v)
+{
+    return s->c.layout->vector[v].n ? (const float *)(blob + s->c.layout->vector[v].at) : NULL;
+}
+
+static void dequantise(qs_sweep *s, const char *blob)
+{
+    const qs_layout *l = s->c.layout;
+    size_t e = qs_dtype_bytes(s->c.type);
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
+        const qs_linear_layout *w = &l->linear[i];
+        int64_t n = (int64_t)w->out * w->in;
+        if (!n) continue; /* the family has none */
+        void *out = s->dense + w->dense_at * e;
+        if (l->quant.type == QS_QUANT_NONE) {
+            qs_op_convert(s->c.device, out, s->c.type, blob + w->weight_at, l->base_type, n);
+            continue;
+        }
+        qs_qtensor q = {.type = l->quant.type, .n = n, .codes = (const uint8_t *)blob + w->weight_at};
+        if (l->quant.double_quant) {
+            q.absmax8 = (const uint8_t *)blob + w->absmax_at;
+            q.nested = (const float *)(blob + w->nested_at);
+            q.offset = (const float *)(blob + w->offset_at);
+        } else {
+            q.absmax = (const float *)(blob + w->absmax_at);
+        }
+        qs_op_dequantise4(s->c.device, &q, out, s->c.type);
+    }
+}
+
+qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *data)
+{
+    const qs_layout *l = s->c.layout;
+    const char *blob = data;
+    size_t e = qs_dtype_bytes(s->c.type);
+    bool in_place = l->quant.type == QS_QUANT_NONE && l->base_type == s->c.type;
+    if (!in_place && s->dense_blob != index) {
+        dequantise(s, blob);
+        s->dense_blob = index;
+    }
+    const void *at[QS_LINEAR_COUNT];
+    for (int i = 0; i < QS_LINEAR_COUNT; i++) at[i] = in_place ? blob + l->linear[i].weight_at : s->dense + l->linear[i].dense_at * e;
+    int64_t hidden = s->c.a->hidden, ffn = s->c.a->ffn, q = l->linear[QS_LINEAR_Q].out, kv = l->linear[QS_LINEAR_K].out;
+    qs_linear first_up = s->c.a->plain_mlp ? QS_LINEAR_UP : QS_LINEAR_GATE;
+    qs_block_weights w = {.qkv = qs_mat_of((void *)at[QS_LINEAR_Q], s->c.type, q + 2 * kv, hidden),
+                          .o = qs_mat_of((void *)at[QS_LINEAR_O], s->c.type, hidden, l->linear[QS_LINEAR_O].in),
+                          .gate_up = qs_mat_of((void *)at[first_up], s->c.type, l->linear[QS_LINEAR_GATE].out + ffn, hidden),
+                          .down = qs_mat_of((void *)at[QS_LINEAR_DOWN], s->c.type, hidden, ffn),
+                          .norm1 = {vector_of(s, blob, QS_VECTOR_NORM1), vector_of(s, blob, QS_VECTOR_NORM1_BIAS)},
+                          .norm2 = {vector_of(s, blob, QS_VECTOR_NORM2), vector_of(s, blob, QS_VECTOR_NORM2_BIAS)},
+                          .q_norm = {.weight = vector_of(s, blob, QS_VECTOR_Q_NORM)},
+                          .k_norm = {.weight = vector_of(s, blob, QS_VECTOR_K_NORM)},
+                          .window = qs_architecture_window(s->c.a, index)};
+    w.bias[QS_GROUP_QKV] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_Q);
+    w.bias[QS_GROUP_O] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_O);
+    w.bias[QS_GROUP_GATE_UP] = vector_of(s, blob, QS_VECTOR_BIAS + first_up);
+    w.bias[QS_GROUP_DOWN] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_DOWN);
+    return w;
+}
+
+qs_norm qs_sweep_final_norm(const qs_sweep *s) { return (qs_norm){s->norm, s->c.a->norm == QS_NORM_LAYER ? s->norm + s->c.a->hidden : NULL}; }
+
+qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
+{
+    const qs_layout *l = s->c.layout;
+    qs_mat w = qs_mat_of((void *)blob, l->head_type, qs_layout_tile_rows(l, index), s->c.a->hidden);
+    if (l->head_type == s->c.type) return w;
+    if (s->dense_blob != l->layers + index) {
+        qs_op_convert(s->c.device, s->dense, s->c.type, blob, l->head_type, w.rows * w.cols);
+        s->dense_blob = l->layers + index;
+    }
+    return qs_mat_of(s->dense, s->c.type, w.rows, w.cols);
+}
+
+/* ---- adapters ------------------------------------------------------------------------------------------------------------ */
+
+static bool has_adapters(const qs_sweep *s, int32_t layer) { return s->c.lora->layer_mask[layer]; }
+
+void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
+{
+    qs_device *d = s->c.device;
+    int64_t floats = s->c.lora->pack_floats;
+    size_t bytes = (size_t)floats * sizeof(float);
+    if (!has_adapters(s, v->index)) return;
+    s->pack = qs_pager_acquire(s->parts.masters, v->index, QS_PAGE_READ);
+    const float *values = s->pack;
+    if (!d->info.unified) {
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, s->adapters_f32, values, bytes);
+        values = s->adapters_f32;
+    }
+    if (s->c.type != QS_F32) qs_op_convert(d, s->adapters, s->c.type, values, QS_F32, floats);
+    if (!backward) return;
+    bool first = v->first == 0;
+    s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, first ? QS_PAGE_NEW : QS_PAGE_CHANGE);
+    float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    if (first) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
+    else if (!d->info.unified) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
+}
+
+void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last)
+{
+    qs_device *d = s->c.device;
+    int64_t floats = s->c.lora->pack_floats;
+    if (!has_adapters(s, v->index)) return;
+    qs_pager_release(s->parts.masters, v->index, false, QS_QUEUE_COMPUTE);
+    if (!backward) return;
+    const float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    if (last) qs_op_sum_squares(d, gradients, floats, &s->squares[v->index]);
+    if (!d->info.unified) d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients, (size_t)floats * sizeof(float));
+    qs_pager_release(s->parts.gradients, v->index, true, QS_QUEUE_COMPUTE);
+}
+
+qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate)
+{
+    if (!has_adapters(s, layer)) return (qs_block_lora){0};
+    bool unified = s->c.device->info.unified;
+    const void *f32 = unified ? s->pack : s->adapters_f32;
+    return (qs_block_lora){.lora = s->c.lora,
+                           .values = s->c.type == QS_F32 ? f32 : s->adapters,
+                           .gradients = unified ? s->pack_gradients : s->gradients,
+                           .dropout = evaluate ? 0 : s->c.lora->dropout,
+                           .seed = s->c.seed,
+                           /* step, micro-batch, layer, linear: 36 + 12 + 12 + 4 bits */
+                           .stream = (uint64_t)s->step << 28 | (uint64_t)mb << 16 | (uint64_t)layer << 4};
+}
+
+/* ---- intermediates -------------------------------------------------------------------------------------------------------- */
+
+/* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched meanwhile. */
+static void expect_saved(qs_sweep *s, const qs_visit *v, int32_t level, int32_t mb)
+{
+    bool last = mb + 1 == v->first + v->count;
+    int32_t next = last ? level - 1 : level;
+    if (next >= 0 && next < s->c.saved_in_ram) qs_activation_store_expect(s->saved_store, next, qs_sweep_slot(s, last ? v->first : mb + 1));
+}
+
+void *qs_sweep_saved(qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t level = qs_sweep_saved_level(&s->c, v->index), slot = qs_sweep_slot(s, mb);
+    bool forward = v->kind == QS_VISIT_FORWARD;
+    if (level < 0) return NULL;
+    void *saved = level >= s->c.saved_in_ram ? s->saved + ((size_t)(level - s->c.saved_in_ram) * (size_t)s->group + (size_t)slot) * s->saved_bytes
+                 : forward                 ? qs_activation_store_new(s->saved_store, level, slot)
+                                           : qs_activation_store_get(s->saved_store, level, slot);
+    if (!forward) expect_saved(s, v, level, mb);
+    return saved;
+}
+
+void qs_sweep_saved_done(qs_sweep *s, const qs_visit *v, int32_t mb)
+{
+    int32_t level = qs_sweep_saved_level(&s->c, v->index);
+    if (level >= 0 && level < s->c.saved_in_ram) qs_activation_store_put(s->saved_store, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
+}
+
+/* ---- batches ------------------------------------------------------------------------------------------------------------- */
+
+void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
+{
+    qs_device *d = s->c.device;
+    for (int32_t mb = 0; mb < micro_batches; mb++) {
+        qs_micro_batch *b = &s->host_batches[mb];
+        qs_sweep_batch_arrays *to = &s->batches[mb];
+        int32_t tokens = (int32_t)b->tokens, rows = qs_sweep_rows(s->c.sizes.max_tokens, tokens);
+        QS_ASSERT(rows <= s->max_rows);
+        for (int32_t i = tokens; i < rows; i++) { /* padding: documents of one token without a target */
+            b->ids[i] = 0;
+            b->target[i] = -1;
+            b->positions[i] = 0;
+            b->document_start[i] = i;
+        }
+        to->rows = rows;
+        if (d->info.unified) {
+            to->target = b->target;
+            to->positions = b->positions;
+            to->document_start = b->document_start;
+        } else {
+            size_t bytes = (size_t)rows * sizeof(int32_t);
+            d->api->copy_in(d, QS_QUEUE_COMPUTE, to->target, b->target, bytes);
+            d->api->copy_in(d, QS_QUEUE_COMPUTE, to->positions, b->positions, bytes);
+            d->api->copy_in(d, QS_QUEUE_COMPUTE, to->document_start, b->document_start, bytes);
+        }
+    }
+    d->api->fill(d, QS_QUEUE_COMPUTE, s->flags, 0, s->flag_count * sizeof(int32_t));
+}
