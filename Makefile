@@ -16,14 +16,15 @@ MARCH   ?= native
 PKGS    := liburing libxxhash jansson yaml-0.1 libpcre2-8 libutf8proc
 Q       := $(if $(V),,@)
 
-FLAVOUR := $(if $(ASAN),asan,$(if $(TSAN),tsan,release))$(if $(findstring clang,$(CC)),-clang)$(if $(filter 0,$(CUDA)),-nocuda)
+FLAVOUR := $(if $(FUZZ),fuzz,$(if $(ASAN),asan,$(if $(TSAN),tsan,release)))$(if $(findstring clang,$(CC)),-clang)$(if $(filter 0,$(CUDA)),-nocuda)
 B       := build/$(FLAVOUR)
 
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
            -Wno-unused-parameter $(if $(findstring clang,$(CC)),,-Wno-format-truncation) $(if $(WERROR),-Werror)
 comma   := ,
-SAN     := $(if $(ASAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,$(if $(TSAN),-fsanitize=thread))
-OPT     := $(if $(ASAN)$(TSAN),-O1 -g -fno-omit-frame-pointer,-O2 -g)
+SAN     := $(if $(or $(ASAN),$(FUZZ)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,$(if $(TSAN),-fsanitize=thread)) \
+           $(if $(FUZZ),-fsanitize=fuzzer-no-link)
+OPT     := $(if $(ASAN)$(TSAN)$(FUZZ),-O1 -g -fno-omit-frame-pointer,-O2 -g)
 CFLAGS  += -std=gnu11 -D_GNU_SOURCE -I. $(OPT) -ffp-contract=off $(WARN) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 # Without the libraries the compiler's own message would be about the first header it misses.
 ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 && echo '\#include <dnnl.h>' | $(CC) -E -o /dev/null - 2>&1 && echo ok),ok)
@@ -82,6 +83,7 @@ $(B)/generated/%.o: $(B)/generated/%.c
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 include tests/cudasim/cudasim.mk
+include tests/fuzz/fuzz.mk
 
 $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a
 	@mkdir -p $(@D)
@@ -99,7 +101,7 @@ unit: $(UNIT)
 
 ## test: everything that must hold: unit tests, whole runs of the program, the printed pages
 E2E     := $(wildcard tests/e2e/*.sh)
-test: qlora-stream unit docs-check
+test: qlora-stream unit replay docs-check
 	$(Q)$(if $(E2E),QS_TEST_LOGS=$(B)/logs tests/run $(E2E))
 
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them

@@ -31,7 +31,7 @@ static inline qs_mat qs_mat_of(void *data, qs_dtype type, int64_t rows, int64_t 
 /* Rows [first, first + rows) and columns [col, col + cols) of m. */
 static inline qs_mat qs_mat_part(qs_mat m, int64_t first, int64_t rows, int64_t col, int64_t cols)
 {
-    m.data = (char *)m.data + (size_t)(first * m.stride + col) * qs_dtype_bytes(m.type);
+    if (m.data) m.data = (char *)m.data + (size_t)(first * m.stride + col) * qs_dtype_bytes(m.type); /* NULL while sizes are counted */
     m.rows = rows;
     m.cols = cols;
     return m;

@@ -1,0 +1,23 @@
+/* A file of training rows in any of the forms that are read. */
+#include "src/data/dataset.h"
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    qs_dataset *d;
+    qs_row row;
+    qs_err e = {0};
+    const char *path = fuzz_put("rows.jsonl", data, size);
+    fuzz_watch(size);
+    if (qs_dataset_open(path, &d, &e)) return 0;
+    volatile char last = 0;
+    while (qs_dataset_next(d, &row, &e) == 1) {
+        const qs_text *texts[] = {&row.instruction, &row.input, &row.output, &row.system};
+        for (int i = 0; i < 4; i++)
+            if (texts[i]->data) last = texts[i]->data[texts[i]->bytes];
+        for (size_t i = 0; i < row.id_count; i++) last = (char)(row.ids[i] + (row.labels ? row.labels[i] : 0));
+    }
+    (void)last;
+    qs_dataset_close(d);
+    return 0;
+}

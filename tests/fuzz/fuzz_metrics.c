@@ -1,0 +1,15 @@
+/* metrics.jsonl of a run that goes on. */
+#include "src/train/metrics.h"
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    qs_metrics *m;
+    qs_err e = {0};
+    fuzz_put("metrics.jsonl", data, size);
+    fuzz_watch(size);
+    if (qs_metrics_open(fuzz_dir(), 3, false, &m, &e)) return 0;
+    qs_metrics_step(m, &(qs_step_metrics){.step = 4, .loss = 1}, &e);
+    qs_metrics_close(m);
+    return 0;
+}
