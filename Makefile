@@ -13,7 +13,7 @@ CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 NVCC    ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA    ?= $(if $(NVCC),1,0)
 MARCH   ?= native
-PKGS    := liburing libxxhash jansson yaml-0.1 libpcre2-8 libutf8proc
+PKGS    := liburing libxxhash jansson yaml-0.1 libpcre2-8 libutf8proc zlib liblzma libzstd
 Q       := $(if $(V),,@)
 
 FLAVOUR := $(if $(FUZZ),fuzz,$(if $(ASAN),asan,$(if $(TSAN),tsan,release)))$(if $(findstring clang,$(CC)),-clang)$(if $(filter 0,$(CUDA)),-nocuda)
@@ -27,12 +27,12 @@ SAN     := $(if $(or $(ASAN),$(FUZZ)),-fsanitize=address$(comma)undefined -fno-s
 OPT     := $(if $(ASAN)$(TSAN)$(FUZZ),-O1 -g -fno-omit-frame-pointer,-O2 -g)
 CFLAGS  += -std=gnu11 -D_GNU_SOURCE -I. $(OPT) -ffp-contract=off $(WARN) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 # Without the libraries the compiler's own message would be about the first header it misses.
-ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 && echo '\#include <dnnl.h>' | $(CC) -E -o /dev/null - 2>&1 && echo ok),ok)
+ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 && printf '\#include <dnnl.h>\n\#include <bzlib.h>\n' | $(CC) -E -o /dev/null - 2>&1 && echo ok),ok)
 $(if $(filter deps demo clean help lint,$(MAKECMDGOALS)),,$(warning some libraries are missing: make deps installs them))
 endif
 # The CPU kernels are built for this machine; everything else is portable.
 KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
-LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp -lpthread -lm
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -ldnnl -fopenmp -lpthread -lm
 
 SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
                       src/step/*.c src/plan/*.c src/options/*.c src/train/*.c src/report/*.c src/commands/*.c)
