@@ -97,8 +97,8 @@ struct qs_device {
     bool (*holds)(const qs_device *d, const void *p, size_t bytes);
     /* Called by ops.c after every long operation (products, attention, 4-bit weights into dense ones), so that a host that computes can see to its disk meanwhile. NULL: nobody
      * wants to. It may call operations that are not long. */
-    void (*between)(void *context);
-    void *between_context;
+    void (*on_op_end)(void *context);
+    void *on_op_end_context;
 };
 
 enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be unified */

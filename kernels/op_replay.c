@@ -32,7 +32,7 @@ static void give_workspace(stage *s, size_t bytes)
     if (s->run) qs_device_set_workspace(s->device, p, bytes);
 }
 
-static void gemm(stage *s, const qs_op_call *c, int64_t n)
+static void replay_gemm(stage *s, const qs_op_call *c, int64_t n)
 {
     bool ta = c->flags & QS_OP_TRANSPOSE_A, tb = c->flags & QS_OP_TRANSPOSE_B;
     int64_t k = ta ? n : c->dim[1], cols = c->dim[0];
@@ -45,7 +45,7 @@ static void gemm(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_gemm(s->device, &g);
 }
 
-static void dequantise(stage *s, const qs_op_call *c, int64_t n)
+static void replay_dequantise4(stage *s, const qs_op_call *c, int64_t n)
 {
     qs_qtensor q = {.type = (qs_quant_type)c->variant, .n = n, .codes = array(s, QS_U8, (n + 1) / 2)};
     if (c->flags & QS_OP_NESTED) {
@@ -59,77 +59,114 @@ static void dequantise(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_dequantise4(s->device, &q, out, c->type);
 }
 
-static void elements(stage *s, const qs_op_call *c, int64_t n)
+static void replay_quantise4(stage *s, const qs_op_call *c, int64_t n)
 {
-    int64_t cols = c->dim[0];
-    qs_mat x = mat(s, c->type, n, cols, c->dim[1]), y = {0}, z = {0};
-    qs_rmsnorm norm = {.x = x, .weight_type = QS_F32, .eps = 1e-5f};
-    qs_dropout drop = {.p = c->variant ? 0.1f : 0, .seed = 1};
-    switch (c->kind) {
-    case QS_OP_RMSNORM:
-        norm.weight = array(s, QS_F32, cols);
-        norm.y = mat(s, c->type, n, cols, c->dim[2]);
-        if (s->run) qs_op_rmsnorm(s->device, &norm);
-        return;
-    case QS_OP_RMSNORM_BACKWARD:
-        norm.weight = array(s, QS_F32, cols);
-        norm.y = x;
-        y = mat(s, c->type, n, cols, c->dim[2]);
-        if (c->flags & QS_OP_ACCUMULATE) z = mat(s, c->type, n, cols, cols);
-        if (s->run) qs_op_rmsnorm_backward(s->device, &norm, y, z, x);
-        return;
-    case QS_OP_ADD:
-        y = mat(s, c->type, n, cols, cols);
-        if (s->run) qs_op_add(s->device, x, y, x);
-        return;
-    case QS_OP_GATED:
-        y = mat(s, c->type, n, cols / 2, 0);
-        if (s->run) qs_op_gated(s->device, (qs_activation)c->variant, x, y);
-        return;
-    case QS_OP_GATED_BACKWARD:
-        y = mat(s, c->type, n, cols / 2, 0);
-        z = mat(s, c->type, n, cols, cols); /* in place, repeated calls would end in denormal numbers */
-        if (s->run) qs_op_gated_backward(s->device, (qs_activation)c->variant, x, y, z);
-        return;
-    case QS_OP_DROPOUT:
-        y = mat(s, c->type, n, cols, c->dim[2]);
-        if (s->run) qs_op_dropout(s->device, &drop, x, y, c->flags & QS_OP_ACCUMULATE);
-        return;
-    default: {
-        int32_t *flag = zeros(s, sizeof *flag);
-        if (s->run) qs_op_flag_nonfinite(s->device, x, flag);
-    }
-    }
+    void *w = array(s, c->type, n);
+    uint8_t *codes = array(s, QS_U8, (n + 1) / 2);
+    float *absmax = array(s, QS_F32, qs_quant_blocks(n));
+    if (s->run) qs_op_quantise4(s->device, (qs_quant_type)c->variant, w, c->type, n, codes, absmax);
 }
 
-static void layernorm(stage *s, const qs_op_call *c, int64_t n)
+static void replay_quantise_absmax(stage *s, const qs_op_call *c, int64_t n)
+{
+    float *absmax = array(s, QS_F32, n), *nested = array(s, QS_F32, n / QS_NESTED_BLOCK + 1), *offset = array(s, QS_F32, 1);
+    uint8_t *codes = array(s, QS_U8, n);
+    if (s->run) qs_op_quantise_absmax(s->device, absmax, n, codes, nested, offset);
+}
+
+static void replay_rmsnorm(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t cols = c->dim[0];
-    qs_layernorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .bias = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
-    qs_mat y = mat(s, c->type, n, cols, c->dim[2]), add = {0};
-    norm.y = c->kind == QS_OP_LAYERNORM ? y : norm.x;
+    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
+    norm.y = mat(s, c->type, n, cols, c->dim[2]);
+    if (s->run) qs_op_rmsnorm(s->device, &norm);
+}
+
+static void replay_rmsnorm_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = c->dim[0];
+    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
+    qs_mat dy = mat(s, c->type, n, cols, c->dim[2]), add = {0};
+    norm.y = norm.x;
     if (c->flags & QS_OP_ACCUMULATE) add = mat(s, c->type, n, cols, cols);
-    if (!s->run) return;
-    if (c->kind == QS_OP_LAYERNORM) qs_op_layernorm(s->device, &norm);
-    else qs_op_layernorm_backward(s->device, &norm, y, add, norm.x);
+    if (s->run) qs_op_rmsnorm_backward(s->device, &norm, dy, add, norm.x);
 }
 
-static void activation(stage *s, const qs_op_call *c, int64_t n)
+static void replay_add(stage *s, const qs_op_call *c, int64_t n)
 {
-    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0], 0), z = mat(s, c->type, n, c->dim[0], 0);
-    if (!s->run) return;
-    if (c->kind == QS_OP_ACTIVATION) qs_op_activation(s->device, (qs_activation)c->variant, x, y);
-    else qs_op_activation_backward(s->device, (qs_activation)c->variant, x, y, z);
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0], 0);
+    if (s->run) qs_op_add(s->device, x, y, x);
 }
 
-static void regroup(stage *s, const qs_op_call *c, int64_t n)
+static void replay_gated(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0] / 2, 0);
+    if (s->run) qs_op_gated(s->device, (qs_activation)c->variant, x, y);
+}
+
+/* Not in place: repeated calls would end in denormal numbers. */
+static void replay_gated_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0] / 2, 0), dx = mat(s, c->type, n, c->dim[0], 0);
+    if (s->run) qs_op_gated_backward(s->device, (qs_activation)c->variant, x, dy, dx);
+}
+
+static void replay_dropout(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0], c->dim[2]);
+    qs_dropout drop = {.p = c->variant ? 0.1f : 0, .seed = 1};
+    if (s->run) qs_op_dropout(s->device, &drop, x, y, c->flags & QS_OP_ACCUMULATE);
+}
+
+static void replay_flag_nonfinite(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]);
+    int32_t *flag = zeros(s, sizeof *flag);
+    if (s->run) qs_op_flag_nonfinite(s->device, x, flag);
+}
+
+static qs_layernorm layernorm_of(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = c->dim[0];
+    qs_layernorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight_type = QS_F32, .eps = 1e-5f};
+    norm.weight = array(s, QS_F32, cols);
+    norm.bias = array(s, QS_F32, cols);
+    return norm;
+}
+static void replay_layernorm(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_layernorm norm = layernorm_of(s, c, n);
+    norm.y = mat(s, c->type, n, c->dim[0], c->dim[2]);
+    if (s->run) qs_op_layernorm(s->device, &norm);
+}
+static void replay_layernorm_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_layernorm norm = layernorm_of(s, c, n);
+    qs_mat dy = mat(s, c->type, n, c->dim[0], c->dim[2]), add = {0};
+    norm.y = norm.x;
+    if (c->flags & QS_OP_ACCUMULATE) add = mat(s, c->type, n, c->dim[0], c->dim[0]);
+    if (s->run) qs_op_layernorm_backward(s->device, &norm, dy, add, norm.x);
+}
+
+static void replay_activation(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), y = mat(s, c->type, n, c->dim[0], 0);
+    if (s->run) qs_op_activation(s->device, (qs_activation)c->variant, x, y);
+}
+static void replay_activation_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0], 0), dx = mat(s, c->type, n, c->dim[0], 0);
+    if (s->run) qs_op_activation_backward(s->device, (qs_activation)c->variant, x, dy, dx);
+}
+
+static void replay_regroup(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t cols = c->dim[0] * c->dim[1] * c->dim[2];
     qs_mat x = mat(s, c->type, n, cols, 0), y = mat(s, c->type, n, cols, 0);
     if (s->run) qs_op_regroup(s->device, x, (int32_t)c->dim[0], (int32_t)c->dim[1], c->dim[2], y);
 }
 
-static void rope(stage *s, const qs_op_call *c, int64_t n)
+static void replay_rope(stage *s, const qs_op_call *c, int64_t n)
 {
     qs_rope r = {.heads = (int32_t)c->dim[0], .head_dim = (int32_t)c->dim[1], .rotary_dim = c->variant};
     r.x = mat(s, c->type, n, c->dim[0] * c->dim[1], c->dim[2]);
@@ -139,11 +176,12 @@ static void rope(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_rope(s->device, &r);
 }
 
-static void attention(stage *s, const qs_op_call *c, int64_t n)
+/* q, k and v are parts of one matrix, as the block has them. */
+static qs_attention attention_of(stage *s, const qs_op_call *c, int64_t n)
 {
-    int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2], stride = c->dim[3];
+    int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2];
     qs_attention a = {.heads = (int32_t)c->dim[0], .kv_heads = (int32_t)c->dim[1], .head_dim = (int32_t)c->dim[2], .scale = 0.1f, .window = c->variant};
-    qs_mat all = mat(s, c->type, n, q + 2 * kv, stride);
+    qs_mat all = mat(s, c->type, n, q + 2 * kv, c->dim[3]);
     a.q = qs_mat_part(all, 0, n, 0, q);
     a.k = qs_mat_part(all, 0, n, q, kv);
     a.v = qs_mat_part(all, 0, n, q + kv, kv);
@@ -151,80 +189,84 @@ static void attention(stage *s, const qs_op_call *c, int64_t n)
     a.lse = array(s, QS_F32, c->dim[0] * n);
     a.document = zeros(s, (size_t)n * sizeof(int32_t));
     give_workspace(s, qs_op_attention_workspace_bytes(s->device, &a));
-    if (c->kind == QS_OP_ATTENTION) {
-        if (s->run) qs_op_attention(s->device, &a);
-        return;
-    }
-    qs_mat d_o = mat(s, c->type, n, q, 0), d_all = mat(s, c->type, n, q + 2 * kv, stride);
-    if (s->run)
-        qs_op_attention_backward(s->device, &a, d_o, qs_mat_part(d_all, 0, n, 0, q), qs_mat_part(d_all, 0, n, q, kv), qs_mat_part(d_all, 0, n, q + kv, kv));
+    return a;
+}
+static void replay_attention(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_attention a = attention_of(s, c, n);
+    if (s->run) qs_op_attention(s->device, &a);
+}
+static void replay_attention_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2];
+    qs_attention a = attention_of(s, c, n);
+    qs_mat d_o = mat(s, c->type, n, q, 0), all = mat(s, c->type, n, q + 2 * kv, c->dim[3]);
+    qs_mat dq = qs_mat_part(all, 0, n, 0, q), dk = qs_mat_part(all, 0, n, q, kv), dv = qs_mat_part(all, 0, n, q + kv, kv);
+    if (s->run) qs_op_attention_backward(s->device, &a, d_o, dq, dk, dv);
 }
 
-static void cross_entropy(stage *s, const qs_op_call *c, int64_t n)
+static qs_ce_state ce_state_of(stage *s, int64_t n)
 {
-    qs_ce_state state = {array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t))};
-    if (c->kind == QS_OP_CE_LOSS) {
-        float *loss = array(s, QS_F32, n);
-        if (s->run) qs_op_ce_loss(s->device, n, &state, loss);
-        return;
-    }
+    return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t))};
+}
+static void replay_ce_loss(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_ce_state state = ce_state_of(s, n);
+    float *loss = array(s, QS_F32, n);
+    if (s->run) qs_op_ce_loss(s->device, n, &state, loss);
+}
+static void replay_ce_forward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_ce_state state = ce_state_of(s, n);
+    qs_mat logits = mat(s, QS_F32, n, c->dim[0], c->dim[1]);
+    if (s->run) qs_op_ce_forward(s->device, logits, 0, &state);
+}
+static void replay_ce_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_ce_state state = ce_state_of(s, n);
     qs_mat logits = mat(s, QS_F32, n, c->dim[0], c->dim[1]), d = logits;
-    if (c->kind == QS_OP_CE_FORWARD) {
-        if (s->run) qs_op_ce_forward(s->device, logits, 0, &state);
-        return;
-    }
     if (c->out_type != QS_F32) d = mat(s, c->out_type, n, c->dim[0], c->dim[2]);
     if (s->run) qs_op_ce_backward(s->device, logits, 0, &state, 1e-3f, d);
 }
 
-static void vectors(stage *s, const qs_op_call *c, int64_t n)
+static void replay_convert(stage *s, const qs_op_call *c, int64_t n)
 {
-    qs_adamw h = {.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1, .gradient_scale = 1};
+    void *x = array(s, c->type, n), *y = array(s, c->out_type, n);
+    if (s->run) qs_op_convert(s->device, y, c->out_type, x, c->type, n);
+}
+static void replay_sum_squares(stage *s, const qs_op_call *c, int64_t n)
+{
+    float *x = array(s, QS_F32, n);
+    double *sum = zeros(s, sizeof *sum);
+    if (s->run) qs_op_sum_squares(s->device, x, n, sum);
+}
+
+static const qs_adamw an_update = {.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1, .gradient_scale = 1};
+
+static void replay_adamw(stage *s, const qs_op_call *c, int64_t n)
+{
+    float *p = array(s, QS_F32, n), *g = array(s, QS_F32, n), *m = array(s, QS_F32, n), *v = array(s, QS_F32, n);
+    if (s->run) qs_op_adamw(s->device, (qs_adamw_rule)c->variant, &an_update, p, g, m, v, n);
+}
+static void replay_adamw8(stage *s, const qs_op_call *c, int64_t n)
+{
+    float *p = array(s, QS_F32, n), *g = array(s, QS_F32, n);
+    uint8_t *m = array(s, QS_U8, n), *v = array(s, QS_U8, n);
+    float *ma = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK)), *va = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK));
+    if (s->run) qs_op_adamw8(s->device, &an_update, p, g, m, v, ma, va, n);
+}
+
+static void replay_fill(stage *s, const qs_op_call *c, int64_t n)
+{
     void *x = array(s, c->type, n);
-    if (c->kind == QS_OP_CONVERT) {
-        void *y = array(s, c->out_type, n);
-        if (s->run) qs_op_convert(s->device, y, c->out_type, x, c->type, n);
-    } else if (c->kind == QS_OP_SUM_SQUARES) {
-        double *sum = zeros(s, sizeof *sum);
-        if (s->run) qs_op_sum_squares(s->device, x, n, sum);
-    } else if (c->kind == QS_OP_ADAMW) {
-        float *g = array(s, QS_F32, n), *m = array(s, QS_F32, n), *v = array(s, QS_F32, n);
-        if (s->run) qs_op_adamw(s->device, (qs_adamw_rule)c->variant, &h, x, g, m, v, n);
-    } else if (c->kind == QS_OP_ADAMW8) {
-        float *g = array(s, QS_F32, n);
-        uint8_t *m = array(s, QS_U8, n), *v = array(s, QS_U8, n);
-        float *ma = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK)), *va = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK));
-        if (s->run) qs_op_adamw8(s->device, &h, x, g, m, v, ma, va, n);
-    } else if (s->run) {
-        if (c->kind == QS_OP_SCALE) qs_op_scale(s->device, x, n, 1);
-        else s->device->api->fill(s->device, QS_QUEUE_COMPUTE, x, 0, (size_t)n);
-    }
+    if (s->run) s->device->api->fill(s->device, QS_QUEUE_COMPUTE, x, 0, (size_t)n);
 }
 
 static void play(stage *s, const qs_op_call *c, int64_t n)
 {
-    switch (c->kind) {
-    case QS_OP_GEMM: gemm(s, c, n); return;
-    case QS_OP_DEQUANTISE4: dequantise(s, c, n); return;
-    case QS_OP_ROPE: rope(s, c, n); return;
-    case QS_OP_LAYERNORM:
-    case QS_OP_LAYERNORM_BACKWARD: layernorm(s, c, n); return;
-    case QS_OP_ACTIVATION:
-    case QS_OP_ACTIVATION_BACKWARD: activation(s, c, n); return;
-    case QS_OP_REGROUP: regroup(s, c, n); return;
-    case QS_OP_ATTENTION:
-    case QS_OP_ATTENTION_BACKWARD: attention(s, c, n); return;
-    case QS_OP_CE_FORWARD:
-    case QS_OP_CE_LOSS:
-    case QS_OP_CE_BACKWARD: cross_entropy(s, c, n); return;
-    case QS_OP_CONVERT:
-    case QS_OP_SCALE:
-    case QS_OP_SUM_SQUARES:
-    case QS_OP_ADAMW:
-    case QS_OP_ADAMW8:
-    case QS_OP_FILL: vectors(s, c, n); return;
-    default: elements(s, c, n);
-    }
+#define PLAYER(KIND, name) [QS_OP_##KIND] = replay_##name,
+    static void (*const players[QS_OP_KINDS])(stage *, const qs_op_call *, int64_t) = {QS_OP_LIST(PLAYER) [QS_OP_FILL] = replay_fill};
+    players[c->kind](s, c, n);
 }
 
 size_t qs_op_replay_bytes(qs_device *d, const qs_op_call *call, int64_t n)

@@ -1,8 +1,8 @@
-/* op_replay.h - runs an operation that was noted down (paper_device.h) on a real device, on memory of no meaning, to see how long it takes. */
+/* op_replay.h - runs an operation that was noted down (meta_device.h) on a real device, on memory of no meaning, to see how long it takes. */
 #ifndef QS_KERNELS_OP_REPLAY_H
 #define QS_KERNELS_OP_REPLAY_H
 
-#include "kernels/paper_device.h"
+#include "kernels/meta_device.h"
 
 /* Device memory that `call` needs with n rows or elements in place of its own, operands and workspace together. */
 size_t qs_op_replay_bytes(qs_device *d, const qs_op_call *call, int64_t n);

@@ -35,7 +35,14 @@ static bool is_quant(qs_quant_type t) { return t == QS_QUANT_NF4 || t == QS_QUAN
 /* The end of a long operation. */
 static void ended(const qs_device *d)
 {
-    if (d->between) d->between(d->between_context);
+    if (d->on_op_end) d->on_op_end(d->on_op_end_context);
+}
+
+const char *qs_op_name(qs_op_kind kind)
+{
+#define NAME(KIND, name) [QS_OP_##KIND] = #name,
+    static const char *const names[QS_OP_KINDS] = {QS_OP_LIST(NAME) [QS_OP_FILL] = "fill"};
+    return names[kind];
 }
 
 /* ---- 4-bit quantisation ------------------------------------------------------------------------------------------ */
@@ -245,12 +252,6 @@ void qs_op_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, 
     check_array(d, dst, dst_type, n);
     check_array(d, src, src_type, n);
     if (n) d->ops->convert(d, dst, dst_type, src, src_type, n);
-}
-
-void qs_op_scale(qs_device *d, float *x, int64_t n, float factor)
-{
-    check_array(d, x, QS_F32, n);
-    if (n) d->ops->scale(d, x, n, factor);
 }
 
 void qs_op_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)

@@ -1,6 +1,6 @@
 /* ops.h - the operations: contract, argument checks, dispatch.
  *
- * Every operation is one function here, one entry of qs_ops, one file family in cpu/ and in cuda/, and one case in the
+ * Every operation is one function here, one row of op_list.h, one file family in cpu/ and in cuda/, and one case in the
  * operation tests. Calls queue work on QS_QUEUE_COMPUTE of the device and return. All pointers are device pointers
  * unless said otherwise. Wrong shapes, types or alignments are bugs: asserted here, once, for all backends.
  *
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
+#include "kernels/op_list.h"
 #include "src/base/dtype.h"
 
 typedef struct qs_mat {
@@ -154,9 +155,6 @@ void qs_op_dropout(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool a
 /* Converts n elements between compute types. Does not alias. */
 void qs_op_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n);
 
-/* x *= factor, n fp32 elements. */
-void qs_op_scale(qs_device *d, float *x, int64_t n, float factor);
-
 /* *flag |= 1 if any element of x is NaN or infinite. flag is device memory. */
 void qs_op_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag);
 
@@ -219,38 +217,24 @@ void qs_op_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, 
 void qs_op_adamw8(qs_device *d, const qs_adamw *h, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax,
                   float *v_absmax, int64_t n);
 
-/* ---- the table a backend fills: same arguments, already checked ------------------------------------------------------------ */
+/* ---- what the list of operations makes: kinds, names, the table a backend fills ------------------------------------------- */
 
+#define QS_OP_KIND_OF(KIND, name) QS_OP_##KIND,
+typedef enum qs_op_kind {
+    QS_OP_LIST(QS_OP_KIND_OF)
+    QS_OP_FILL, /* the device's own, qs_device_api.fill: noted and measured like an operation */
+    QS_OP_KINDS
+} qs_op_kind;
+
+/* "gemm", "rmsnorm_backward", ... */
+const char *qs_op_name(qs_op_kind kind);
+
+/* Same arguments as qs_op_*, already checked. */
+#define QS_OP_ENTRY(KIND, name) __typeof__(qs_op_##name) *name;
+#define QS_OP_QUESTION_ENTRY(name) __typeof__(qs_op_##name) *name;
 typedef struct qs_ops {
-    void (*quantise4)(qs_device *, qs_quant_type, const void *, qs_dtype, int64_t, uint8_t *, float *);
-    void (*quantise_absmax)(qs_device *, const float *, int64_t, uint8_t *, float *, float *);
-    void (*dequantise4)(qs_device *, const qs_qtensor *, void *, qs_dtype);
-    void (*gemm)(qs_device *, const qs_gemm *);
-    size_t (*gemm_workspace_bytes)(qs_device *, const qs_gemm *);
-    void (*rmsnorm)(qs_device *, const qs_rmsnorm *);
-    void (*rmsnorm_backward)(qs_device *, const qs_rmsnorm *, qs_mat dy, qs_mat add, qs_mat dx);
-    void (*layernorm)(qs_device *, const qs_layernorm *);
-    void (*layernorm_backward)(qs_device *, const qs_layernorm *, qs_mat dy, qs_mat add, qs_mat dx);
-    void (*rope)(qs_device *, const qs_rope *);
-    void (*add)(qs_device *, qs_mat, qs_mat, qs_mat);
-    void (*gated)(qs_device *, qs_activation, qs_mat, qs_mat);
-    void (*gated_backward)(qs_device *, qs_activation, qs_mat, qs_mat, qs_mat);
-    void (*activation)(qs_device *, qs_activation, qs_mat, qs_mat);
-    void (*activation_backward)(qs_device *, qs_activation, qs_mat, qs_mat, qs_mat);
-    void (*regroup)(qs_device *, qs_mat, int32_t, int32_t, int64_t, qs_mat);
-    void (*dropout)(qs_device *, const qs_dropout *, qs_mat, qs_mat, bool);
-    void (*convert)(qs_device *, void *, qs_dtype, const void *, qs_dtype, int64_t);
-    void (*scale)(qs_device *, float *, int64_t, float);
-    void (*flag_nonfinite)(qs_device *, qs_mat, int32_t *);
-    void (*attention)(qs_device *, const qs_attention *);
-    void (*attention_backward)(qs_device *, const qs_attention *, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv);
-    size_t (*attention_workspace_bytes)(qs_device *, const qs_attention *);
-    void (*ce_forward)(qs_device *, qs_mat, int64_t, const qs_ce_state *);
-    void (*ce_loss)(qs_device *, int64_t, const qs_ce_state *, float *);
-    void (*ce_backward)(qs_device *, qs_mat, int64_t, const qs_ce_state *, float, qs_mat);
-    void (*sum_squares)(qs_device *, const float *, int64_t, double *);
-    void (*adamw)(qs_device *, qs_adamw_rule, const qs_adamw *, float *, const float *, float *, float *, int64_t);
-    void (*adamw8)(qs_device *, const qs_adamw *, float *, const float *, uint8_t *, uint8_t *, float *, float *, int64_t);
+    QS_OP_LIST(QS_OP_ENTRY)
+    QS_OP_QUESTION_LIST(QS_OP_QUESTION_ENTRY)
 } qs_ops;
 
 #endif

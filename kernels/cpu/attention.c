@@ -58,8 +58,8 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
                      const qs_attention_step *t, int64_t kv_head)
 {
     int64_t e = qs_unit_elements(s->unit);
-    qs_attention_turn_keys(s, t, a->k, kv_head, b->k);
-    qs_attention_across_keys(s, t, a->v, kv_head, b->v);
+    qs_attention_pack_keys_transpose(s, t, a->k, kv_head, b->k);
+    qs_attention_pack_keys_mn_major(s, t, a->v, kv_head, b->v);
     qs_attention_scores(s, t, b->q, b->k, b->scores);
     if (t->masked) qs_attention_mask(a, s, x, t, b->scores);
     for (int k = 0; k < t->runs; k++) {
@@ -74,7 +74,7 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
     int64_t dim = s->padded_dim;
-    qs_attention_keep_queries(s, &x, a->q, kv_head, b->q);
+    qs_attention_pack_queries_k_major(s, &x, a->q, kv_head, b->q);
     memset(b->o, 0, (size_t)(s->rows * dim) * sizeof(float));
     for (int r = 0; r < s->rows; r++) b->max[r] = -INFINITY, b->sum[r] = 0;
     for (int64_t key = x.key_begin; key < x.key_end; key += KEYS) {

@@ -10,12 +10,12 @@
 
 enum { KEYS = QS_ATTENTION_KEYS };
 
-/* `kept` tiles have their depth along a row, `across` tiles have rows as their depth: one is the other's transpose as an operand. */
+/* k-major tiles have their depth along a row, mn-major tiles have rows as their depth: one is the other's transpose as an operand. */
 typedef struct buffers {
-    uint32_t *q_kept, *q_across, *d_o_kept, *d_o_across; /* [rows, head] */
-    uint32_t *k_turned, *k_across, *v_turned;            /* [keys, head] */
+    uint32_t *q_k_major, *q_mn_major, *d_o_k_major, *d_o_mn_major; /* [rows, head] */
+    uint32_t *k_transposed, *k_mn_major, *v_transposed;            /* [keys, head] */
     float *p, *ds;                                       /* [rows, KEYS] in fp32 */
-    uint32_t *p_across, *ds_across, *ds_kept;            /* the same as units */
+    uint32_t *p_mn_major, *ds_mn_major, *ds_k_major;            /* the same as units */
     float *dq, *lse, *delta;
 } buffers;
 
@@ -24,18 +24,18 @@ static buffers carve(qs_arena *arena, const qs_attention_shape *s)
     bool pairs = s->unit == QS_UNIT_BF16_PAIR;
     int64_t rows = s->rows, across = rows / qs_unit_elements(s->unit) * s->padded_dim;
     buffers b;
-    b.q_kept = qs_attention_take(arena, rows * s->dim_units);
-    b.q_across = qs_attention_take(arena, across);
-    b.d_o_kept = qs_attention_take(arena, rows * s->dim_units);
-    b.d_o_across = qs_attention_take(arena, across);
-    b.k_turned = qs_attention_take(arena, KEYS * s->dim_units);
-    b.k_across = qs_attention_take(arena, KEYS * s->padded_dim);
-    b.v_turned = qs_attention_take(arena, KEYS * s->dim_units);
+    b.q_k_major = qs_attention_take(arena, rows * s->dim_units);
+    b.q_mn_major = qs_attention_take(arena, across);
+    b.d_o_k_major = qs_attention_take(arena, rows * s->dim_units);
+    b.d_o_mn_major = qs_attention_take(arena, across);
+    b.k_transposed = qs_attention_take(arena, KEYS * s->dim_units);
+    b.k_mn_major = qs_attention_take(arena, KEYS * s->padded_dim);
+    b.v_transposed = qs_attention_take(arena, KEYS * s->dim_units);
     b.p = qs_attention_take(arena, rows * KEYS);
     b.ds = qs_attention_take(arena, rows * KEYS);
-    b.p_across = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.p;
-    b.ds_across = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.ds;
-    b.ds_kept = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.ds;
+    b.p_mn_major = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.p;
+    b.ds_mn_major = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.ds;
+    b.ds_k_major = pairs ? qs_attention_take(arena, rows * KEYS / 2) : (uint32_t *)b.ds;
     b.dq = qs_attention_take(arena, rows * s->padded_dim);
     b.lse = qs_attention_take(arena, rows);
     b.delta = qs_attention_take(arena, rows);
@@ -104,10 +104,10 @@ static void softmax_backward_rows(const qs_attention_shape *s, const buffers *b,
             v16h p0 = v16_to_bf16(p[0]), p1 = v16_to_bf16(p[1]), ds0 = v16_to_bf16(ds[0]), ds1 = v16_to_bf16(ds[1]);
             v16u pp = v16_widen(p0) | v16_widen(p1) << 16;
             v16u dd = v16_widen(ds0) | v16_widen(ds1) << 16;
-            memcpy(b->p_across + r / 2 * KEYS + j, &pp, sizeof pp);
-            memcpy(b->ds_across + r / 2 * KEYS + j, &dd, sizeof dd);
-            memcpy((uint16_t *)b->ds_kept + r * KEYS + j, &ds0, sizeof ds0);
-            memcpy((uint16_t *)b->ds_kept + (r + 1) * KEYS + j, &ds1, sizeof ds1);
+            memcpy(b->p_mn_major + r / 2 * KEYS + j, &pp, sizeof pp);
+            memcpy(b->ds_mn_major + r / 2 * KEYS + j, &dd, sizeof dd);
+            memcpy((uint16_t *)b->ds_k_major + r * KEYS + j, &ds0, sizeof ds0);
+            memcpy((uint16_t *)b->ds_k_major + (r + 1) * KEYS + j, &ds1, sizeof ds1);
         }
     }
 }
@@ -116,20 +116,20 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
                      const qs_attention_step *t, int64_t kv_head, float *dk, float *dv)
 {
     int64_t dim = s->padded_dim, e = qs_unit_elements(s->unit);
-    qs_attention_turn_keys(s, t, a->k, kv_head, b->k_turned);
-    qs_attention_across_keys(s, t, a->k, kv_head, b->k_across);
-    qs_attention_turn_keys(s, t, a->v, kv_head, b->v_turned);
-    qs_attention_scores(s, t, b->q_kept, b->k_turned, b->p);
+    qs_attention_pack_keys_transpose(s, t, a->k, kv_head, b->k_transposed);
+    qs_attention_pack_keys_mn_major(s, t, a->k, kv_head, b->k_mn_major);
+    qs_attention_pack_keys_transpose(s, t, a->v, kv_head, b->v_transposed);
+    qs_attention_scores(s, t, b->q_k_major, b->k_transposed, b->p);
     if (t->masked) qs_attention_mask(a, s, x, t, b->p);
-    qs_attention_scores(s, t, b->d_o_kept, b->v_turned, b->ds);
+    qs_attention_scores(s, t, b->d_o_k_major, b->v_transposed, b->ds);
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k), units = t->rows / e, at = first / e;
         for (int64_t r = first; r < first + t->rows; r += 2) softmax_backward_rows(s, b, r, t->cols, a->scale);
-        qs_tile_product(s->unit, true, t->rows, dim, t->cols / e, b->ds_kept + first * KEYS / e, KEYS / e, 1, b->k_across, dim,
+        qs_tile_product(s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1, b->k_mn_major, dim,
                         b->dq + first * dim, dim);
-        qs_tile_product(s->unit, true, t->cols, dim, units, b->ds_across + at * KEYS, 1, KEYS, b->q_across + at * dim, dim,
+        qs_tile_product(s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim, dim,
                         dk + t->first * dim, dim);
-        qs_tile_product(s->unit, true, t->cols, dim, units, b->p_across + at * KEYS, 1, KEYS, b->d_o_across + at * dim, dim,
+        qs_tile_product(s->unit, true, t->cols, dim, units, b->p_mn_major + at * KEYS, 1, KEYS, b->d_o_mn_major + at * dim, dim,
                         dv + t->first * dim, dim);
     }
 }
@@ -138,10 +138,10 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
                        int64_t tile, float *dk, float *dv)
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
-    qs_attention_keep_queries(s, &x, a->q, kv_head, b->q_kept);
-    qs_attention_across_queries(s, &x, a->q, kv_head, b->q_across);
-    qs_attention_keep_queries(s, &x, d_o, kv_head, b->d_o_kept);
-    qs_attention_across_queries(s, &x, d_o, kv_head, b->d_o_across);
+    qs_attention_pack_queries_k_major(s, &x, a->q, kv_head, b->q_k_major);
+    qs_attention_pack_queries_mn_major(s, &x, a->q, kv_head, b->q_mn_major);
+    qs_attention_pack_queries_k_major(s, &x, d_o, kv_head, b->d_o_k_major);
+    qs_attention_pack_queries_mn_major(s, &x, d_o, kv_head, b->d_o_mn_major);
     load_row_values(a, s, b, d_o, kv_head, &x);
     memset(b->dq, 0, (size_t)(s->rows * s->padded_dim) * sizeof(float));
     for (int64_t key = x.key_begin; key < x.key_end; key += KEYS) {

@@ -31,39 +31,39 @@ static qs_mat head_rows(const qs_attention_shape *s, qs_mat m, int64_t head, int
     return qs_mat_part(m, first, n, head * s->dim, s->dim);
 }
 
-void qs_attention_keep_queries(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
+void qs_attention_pack_queries_k_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
 {
     int64_t n = x->last - x->first + 1;
     for (int g = 0; g < s->group; g++) {
         qs_mat part = head_rows(s, m, kv_head * s->group + g, x->first, n);
         uint32_t *to = out + (int64_t)g * s->tile_tokens * s->dim_units;
-        qs_tile_keep(s->unit, part.data, part.type, part.stride, n, s->dim, to, s->dim_units);
+        qs_pack_k_major(s->unit, part.data, part.type, part.stride, n, s->dim, to, s->dim_units);
         memset(to + n * s->dim_units, 0, (size_t)((s->tile_tokens - n) * s->dim_units) * 4);
     }
 }
 
-void qs_attention_across_queries(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
+void qs_attention_pack_queries_mn_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
 {
     int64_t n = x->last - x->first + 1, used = qs_unit_count(s->unit, n), all = s->tile_tokens / qs_unit_elements(s->unit);
     for (int g = 0; g < s->group; g++) {
         qs_mat part = head_rows(s, m, kv_head * s->group + g, x->first, n);
         uint32_t *to = out + g * all * s->padded_dim;
-        qs_tile_across(s->unit, part.data, part.type, part.stride, s->dim, n, to, s->padded_dim);
+        qs_pack_mn_major(s->unit, part.data, part.type, part.stride, s->dim, n, to, s->padded_dim);
         memset(to + used * s->padded_dim, 0, (size_t)((all - used) * s->padded_dim) * 4);
     }
 }
 
-void qs_attention_turn_keys(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
+void qs_attention_pack_keys_transpose(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
 {
     qs_mat part = head_rows(s, m, kv_head, t->first, t->present);
-    qs_tile_turn(s->unit, part.data, part.type, part.stride, t->present, s->dim, out, KEYS);
+    qs_pack_transpose(s->unit, part.data, part.type, part.stride, t->present, s->dim, out, KEYS);
 }
 
-void qs_attention_across_keys(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
+void qs_attention_pack_keys_mn_major(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
 {
     qs_mat part = head_rows(s, m, kv_head, t->first, t->present);
     int64_t used = qs_unit_count(s->unit, t->present), all = t->cols / qs_unit_elements(s->unit);
-    qs_tile_across(s->unit, part.data, part.type, part.stride, s->dim, t->present, out, s->padded_dim);
+    qs_pack_mn_major(s->unit, part.data, part.type, part.stride, s->dim, t->present, out, s->padded_dim);
     memset(out + used * s->padded_dim, 0, (size_t)((all - used) * s->padded_dim) * 4);
 }
 

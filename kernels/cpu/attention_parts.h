@@ -101,14 +101,14 @@ static inline int64_t qs_attention_run(const qs_attention_shape *s, const qs_att
 /* Puts -infinity on the scores [rows, KEYS] that must not be seen; a row past the last token sees nothing. */
 void qs_attention_mask(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores);
 
-/* The queries of a tile, from head kv_head * group of m on: kept [rows, dim_units], or across [rows in units, padded_dim]. Rows past the
+/* The queries of a tile, from head kv_head * group of m on: k-major [rows, dim_units], or mn-major [rows in units, padded_dim]. Rows past the
  * last token are 0. */
-void qs_attention_keep_queries(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
-void qs_attention_across_queries(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
+void qs_attention_pack_queries_k_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
+void qs_attention_pack_queries_mn_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
 
-/* The keys of a step, from a kv head of m: turned [dim units, KEYS], or across [keys in units, padded_dim]. Keys past the end are 0. */
-void qs_attention_turn_keys(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
-void qs_attention_across_keys(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
+/* The keys of a step, from a kv head of m: transposed [dim units, KEYS], or mn-major [keys in units, padded_dim]. Keys past the end are 0. */
+void qs_attention_pack_keys_transpose(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
+void qs_attention_pack_keys_mn_major(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
 
 /* scores[rows, KEYS] = queries * keys, for the rows of the step. */
 void qs_attention_scores(const qs_attention_shape *s, const qs_attention_step *t, const uint32_t *queries, const uint32_t *keys, float *scores);

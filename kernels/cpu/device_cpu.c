@@ -29,37 +29,9 @@ static bool holds(const qs_device *d, const void *p, size_t bytes)
     return false;
 }
 
-static const qs_ops cpu_ops = {
-    .quantise4 = qs_cpu_quantise4,
-    .quantise_absmax = qs_cpu_quantise_absmax,
-    .dequantise4 = qs_cpu_dequantise4,
-    .gemm = qs_cpu_gemm,
-    .gemm_workspace_bytes = qs_cpu_gemm_workspace_bytes,
-    .rmsnorm = qs_cpu_rmsnorm,
-    .rmsnorm_backward = qs_cpu_rmsnorm_backward,
-    .layernorm = qs_cpu_layernorm,
-    .layernorm_backward = qs_cpu_layernorm_backward,
-    .rope = qs_cpu_rope,
-    .add = qs_cpu_add,
-    .gated = qs_cpu_gated,
-    .gated_backward = qs_cpu_gated_backward,
-    .activation = qs_cpu_activation,
-    .activation_backward = qs_cpu_activation_backward,
-    .regroup = qs_cpu_regroup,
-    .dropout = qs_cpu_dropout,
-    .convert = qs_cpu_convert,
-    .scale = qs_cpu_scale,
-    .flag_nonfinite = qs_cpu_flag_nonfinite,
-    .attention = qs_cpu_attention,
-    .attention_backward = qs_cpu_attention_backward,
-    .attention_workspace_bytes = qs_cpu_attention_workspace_bytes,
-    .ce_forward = qs_cpu_ce_forward,
-    .ce_loss = qs_cpu_ce_loss,
-    .ce_backward = qs_cpu_ce_backward,
-    .sum_squares = qs_cpu_sum_squares,
-    .adamw = qs_cpu_adamw,
-    .adamw8 = qs_cpu_adamw8,
-};
+#define OPERATION(KIND, name) .name = qs_cpu_##name,
+#define QUESTION(name) .name = qs_cpu_##name,
+static const qs_ops cpu_ops = {QS_OP_LIST(OPERATION) QS_OP_QUESTION_LIST(QUESTION)};
 
 static int cpu_count(void) { return 1; }
 

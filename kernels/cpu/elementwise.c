@@ -1,4 +1,4 @@
-/* elementwise.c - sums, conversion, scaling, dropout, regrouping of columns, the search for non-finite numbers. */
+/* elementwise.c - sums, conversion, dropout, regrouping of columns, the search for non-finite numbers. */
 #include <math.h>
 #include <string.h>
 
@@ -25,12 +25,6 @@ void qs_cpu_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src,
         int64_t end = part + QS_CPU_PART < n ? part + QS_CPU_PART : n;
         for (int64_t i = part; i < end; i += V16) v16_store(dst, dst_type, i, end - i, v16_load(src, src_type, i, end - i));
     }
-}
-
-void qs_cpu_scale(qs_device *d, float *x, int64_t n, float factor)
-{
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++) x[i] *= factor;
 }
 
 /* ---- dropout --------------------------------------------------------------------------------------------------------- */

@@ -16,15 +16,15 @@ typedef struct buffers { uint32_t a[ROWS * DEPTH], b[DEPTH * COLS]; float c[ROWS
 
 size_t qs_gemm_tiles_bytes(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
 
-/* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: kept line by line for the left operand. */
+/* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: line by line for the left operand. */
 static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
 {
     if (g->transpose_a) {
         qs_mat part = qs_mat_part(g->a, at, depth, first, lines);
-        qs_tile_across(u, part.data, part.type, part.stride, lines, depth, out, ROWS);
+        qs_pack_mn_major(u, part.data, part.type, part.stride, lines, depth, out, ROWS);
     } else {
         qs_mat part = qs_mat_part(g->a, first, lines, at, depth);
-        qs_tile_keep(u, part.data, part.type, part.stride, lines, depth, out, DEPTH);
+        qs_pack_k_major(u, part.data, part.type, part.stride, lines, depth, out, DEPTH);
     }
 }
 
@@ -37,7 +37,7 @@ static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, in
             int64_t deep = depth - p < step ? depth - p : step, wide = lines - j < PANEL ? lines - j : PANEL;
             uint32_t *panel = out + j * DEPTH + p / qs_unit_elements(u) * PANEL;
             qs_mat part = g->transpose_b ? qs_mat_part(g->b, first + j, wide, at + p, deep) : qs_mat_part(g->b, at + p, deep, first + j, wide);
-            (g->transpose_b ? qs_tile_turn : qs_tile_across)(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
+            (g->transpose_b ? qs_pack_transpose : qs_pack_mn_major)(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
         }
 }
 

@@ -87,7 +87,7 @@ static const char *line_of(const void *x, qs_dtype type, int64_t stride, int64_t
     return (const char *)x + (size_t)(line * stride) * qs_dtype_bytes(type);
 }
 
-void qs_tile_keep(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void qs_pack_k_major(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
 {
     int64_t step = V16 * qs_unit_elements(u);
     for (int64_t i = 0; i < lines; i++)
@@ -114,7 +114,7 @@ void qs_tile_keep(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64
 #define FIRST_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define SECOND_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
 
-VEC void turn_square(v16u r[V16])
+VEC void transpose_square(v16u r[V16])
 {
     EXCHANGE(8)
     EXCHANGE(4)
@@ -122,7 +122,7 @@ VEC void turn_square(v16u r[V16])
     EXCHANGE(1)
 }
 
-void qs_tile_turn(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void qs_pack_transpose(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
 {
     int64_t units = qs_unit_count(u, depth);
     for (int64_t i = 0; i < lines; i += V16)
@@ -131,12 +131,12 @@ void qs_tile_turn(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64
             int64_t at = p * qs_unit_elements(u);
             for (int l = 0; l < V16; l++)
                 r[l] = i + l < lines ? load_units(u, line_of(x, type, stride, i + l), type, at, depth - at) : (v16u){0};
-            turn_square(r);
+            transpose_square(r);
             for (int64_t q = 0; q < V16 && p + q < units; q++) memcpy(out + (p + q) * out_stride + i, &r[q], sizeof *r);
         }
 }
 
-void qs_tile_across(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void qs_pack_mn_major(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
 {
     int64_t elements = qs_unit_elements(u);
     for (int64_t p = 0; p < depth; p += elements)

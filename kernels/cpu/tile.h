@@ -1,7 +1,7 @@
 /* tile.h - small dense products of packed tiles: what attention and the products that oneDNN is no good at are built from.
  *
  * Operands are packed into 32-bit units along the summed dimension (the depth): one fp32 number, or, on processors that
- * are fast at multiplying pairs of bf16 numbers and adding them to fp32 (AVX512_BF16), two neighbouring bf16 numbers. Moving and turning
+ * are fast at multiplying pairs of bf16 numbers and adding them to fp32 (AVX512_BF16), two neighbouring bf16 numbers. Moving and transposing
  * units is the same work for both; only the innermost multiply-add differs.
  */
 #ifndef QS_KERNELS_CPU_TILE_H
@@ -31,13 +31,13 @@ void qs_tile_product(qs_unit u, bool add, int64_t rows, int64_t cols, int64_t de
                      int64_t depth_step, const uint32_t *b, int64_t b_stride, float *c, int64_t c_stride);
 
 /* Packs x [lines, depth], the depth running along memory, `stride` elements from line to line:
- *   keep: out[line * out_stride + unit];   turn: out[unit * out_stride + line].
- * Elements past `depth` are 0. Lines are written up to a multiple of 16 when turned, units up to a multiple of 16 when kept; those past the
+ *   k_major: out[line * out_stride + unit];   transpose: out[unit * out_stride + line].
+ * Elements past `depth` are 0. Lines are written up to a multiple of 16 by transpose, units up to a multiple of 16 by k_major; those past the
  * end are 0. */
-void qs_tile_keep(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
-void qs_tile_turn(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+void qs_pack_k_major(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+void qs_pack_transpose(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
 
 /* Packs x [depth, lines], the depth running across rows: out[unit * out_stride + line], lines up to a multiple of 16. */
-void qs_tile_across(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
+void qs_pack_mn_major(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride);
 
 #endif

@@ -63,17 +63,6 @@ extern "C" void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, cons
     QS_BY_TYPE(dst_type, convert_to(d, (T *)dst, src, src_type, n));
 }
 
-static __global__ void __launch_bounds__(THREADS) scale(float *x, int64_t n, float factor)
-{
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i < n) x[i] *= factor;
-}
-
-extern "C" void qs_cuda_scale(qs_device *d, float *x, int64_t n, float factor)
-{
-    QS_LAUNCH(d, scale, qs_cuda_blocks(n, THREADS), THREADS, 0, x, n, factor);
-}
-
 /* Threads that find something set the same bit: the outcome does not depend on who comes first. */
 template <class T>
 static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, int64_t cols, unsigned row_blocks, int32_t *flag)

@@ -10,7 +10,7 @@ typedef struct pad {
     qs_costs *out;
 } pad;
 
-static void begin(pad *p, qs_part part) { qs_paper_device_note(p->device, &p->out->part[part], p->document_tokens); }
+static void begin(pad *p, qs_part part) { qs_meta_device_note(p->device, &p->out->part[part], p->document_tokens); }
 
 static void note_weights(pad *p)
 {
@@ -150,7 +150,7 @@ static void note_update(pad *p, const qs_update_config *u)
 void qs_costs_note(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, int32_t document_tokens, qs_costs *out)
 {
     *out = (qs_costs){0};
-    pad p = {.c = c, .device = qs_paper_device(&c->device->info), .memory = qs_paper_memory(), .rows = rows, .document_tokens = document_tokens, .out = out};
+    pad p = {.c = c, .device = qs_meta_device(&c->device->info), .memory = qs_meta_memory(), .rows = rows, .document_tokens = document_tokens, .out = out};
     note_weights(&p);
     note_block(&p);
     note_head(&p);

@@ -1,11 +1,11 @@
-/* costs.h - the operations of every kind of visit, noted down by running the model's own code on a device on paper (kernels/paper_device.h).
+/* costs.h - the operations of every kind of visit, noted down by running the model's own code on a meta device (kernels/meta_device.h).
  *
  * So what a visit is made of is written in one place, block.c and head.c; what it costs is a sum over these lists.
  */
 #ifndef QS_PLAN_COSTS_H
 #define QS_PLAN_COSTS_H
 
-#include "kernels/paper_device.h"
+#include "kernels/meta_device.h"
 #include "src/step/sweep.h"
 #include "src/step/update.h"
 

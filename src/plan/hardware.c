@@ -39,7 +39,7 @@ qs_device *qs_hardware_device(const qs_hardware *h)
 {
     qs_device_info info = {.bf16 = true, .managed = true, .threads = (int)h->multiprocessors, .total_bytes = h->vram, .available_bytes = h->vram, .overhead_bytes = h->overhead};
     snprintf(info.name, sizeof info.name, "%s (on paper)", h->card);
-    return qs_paper_device(&info);
+    return qs_meta_device(&info);
 }
 
 qs_rates qs_hardware_rates(qs_hardware *h, const qs_hardware_host *host)

@@ -28,7 +28,7 @@ void qs_hardware_free(qs_hardware *h);
 /* Names by index; NULL past the last one. */
 const char *qs_hardware_name(int index);
 
-/* The card as a device on paper. Close with qs_device_close. */
+/* The card as a meta device. Close with qs_device_close. */
 qs_device *qs_hardware_device(const qs_hardware *h);
 
 /* Its rates; they borrow *h. */

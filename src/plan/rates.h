@@ -6,7 +6,7 @@
 #ifndef QS_PLAN_RATES_H
 #define QS_PLAN_RATES_H
 
-#include "kernels/paper_device.h"
+#include "kernels/meta_device.h"
 #include "offload/simulate.h"
 
 typedef struct qs_rates {

@@ -210,11 +210,11 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
 {
     qs_device *d = s->c.device;
     if (d->info.unified) {
-        d->between = see_to_disk;
-        d->between_context = s->parts.stream;
+        d->on_op_end = see_to_disk;
+        d->on_op_end_context = s->parts.stream;
     }
     int rc = visit_all(s, list, micro_batches, evaluate, e);
-    d->between = NULL;
+    d->on_op_end = NULL;
     return rc;
 }
 

@@ -92,7 +92,7 @@ static void attention_reference(op_run *r)
     qs_free(p);
 }
 
-static const op_kind attention = {attention_setup, attention_launch, attention_reference};
+static const op_kind attention = {attention_setup, attention_launch, attention_reference, OP(ATTENTION)};
 
 /* The backward pass takes o and lse as the forward pass would have left them. */
 static void attention_backward_setup(op_run *r)
@@ -146,7 +146,7 @@ static void attention_backward_reference(op_run *r)
     qs_free(p);
 }
 
-static const op_kind attention_backward = {attention_backward_setup, attention_backward_launch, attention_backward_reference};
+static const op_kind attention_backward = {attention_backward_setup, attention_backward_launch, attention_backward_reference, OP(ATTENTION_BACKWARD)};
 
 #define F32 5e-6, "fp32 sums over a few hundred keys and head columns, and an fp32 exponential"
 #define BF16 2 * OP_TOL_BF16, "probabilities and score gradients are rounded to bf16 before their products, then one rounding at the end"

@@ -44,7 +44,7 @@ static void rmsnorm_reference(op_run *r)
         for (int64_t j = 0; j < r->c->size[1]; j++)
             *op_want(r, N_Y, i, j) = rounded(op_at(r, N_X, i, j) * reciprocal_rms(r, i), r->c->type) * op_at(r, N_WEIGHT, 0, j);
 }
-static const op_kind rmsnorm = {rmsnorm_setup, rmsnorm_launch, rmsnorm_reference};
+static const op_kind rmsnorm = {rmsnorm_setup, rmsnorm_launch, rmsnorm_reference, OP(RMSNORM)};
 
 /* Backward; size[2]: dx is added to another gradient; size[3]: in place of it. */
 static void rmsnorm_backward_setup(op_run *r)
@@ -71,7 +71,7 @@ static void rmsnorm_backward_reference(op_run *r)
         }
     }
 }
-static const op_kind rmsnorm_backward = {rmsnorm_backward_setup, rmsnorm_backward_launch, rmsnorm_backward_reference};
+static const op_kind rmsnorm_backward = {rmsnorm_backward_setup, rmsnorm_backward_launch, rmsnorm_backward_reference, OP(RMSNORM_BACKWARD)};
 
 /* ---- layernorm: size rows, cols; type2: of the weight and bias; value[0]: the mean of the rows ------------------------------------ */
 
@@ -123,7 +123,7 @@ static void layernorm_reference(op_run *r)
             *op_want(r, N_Y, i, j) = (op_at(r, N_X, i, j) - mean) * k * op_at(r, N_WEIGHT, 0, j) + op_at(r, N_BIAS, 0, j);
     }
 }
-static const op_kind layernorm = {layernorm_setup, layernorm_launch, layernorm_reference};
+static const op_kind layernorm = {layernorm_setup, layernorm_launch, layernorm_reference, OP(LAYERNORM)};
 
 /* Backward; size[2], size[3] as for rmsnorm. */
 static void layernorm_backward_setup(op_run *r)
@@ -152,7 +152,7 @@ static void layernorm_backward_reference(op_run *r)
         }
     }
 }
-static const op_kind layernorm_backward = {layernorm_backward_setup, layernorm_backward_launch, layernorm_backward_reference};
+static const op_kind layernorm_backward = {layernorm_backward_setup, layernorm_backward_launch, layernorm_backward_reference, OP(LAYERNORM_BACKWARD)};
 
 /* ---- rope: size tokens, heads, head_dim, rotary_dim, inverse ------------------------------------------------------------- */
 
@@ -201,7 +201,7 @@ static void rope_reference(op_run *r)
             *op_want(r, R_X, i, j) = x;
         }
 }
-static const op_kind rope = {rope_setup, rope_launch, rope_reference};
+static const op_kind rope = {rope_setup, rope_launch, rope_reference, OP(ROPE)};
 
 /* ---- gated units: size rows, f, activation, in place ------------------------------------------------------------------------ */
 
@@ -236,7 +236,7 @@ static void gated_reference(op_run *r)
         for (int64_t j = 0; j < r->c->size[1]; j++)
             *op_want(r, GY, i, j) = activation((qs_activation)r->c->size[2], op_at(r, GU, i, j), &slope) * op_at(r, GU, i, j + r->c->size[1]);
 }
-static const op_kind gated = {gated_setup, gated_launch, gated_reference};
+static const op_kind gated = {gated_setup, gated_launch, gated_reference, OP(GATED)};
 
 static void gated_backward_setup(op_run *r)
 {
@@ -261,7 +261,7 @@ static void gated_backward_reference(op_run *r)
             *op_want(r, out, i, j + f) = dy * value;
         }
 }
-static const op_kind gated_backward = {gated_backward_setup, gated_backward_launch, gated_backward_reference};
+static const op_kind gated_backward = {gated_backward_setup, gated_backward_launch, gated_backward_reference, OP(GATED_BACKWARD)};
 
 /* ---- activation: size rows, cols, activation, in place of dy ------------------------------------------------------------------- */
 
@@ -279,7 +279,7 @@ static void act_reference(op_run *r)
     for (int64_t i = 0; i < r->c->size[0]; i++)
         for (int64_t j = 0; j < r->c->size[1]; j++) *op_want(r, A_Y, i, j) = activation((qs_activation)r->c->size[2], op_at(r, A_X, i, j), &slope);
 }
-static const op_kind act = {act_setup, act_launch, act_reference};
+static const op_kind act = {act_setup, act_launch, act_reference, OP(ACTIVATION)};
 
 static void act_backward_setup(op_run *r)
 {
@@ -302,7 +302,7 @@ static void act_backward_reference(op_run *r)
             *op_want(r, r->c->size[3] ? A_DY : A_DX, i, j) = op_at(r, A_DY, i, j) * slope;
         }
 }
-static const op_kind act_backward = {act_backward_setup, act_backward_launch, act_backward_reference};
+static const op_kind act_backward = {act_backward_setup, act_backward_launch, act_backward_reference, OP(ACTIVATION_BACKWARD)};
 
 /* ---- regroup: size rows, groups, parts, width ------------------------------------------------------------------------------------ */
 
@@ -325,9 +325,9 @@ static void regroup_reference(op_run *r)
                 for (int64_t w = 0; w < width; w++)
                     *op_want(r, A_Y, i, (p * groups + g) * width + w) = op_at(r, A_X, i, (g * parts + p) * width + w);
 }
-static const op_kind regroup = {regroup_setup, regroup_launch, regroup_reference};
+static const op_kind regroup = {regroup_setup, regroup_launch, regroup_reference, OP(REGROUP)};
 
-/* ---- add, convert, scale, flag, dropout: size rows, cols ----------------------------------------------------------------------- */
+/* ---- add, convert, flag, dropout: size rows, cols ----------------------------------------------------------------------- */
 
 enum { E_X, E_Y, E_Z };
 
@@ -343,7 +343,7 @@ static void add_reference(op_run *r)
     for (int64_t i = 0; i < r->c->size[0]; i++)
         for (int64_t j = 0; j < r->c->size[1]; j++) *op_want(r, E_Z, i, j) = op_at(r, E_X, i, j) + op_at(r, E_Y, i, j);
 }
-static const op_kind add = {add_setup, add_launch, add_reference};
+static const op_kind add = {add_setup, add_launch, add_reference, OP(ADD)};
 
 static void convert_setup(op_run *r)
 {
@@ -358,15 +358,7 @@ static void convert_reference(op_run *r)
 {
     for (int64_t j = 0; j < r->c->size[1]; j++) *op_want(r, E_Y, 0, j) = rounded(op_at(r, E_X, 0, j), r->c->type2);
 }
-static const op_kind convert = {convert_setup, convert_launch, convert_reference};
-
-static void scale_setup(op_run *r) { op_array_normal(r, E_X, OP_IN_OUT, QS_F32, 1, r->c->size[1], 1); }
-static void scale_launch(op_run *r, qs_device *d) { qs_op_scale(d, op_device(r, E_X), r->c->size[1], 0.3f); }
-static void scale_reference(op_run *r)
-{
-    for (int64_t j = 0; j < r->c->size[1]; j++) *op_want(r, E_X, 0, j) = (float)op_at(r, E_X, 0, j) * 0.3f;
-}
-static const op_kind scale = {scale_setup, scale_launch, scale_reference};
+static const op_kind convert = {convert_setup, convert_launch, convert_reference, OP(CONVERT)};
 
 /* size[2]: element that is not finite, or -1; value[0]: what it is. */
 static void flag_setup(op_run *r)
@@ -380,7 +372,7 @@ static void flag_reference(op_run *r)
 {
     *op_want(r, E_Y, 0, 0) = r->c->size[2] >= 0 && r->c->size[2] % r->array[E_X].stride < r->c->size[1];
 }
-static const op_kind flag = {flag_setup, flag_launch, flag_reference};
+static const op_kind flag = {flag_setup, flag_launch, flag_reference, OP(FLAG_NONFINITE)};
 
 /* size[2]: first row; size[3]: add; value[0]: p. */
 static void dropout_setup(op_run *r)
@@ -403,7 +395,7 @@ static void dropout_reference(op_run *r)
             *op_want(r, E_Y, i, j) = kept + (r->c->size[3] ? op_at(r, E_Y, i, j) : 0);
         }
 }
-static const op_kind dropout = {dropout_setup, dropout_launch, dropout_reference};
+static const op_kind dropout = {dropout_setup, dropout_launch, dropout_reference, OP(DROPOUT)};
 
 /* ---- the list ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -459,7 +451,6 @@ static const op_case cases[] = {
     {"convert bf16 to f32", &convert, QS_BF16, QS_F32, {1, 1003}, {0}, 0, EXACT},
     {"convert f16 to bf16", &convert, QS_F16, QS_BF16, {1, 19}, {0}, 0, EXACT},
     {"convert bf16 to bf16", &convert, QS_BF16, QS_BF16, {1, 100}, {0}, 0, EXACT},
-    {"scale", &scale, QS_F32, QS_F32, {1, 1001}, {0}, 0, EXACT},
     {"all finite", &flag, QS_BF16, QS_F32, {9, 100, -1}, {0}, 3, EXACT},
     {"infinity f32", &flag, QS_F32, QS_F32, {9, 100, 99}, {-INFINITY}, 0, EXACT},
     {"infinity bf16, last element", &flag, QS_BF16, QS_F32, {2, 33, 65}, {INFINITY}, 0, EXACT},

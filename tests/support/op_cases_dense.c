@@ -59,7 +59,7 @@ static void quantise4_reference(op_run *r)
     }
 }
 
-static const op_kind quantise4 = {quantise4_setup, quantise4_launch, quantise4_reference};
+static const op_kind quantise4 = {quantise4_setup, quantise4_launch, quantise4_reference, OP(QUANTISE4)};
 
 /* ---- dequantise4: size n, quant type, nested ------------------------------------------------------------------------------ */
 
@@ -108,7 +108,7 @@ static void dequantise4_reference(op_run *r)
     }
 }
 
-static const op_kind dequantise4 = {dequantise4_setup, dequantise4_launch, dequantise4_reference};
+static const op_kind dequantise4 = {dequantise4_setup, dequantise4_launch, dequantise4_reference, OP(DEQUANTISE4)};
 
 /* ---- quantise_absmax: size blocks; value[0]: all equal ---------------------------------------------------------------------- */
 
@@ -158,7 +158,7 @@ static void quantise_absmax_reference(op_run *r)
     }
 }
 
-static const op_kind quantise_absmax = {quantise_absmax_setup, quantise_absmax_launch, quantise_absmax_reference};
+static const op_kind quantise_absmax = {quantise_absmax_setup, quantise_absmax_launch, quantise_absmax_reference, OP(QUANTISE_ABSMAX)};
 
 /* ---- gemm: size m, n, k, transpose_a, transpose_b, bias; value alpha, beta ------------------------------------------------- */
 
@@ -210,7 +210,7 @@ static void gemm_reference(op_run *r)
         }
 }
 
-static const op_kind gemm = {gemm_setup, gemm_launch, gemm_reference};
+static const op_kind gemm = {gemm_setup, gemm_launch, gemm_reference, OP(GEMM)};
 
 /* ---- the list ------------------------------------------------------------------------------------------------------------------ */
 

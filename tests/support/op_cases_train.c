@@ -61,7 +61,7 @@ static void ce_reference(op_run *r)
     }
 }
 
-static const op_kind cross_entropy = {ce_setup, ce_launch, ce_reference};
+static const op_kind cross_entropy = {ce_setup, ce_launch, ce_reference, OP(CE_FORWARD) | OP(CE_LOSS) | OP(CE_BACKWARD)};
 
 /* ---- sum of squares: size n ------------------------------------------------------------------------------------------------ */
 
@@ -82,7 +82,7 @@ static void squares_reference(op_run *r)
     for (int64_t i = 0; i < r->c->size[0]; i++) sum += op_at(r, S_G, 0, i) * op_at(r, S_G, 0, i);
     *op_want(r, S_SUM, 0, 0) = sum;
 }
-static const op_kind sum_squares = {squares_setup, squares_launch, squares_reference};
+static const op_kind sum_squares = {squares_setup, squares_launch, squares_reference, OP(SUM_SQUARES)};
 
 /* ---- AdamW: size n, step, rule; value learning rate, weight decay, clip --------------------------------------------------- */
 
@@ -131,7 +131,7 @@ static void adamw_reference(op_run *r)
         *op_want(r, P, 0, i) = p * (decay_first ? 1 : decay);
     }
 }
-static const op_kind adamw = {adamw_setup, adamw_launch, adamw_reference};
+static const op_kind adamw = {adamw_setup, adamw_launch, adamw_reference, OP(ADAMW)};
 
 /* ---- AdamW with 8-bit states ------------------------------------------------------------------------------------------------ */
 
@@ -215,7 +215,7 @@ static void adamw8_reference(op_run *r)
         }
     }
 }
-static const op_kind adamw8 = {adamw8_setup, adamw8_launch, adamw8_reference};
+static const op_kind adamw8 = {adamw8_setup, adamw8_launch, adamw8_reference, OP(ADAMW8)};
 
 /* ---- the list ------------------------------------------------------------------------------------------------------------------ */
 

@@ -32,7 +32,10 @@ typedef struct op_kind {
     void (*setup)(struct op_run *);             /* makes the arrays with op_array_* */
     void (*launch)(struct op_run *, qs_device *); /* calls the operation on op_mat / op_device */
     void (*reference)(struct op_run *);         /* fills .want of every output from .before, in double */
+    uint64_t operations;                        /* that launch calls: OP(GEMM) | ... */
 } op_kind;
+
+#define OP(KIND) (1ull << QS_OP_##KIND)
 
 typedef struct op_case {
     const char *name;

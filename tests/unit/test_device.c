@@ -129,8 +129,8 @@ START_TEST(its_owner_is_called_after_every_long_operation)
     qs_qtensor q = {.type = QS_QUANT_NF4, .n = N * N, .codes = codes, .absmax = absmax};
     for (int i = 0; i < N * N; i++) a[i] = (float)(i % 7) - 3;
     qs_op_gemm(d, &g); /* nobody is called */
-    d->between = count;
-    d->between_context = &calls;
+    d->on_op_end = count;
+    d->on_op_end_context = &calls;
     qs_op_gemm(d, &g);
     ck_assert_int_eq(calls, 1);
     qs_op_attention(d, &at);
@@ -153,7 +153,7 @@ START_TEST(a_discrete_device_aborts_on_misuse)
     qs_device *d = open_cpu(QS_CPU_DISCRETE);
     char host[256] = {0}, *p = device_memory(d, 256);
     switch (_i) {
-    case 0: qs_op_scale(d, (float *)(void *)host, 4, 2); break;
+    case 0: qs_op_add(d, qs_mat_of(host, QS_F32, 1, 4), qs_mat_of(host, QS_F32, 1, 4), qs_mat_of(host, QS_F32, 1, 4)); break;
     case 1: d->api->copy_in(d, QS_QUEUE_IN, host, p, 16); break;
     case 2: d->api->copy_out(d, QS_QUEUE_OUT, p, p + 16, 16); break;
     case 3: d->api->copy_in(d, QS_QUEUE_IN, p, host, 1 << 20); break;

@@ -116,6 +116,15 @@ START_TEST(gradients_agree_with_differences)
 }
 END_TEST
 
+START_TEST(every_operation_has_a_case)
+{
+    uint64_t covered = OP(FILL); /* tests/unit/test_device.c */
+    for (int l = 0; l < LISTS; l++)
+        for (int k = 0; k < lists[l]->count; k++) covered |= lists[l]->cases[k].kind->operations;
+    for (int kind = 0; kind < QS_OP_KINDS; kind++) ck_assert_msg(covered >> kind & 1, "%s has no case", qs_op_name((qs_op_kind)kind));
+}
+END_TEST
+
 START_TEST(a_repeated_product_allocates_nothing)
 {
     qs_device *d = open_cpu(0);
@@ -142,6 +151,7 @@ int main(void)
     tcase_add_loop_test(t, every_case_works_on_device_memory_alone, 0, LISTS);
     tcase_add_loop_test(t, equal_arguments_give_equal_bits, 0, LISTS);
     tcase_add_loop_test(t, gradients_agree_with_differences, 0, 3);
+    tcase_add_test(t, every_operation_has_a_case);
     tcase_add_test(t, a_repeated_product_allocates_nothing);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -1,19 +1,12 @@
-/* paper_device.h - a device on paper: it has a size and a name but no memory, computes nothing, and notes down what it was asked to do.
+/* meta_device.h - the meta device: it has a size and a name but no memory, computes nothing, and notes down what it was asked to do.
  *
  * The model's own code, run once on it, lists the operations of a visit with their shapes: what to measure on a real device, and what a step will cost. It also
  * stands for a card that is not here when a plan is made for one. Pointers are never looked at: any address above zero that is aligned will do.
  */
-#ifndef QS_KERNELS_PAPER_DEVICE_H
-#define QS_KERNELS_PAPER_DEVICE_H
+#ifndef QS_KERNELS_META_DEVICE_H
+#define QS_KERNELS_META_DEVICE_H
 
 #include "kernels/ops.h"
-
-typedef enum qs_op_kind {
-    QS_OP_GEMM, QS_OP_DEQUANTISE4, QS_OP_RMSNORM, QS_OP_RMSNORM_BACKWARD, QS_OP_ROPE, QS_OP_ADD, QS_OP_GATED, QS_OP_GATED_BACKWARD, QS_OP_DROPOUT,
-    QS_OP_CONVERT, QS_OP_SCALE, QS_OP_FLAG_NONFINITE, QS_OP_ATTENTION, QS_OP_ATTENTION_BACKWARD, QS_OP_CE_FORWARD, QS_OP_CE_LOSS, QS_OP_CE_BACKWARD,
-    QS_OP_SUM_SQUARES, QS_OP_ADAMW, QS_OP_ADAMW8, QS_OP_FILL, QS_OP_LAYERNORM, QS_OP_LAYERNORM_BACKWARD, QS_OP_ACTIVATION, QS_OP_ACTIVATION_BACKWARD,
-    QS_OP_REGROUP, QS_OP_KINDS
-} qs_op_kind;
 
 enum { QS_OP_TRANSPOSE_A = 1, QS_OP_TRANSPOSE_B = 2, QS_OP_ACCUMULATE = 4, QS_OP_BIAS = 8, QS_OP_NESTED = 16 };
 
@@ -42,12 +35,12 @@ void qs_op_list_add(qs_op_list *l, const qs_op_call *call, int64_t times);
 void qs_op_call_text(const qs_op_call *c, char text[160]);
 
 /* Opens one; closed like every device. `info` is copied. Workspaces are as a CUDA device's. Memory is refused (QS_EUNSUP). */
-qs_device *qs_paper_device(const qs_device_info *info);
+qs_device *qs_meta_device(const qs_device_info *info);
 
 /* Calls go to *list from here on; NULL: nowhere. `document_tokens` is what attention is noted to be over. */
-void qs_paper_device_note(qs_device *d, qs_op_list *list, int64_t document_tokens);
+void qs_meta_device_note(qs_device *d, qs_op_list *list, int64_t document_tokens);
 
-/* An address for memory that is never touched, 4096-aligned, for arenas: {.base = qs_paper_memory(), .capacity = SIZE_MAX / 2}. */
-void *qs_paper_memory(void);
+/* An address for memory that is never touched, 4096-aligned, for arenas: {.base = qs_meta_memory(), .capacity = SIZE_MAX / 2}. */
+void *qs_meta_memory(void);
 
 #endif
