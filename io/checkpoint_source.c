@@ -1,13 +1,11 @@
 #include "io/checkpoint_source.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <xxhash.h>
 
+#include "io/checkpoint_identity.h"
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "io/synthetic.h"
@@ -34,7 +32,7 @@ struct qs_source {
     int count;
     alias *aliases; /* [alias_count] by name */
     int alias_count;
-    char fingerprint[33];
+    char fingerprint[QS_IDENTITY_DIGITS + 1]; /* empty until it was identified */
     bool generated; /* the tensors are the recipe's; no shards */
     qs_synthetic recipe;
 };
@@ -158,39 +156,6 @@ static void collect_aliases(qs_source *s)
     qsort(s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
 }
 
-/* Integers go in as little-endian bytes, so that every machine finds the same. */
-static void hash_u64(XXH3_state_t *h, uint64_t v)
-{
-    uint8_t b[8];
-    for (int i = 0; i < 8; i++) b[i] = (uint8_t)(v >> 8 * i);
-    XXH3_128bits_update(h, b, 8);
-}
-
-static int make_fingerprint(qs_source *s, qs_err *e)
-{
-    XXH3_state_t *h = XXH3_createState();
-    QS_ASSERT(h);
-    XXH3_128bits_reset(h);
-    int rc = 0;
-    for (int k = 0; k < s->shard_count; k++) {
-        const shard *sh = &s->shards[k];
-        struct stat st;
-        if (fstat(sh->file.fd, &st)) {
-            rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be examined: %s", sh->file.path, strerror(errno));
-            break;
-        }
-        XXH3_128bits_update(h, sh->name, strlen(sh->name) + 1);
-        hash_u64(h, sh->header.file_bytes);
-        hash_u64(h, (uint64_t)st.st_mtim.tv_sec);
-        hash_u64(h, (uint64_t)st.st_mtim.tv_nsec);
-        hash_u64(h, sh->header.header_hash);
-    }
-    XXH128_hash_t hash = XXH3_128bits_digest(h);
-    XXH3_freeState(h);
-    snprintf(s->fingerprint, sizeof s->fingerprint, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
-    return rc;
-}
-
 /* {"weight_map": {tensor: shard}} of the index, or an error. *root owns it. */
 static int load_index(const char *path, json_t **root, json_t **map, qs_err *e)
 {
@@ -247,7 +212,6 @@ static int open_model(qs_source *s, qs_err *e)
     if (!rc && !s->generated) rc = collect(s, e);
     if (!rc && map) rc = apply_index(s, index_path, map, e);
     if (!rc) collect_aliases(s);
-    if (!rc && !s->generated) rc = make_fingerprint(s, e);
     json_decref(root);
     qs_free(index_path);
     qs_free(single_path);
@@ -326,7 +290,16 @@ const char *qs_source_path(const qs_source *s, int file)
     return s->shards[file].file.path;
 }
 
-const char *qs_source_fingerprint(const qs_source *s) { return s->fingerprint; }
+int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e)
+{
+    return *s->fingerprint ? 0 : qs_identity_of(s, a, s->fingerprint, e);
+}
+
+const char *qs_source_fingerprint(const qs_source *s)
+{
+    QS_ASSERT(*s->fingerprint);
+    return s->fingerprint;
+}
 
 void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)
 {

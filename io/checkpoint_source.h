@@ -44,7 +44,10 @@ const qs_source_tensor *qs_source_at(const qs_source *s, int i);
 int qs_source_files(const qs_source *s);
 const char *qs_source_path(const qs_source *s, int file);
 
-/* Which bytes these are: XXH3-128 over every shard's name, size, modification time and header, or over the recipe. Hex, 32 digits. */
+/* Finds out which model this is (io/checkpoint_identity.h), once. Blocks for a second or two; reads through `a`, or through an engine of its own when that is NULL. A recipe
+ * is known at opening. QS_EIO. */
+int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e);
+/* What was found: hex, 32 digits, over names, shapes and sampled bytes, or over the recipe. Copied, touched or cut into other shards it is the same model. */
 const char *qs_source_fingerprint(const qs_source *s);
 
 /* A read of part of a tensor into the caller's buffer. */

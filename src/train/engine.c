@@ -246,6 +246,7 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     int disks = g->options->cache.count < 16 ? g->options->cache.count : 16;
     qs_aio_config aio = {.engine = g->options->io_engine, .depth = 64 * disks};
     QS_TRY(qs_aio_open(&aio, &g->aio, e));
+    QS_TRY(qs_source_identify(g->source, g->aio, e));
     QS_TRY(open_cache(g, e));
     QS_TRY(qs_tier_open(g->device, &g->plan, &g->tier, e));
     qs_err refused = {0};

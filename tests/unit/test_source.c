@@ -201,22 +201,107 @@ START_TEST(a_real_model_opens)
 }
 END_TEST
 
-START_TEST(the_fingerprint_follows_name_size_time_and_header)
+/* Opens the model in `where` and says which one it is. */
+static const char *identity(const char *where)
 {
-    test_model_write(dir, model, TENSORS, 2, SEED);
-    char first[33], *shard = test_path(dir, "model-00002-of-00002.safetensors");
-    ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
-    strcpy(first, qs_source_fingerprint(src));
-    ck_assert_uint_eq(strlen(first), 32);
     qs_source_close(src);
-    ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
-    ck_assert_str_eq(qs_source_fingerprint(src), first);
-    qs_source_close(src);
+    ck_assert_msg(!qs_source_open(where, &src, &e), "%s", e.text);
+    ck_assert_msg(!qs_source_identify(src, aio, &e), "%s", e.text);
+    ck_assert_uint_eq(strlen(qs_source_fingerprint(src)), 32);
+    return qs_source_fingerprint(src);
+}
+
+START_TEST(a_model_that_is_touched_copied_or_cut_otherwise_stays_the_same_model)
+{
+    const test_tensor other_order[] = {model[3], model[0], model[6], model[1], model[5], model[2], model[4]};
     struct timespec times[2] = {{1000, 0}, {1000, 1}};
+    char first[33], *shard = test_path(dir, "model-00002-of-00002.safetensors"), *copy = test_path(dir, "copy");
+    test_model_write(dir, model, TENSORS, 2, SEED);
+    strcpy(first, identity(dir));
     ck_assert_int_eq(utimensat(AT_FDCWD, shard, times, 0), 0);
-    ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
-    ck_assert_str_ne(qs_source_fingerprint(src), first);
+    ck_assert_str_eq(identity(dir), first);
+    ck_assert_int_eq(mkdir(copy, 0777), 0);
+    test_model_write(copy, other_order, TENSORS, 1, SEED);
+    ck_assert_str_eq(identity(copy), first);
     qs_free(shard);
+    qs_free(copy);
+}
+END_TEST
+
+START_TEST(models_that_differ_in_one_byte_a_name_a_type_or_a_shape_are_others)
+{
+    char first[33], *single = test_path(dir, "model.safetensors");
+    test_tensor changed[TENSORS];
+    test_model_write(dir, model, TENSORS, 1, SEED);
+    strcpy(first, identity(dir));
+    uint64_t end = qs_source_find(src, "model.layers.1.q.weight.absmax")->offset + 60, middle = qs_source_find(src, "model.embed_tokens.weight")->offset + 19201;
+    const uint64_t places[] = {end, middle};
+    struct stat st;
+    ck_assert_int_eq(stat(single, &st), 0);
+    for (int i = 0; i < 2; i++) {
+        char byte;
+        int fd = open(single, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &byte, 1, (off_t)places[i]), 1);
+        byte ^= 1;
+        ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)places[i]), 1);
+        ck_assert_int_eq(futimens(fd, (struct timespec[2]){st.st_atim, st.st_mtim}), 0);
+        close(fd);
+        ck_assert_str_ne(identity(dir), first);
+        test_model_write(dir, model, TENSORS, 1, SEED);
+    }
+    memcpy(changed, model, sizeof model);
+    changed[1].name = "model.layers.0.k.weight";
+    test_model_write(dir, changed, TENSORS, 1, SEED);
+    ck_assert_str_ne(identity(dir), first);
+    memcpy(changed, model, sizeof model);
+    changed[6].type = QS_F16; /* the empty one: no byte changes */
+    test_model_write(dir, changed, TENSORS, 1, SEED);
+    ck_assert_str_ne(identity(dir), first);
+    changed[6] = (test_tensor){"empty", QS_BF16, 2, {5, 0}};
+    test_model_write(dir, changed, TENSORS, 1, SEED);
+    ck_assert_str_ne(identity(dir), first);
+    qs_free(single);
+}
+END_TEST
+
+/* Larger than is taken whole: every tensor still tells its ends and places between, the smaller ones all of them. */
+START_TEST(of_a_large_model_every_tensor_is_sampled)
+{
+    enum { LARGE = 4096, LAYERS = 9 };
+    test_tensor large[LAYERS + 1] = {{"norm", QS_F32, 1, {1024}}};
+    char names[LAYERS][16], first[33], *single = test_path(dir, "model.safetensors");
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(names[i], sizeof names[i], "layer%d", i);
+        large[1 + i] = (test_tensor){names[i], QS_BF16, 2, {LARGE, 1024}};
+    }
+    test_model_write(dir, large, LAYERS + 1, 1, SEED);
+    strcpy(first, identity(dir));
+    for (int i = 0; i <= LAYERS; i++) {
+        const qs_source_tensor *t = qs_source_at(src, i);
+        const uint64_t places[] = {0, t->bytes - 1, t->bytes <= 4096 ? 2000 : (t->bytes - 1024) / 3 / 8 * 8 + 1023, t->bytes <= 4096 ? 3000 : (t->bytes - 1024) / 3 * 2 / 8 * 8};
+        uint64_t at = t->offset + places[i % 4];
+        char byte;
+        int fd = open(single, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &byte, 1, (off_t)at), 1);
+        ck_assert_int_eq(pwrite(fd, &(char){byte ^ 4}, 1, (off_t)at), 1);
+        ck_assert_str_ne(identity(dir), first);
+        ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)at), 1);
+        close(fd);
+    }
+    ck_assert_str_eq(identity(dir), first);
+    qs_free(single);
+}
+END_TEST
+
+START_TEST(a_model_that_cannot_be_read_has_no_identity)
+{
+    char *single = test_path(dir, "model.safetensors");
+    test_model_write(dir, model, TENSORS, 1, SEED);
+    ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
+    ck_assert_int_eq(truncate(single, 5000), 0);
+    ck_assert_int_eq(qs_source_identify(src, NULL, &e), -QS_EIO);
+    ck_assert_msg(strstr(e.text, single) != NULL, "%s", e.text);
+    qs_free(single);
 }
 END_TEST
 
@@ -326,7 +411,10 @@ int main(void)
     tcase_add_test(t, a_file_that_shrinks_after_opening_is_an_error);
     tcase_add_test(t, a_dropped_name_is_found_through_the_metadata);
     tcase_add_test(t, a_real_model_opens);
-    tcase_add_test(t, the_fingerprint_follows_name_size_time_and_header);
+    tcase_add_test(t, a_model_that_is_touched_copied_or_cut_otherwise_stays_the_same_model);
+    tcase_add_test(t, models_that_differ_in_one_byte_a_name_a_type_or_a_shape_are_others);
+    tcase_add_test(t, of_a_large_model_every_tensor_is_sampled);
+    tcase_add_test(t, a_model_that_cannot_be_read_has_no_identity);
     tcase_add_test(t, a_directory_without_a_model_says_what_was_looked_for);
     tcase_add_test(t, a_missing_or_damaged_shard_is_named);
     tcase_add_test(t, an_index_that_does_not_match_its_shards_is_refused);

@@ -128,6 +128,7 @@ START_TEST(safetensors_of_a_recipe_hold_the_same_bits_and_go_before_it)
     ck_assert_msg(!qs_synth_weights(dir, &e), "%s", e.text);
     ck_assert_msg(!qs_source_open(dir, &files, &e), "%s", e.text);
     ck_assert_int_eq(qs_source_count(files), qs_source_count(s));
+    ck_assert_msg(!qs_source_identify(files, NULL, &e), "%s", e.text);
     ck_assert_str_ne(qs_source_fingerprint(files), qs_source_fingerprint(s));
     qs_aio *aio;
     ck_assert(!qs_aio_open(&(qs_aio_config){0}, &aio, &e));
