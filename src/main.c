@@ -3,41 +3,25 @@
  * Exit status: 0 done, 1 it failed, 2 the command line or a config file is wrong, 130 interrupted.
  */
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "src/base/error.h"
 #include "src/base/interrupt.h"
+#include "src/base/version.h"
 #include "src/commands/commands.h"
-
-static const qs_command *const commands[] = {
-    &qs_command_train,
-    &qs_command_plan,
-    &qs_command_generate,
-    &qs_command_inspect,
-    &qs_command_plot,
-    &qs_command_synth,
-    &qs_command_bench,
-    &qs_command_options,
-};
 
 static void print_help(FILE *f)
 {
     fprintf(f, "qlora-stream: QLoRA fine-tuning of models larger than the memory, streamed through a fixed budget\n\n"
                "usage: qlora-stream COMMAND [options]\n\n");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) fprintf(f, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
-    fprintf(f, "\nqlora-stream COMMAND --help tells the options of a command.\n");
+    for (const qs_command *const *c = qs_commands; *c; c++) fprintf(f, "  %-12s %s\n", (*c)->name, (*c)->summary);
+    fprintf(f, "\nqlora-stream help COMMAND tells the options of a command, qlora-stream --version the version.\n");
 }
 
 static int is_help(const char *word) { return !strcmp(word, "--help") || !strcmp(word, "-h"); }
-
-static const qs_command *find(const char *name)
-{
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (!strcmp(commands[i]->name, name)) return commands[i];
-    return NULL;
-}
 
 static int run(const qs_command *command, int argc, char **argv)
 {
@@ -64,10 +48,17 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     if (argc < 2) return print_help(stderr), 2;
-    if (is_help(argv[1]) || !strcmp(argv[1], "help")) return print_help(stdout), 0;
-    const qs_command *command = find(argv[1]);
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return printf("qlora-stream %s\n", QS_VERSION) < 0;
+    bool help = is_help(argv[1]) || !strcmp(argv[1], "help");
+    if (help && (argc < 3 || is_help(argv[2]))) return print_help(stdout), 0;
+    const char *name = argv[help ? 2 : 1];
+    const qs_command *command = qs_command_find(name);
+    if (command && help) return command->help(stdout), 0;
     if (command) return run(command, argc - 2, argv + 2);
-    fprintf(stderr, "qlora-stream: there is no command called \"%s\"\n\n", argv[1]);
+    const qs_command *nearest = qs_command_nearest(name);
+    fprintf(stderr, "qlora-stream: there is no command called \"%s\"", name);
+    if (nearest) return fprintf(stderr, "; did you mean %s?\n", nearest->name), 2;
+    fprintf(stderr, "\n\n");
     print_help(stderr);
     return 2;
 }

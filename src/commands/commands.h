@@ -1,6 +1,6 @@
 /* commands.h - the subcommands of the program, one file each.
  *
- * To add one: a file src/commands/NAME.c with a `const qs_command qs_command_NAME`, a line here, a line in main.c.
+ * To add one: a file src/commands/NAME.c with a `const qs_command qs_command_NAME`, a line here, a line in list.c.
  */
 #ifndef QS_COMMANDS_COMMANDS_H
 #define QS_COMMANDS_COMMANDS_H
@@ -18,6 +18,14 @@ typedef struct qs_command {
     int (*run)(int argc, char **argv, qs_err *e);
 } qs_command;
 
+/* All of them, in the order in which --help lists them; NULL ends the list. */
+extern const qs_command *const qs_commands[];
+
+/* The command called `name`, or NULL. */
+const qs_command *qs_command_find(const char *name);
+/* The command whose name is nearest to a mistyped one, or NULL when none is near. */
+const qs_command *qs_command_nearest(const char *name);
+
 extern const qs_command qs_command_train;
 extern const qs_command qs_command_plan;
 extern const qs_command qs_command_generate;
@@ -26,5 +34,6 @@ extern const qs_command qs_command_synth;
 extern const qs_command qs_command_bench;
 extern const qs_command qs_command_options;
 extern const qs_command qs_command_plot;
+extern const qs_command qs_command_doctor;
 
 #endif

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "src/base/memory.h"
+#include "src/base/spelling.h"
 #include "src/options/option_internal.h"
 
 /* ---- lists of strings ------------------------------------------------------------------------------------------------ */
@@ -89,29 +90,6 @@ const qs_option_switch *qs_option_find_switch(const qs_option_set *sets, int cou
     return NULL;
 }
 
-/* Edit distance with transpositions (optimal string alignment) between a[0, n) and b; - and _ and case are the same. */
-static int distance(const char *a, size_t n, const char *b)
-{
-    enum { LONGEST = 40 };
-    int d[LONGEST + 1][LONGEST + 1];
-    size_t m = strlen(b);
-    if (n > LONGEST || m > LONGEST) return LONGEST;
-    for (size_t i = 0; i <= n; i++) d[i][0] = (int)i;
-    for (size_t j = 0; j <= m; j++) d[0][j] = (int)j;
-    for (size_t i = 1; i <= n; i++)
-        for (size_t j = 1; j <= m; j++) {
-            bool equal = same_name(a + i - 1, 1, (char[]){b[j - 1], '\0'});
-            int best = d[i - 1][j - 1] + !equal;
-            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && same_name(a + i - 1, 1, (char[]){b[j - 2], '\0'}) &&
-                same_name(a + i - 2, 1, (char[]){b[j - 1], '\0'}) && d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    return d[n][m];
-}
-
 typedef struct nearest {
     const char *text;
     size_t length;
@@ -120,7 +98,7 @@ typedef struct nearest {
 
 static void consider(nearest *best, const char *candidate, size_t n, const char *key)
 {
-    int d = distance(candidate, n, key);
+    int d = qs_edit_distance(candidate, n, key);
     if (d < best->distance) *best = (nearest){candidate, n, d};
 }
 
@@ -136,8 +114,7 @@ int qs_option_unknown(const qs_option_set *sets, int count, const char *key, con
         }
         for (int w = 0; w < t->switch_count; w++) consider(&best, t->switches[w].name, strlen(t->switches[w].name), key);
     }
-    /* Further away than half the word, a suggestion would only puzzle. */
-    if (!best.text || best.distance > 1 + (int)strlen(key) / 2)
+    if (!best.text || !qs_near_enough(best.distance, key))
         QS_FAIL(e, QS_EUSAGE, "%s: there is no option called \"%s\"; --help lists them", where, key);
     QS_FAIL(e, QS_EUSAGE, "%s: there is no option called \"%s\"; did you mean %.*s?", where, key, (int)best.length, best.text);
 }
