@@ -135,10 +135,37 @@ deps:
 
 ## docs: print docs/options.md from the option table
 docs: qlora-stream
-	$(Q)./qlora-stream options --markdown >docs/options.md
+	$(Q)./qlora-stream options --as markdown >docs/options.md
 
 docs-check: qlora-stream
-	$(Q)./qlora-stream options --markdown | cmp -s - docs/options.md || { echo "docs/options.md is old: run make docs"; exit 1; }
+	$(Q)./qlora-stream options --as markdown | cmp -s - docs/options.md || { echo "docs/options.md is old: run make docs"; exit 1; }
+
+PREFIX  ?= /usr/local
+MAN     := $(DESTDIR)$(PREFIX)/share/man/man1
+BASHDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSHDIR  := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISHDIR := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+## install: program, manual page and completions under PREFIX (/usr/local)   (DESTDIR=path for packages)
+install: qlora-stream
+	install -D -m 755 qlora-stream $(DESTDIR)$(PREFIX)/bin/qlora-stream
+	install -d $(MAN) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
+	./qlora-stream options --as man >$(MAN)/qlora-stream.1
+	./qlora-stream options --as bash >$(BASHDIR)/qlora-stream
+	./qlora-stream options --as zsh >$(ZSHDIR)/_qlora-stream
+	./qlora-stream options --as fish >$(FISHDIR)/qlora-stream.fish
+
+## uninstall: remove what install put there
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/qlora-stream $(MAN)/qlora-stream.1 $(BASHDIR)/qlora-stream $(ZSHDIR)/_qlora-stream \
+	    $(FISHDIR)/qlora-stream.fish
+
+## deb: a Debian package of the program, build/qlora-stream_VERSION_ARCH.deb
+deb: qlora-stream
+	rm -rf build/deb
+	$(MAKE) --no-print-directory install DESTDIR=build/deb/root PREFIX=/usr
+	packaging/deb.sh build/deb
+	mv build/deb/*.deb build/
 
 ## clean: remove everything that was built
 clean:
@@ -148,6 +175,6 @@ clean:
 help:
 	@grep -hE '^## ' Makefile | sed 's/^## /  /'
 
-.PHONY: all benches unit test lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
+.PHONY: install uninstall deb all benches unit test lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
 -include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)

@@ -44,8 +44,28 @@ train() {
 # ---- usage
 expect 2 'usage: qlora-stream COMMAND' $program
 expect 0 'usage: qlora-stream COMMAND' $program --help
-expect 2 'no command called "trian"' $program trian
-for command in train plan inspect plot options; do expect 0 "usage: qlora-stream $command" $program $command --help; done
+expect 2 'no command called "trian"; did you mean train?' $program trian
+expect 2 'no command called "frobnicate"' $program frobnicate
+for command in train plan inspect plot doctor options; do
+    expect 0 "usage: qlora-stream $command" $program $command --help
+    expect 0 "usage: qlora-stream $command" $program help $command
+done
+expect 0 'qlora-stream 0.' $program --version
+expect 0 '"what": "io_uring"' env HOME="$dir" $program doctor --json --disk_bytes 4M "$dir/doctor"
+expect 0 'memory may be locked' $program doctor --disk_bytes 4M "$dir/doctor"
+expect 1 'must be mended' $program doctor --disk_bytes 4M /proc/none
+
+# ---- what the shells and man are given: it parses, and completes
+$program options --as bash >"$dir/complete.bash"
+is 'the completion for bash' bash -n "$dir/complete.bash"
+completed=$(bash -c '. "$1"; COMP_WORDS=(qlora-stream train --optim paged_adamw_8) COMP_CWORD=3; _qlora_stream; echo ${COMPREPLY[*]}' - "$dir/complete.bash")
+[ "$completed" = paged_adamw_8bit ] || wrong "bash completes --optim paged_adamw_8 to \"$completed\""
+for shell in zsh fish; do
+    command -v $shell >/dev/null || continue
+    $program options --as $shell >"$dir/complete.$shell"
+    is "the completion for $shell" $shell -n "$dir/complete.$shell"
+done
+expect 0 '.TH QLORA' $program options --as man
 expect 2 '--data is missing' $program train --model $base --out "$dir/x"
 expect 2 'did you mean learning_rate?' train x --learning_rat 1
 expect 2 'lora_r expects a whole number from 1 to 4096, found "0"' train x --lora_r 0
