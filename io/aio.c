@@ -246,6 +246,9 @@ static const char *advice(int error)
     case -ERROR_END_OF_FILE: return "it is truncated; make or download it again";
     case EINVAL: return "the file system refuses direct I/O of this form; copy the file to another one";
     case EBADF: return "it was opened for reading only";
+    case ENOMEM: return "the system is short of memory; give less --vram or --ram, or try --io_engine pread";
+    case EPERM:
+    case EACCES: return "the system does not permit this way of reading; try --io_engine pread";
     default: return "check the file system";
     }
 }

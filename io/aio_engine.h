@@ -18,6 +18,7 @@ typedef struct qs_aio_request {
     bool write;
     int64_t result;
     struct qs_aio_request *next; /* the engine's while it has the request; links what reap returns */
+    int place;                   /* the engine's while it has the request */
 
     /* For aio.c. */
     qs_aio_op *op;
@@ -37,7 +38,7 @@ typedef struct qs_aio_engine_table {
     void (*queue)(void *engine, qs_aio_request *r);
     /* Sets everything queued in motion. */
     void (*submit)(void *engine);
-    /* Requests that have ended, linked by next; NULL when there is none and !wait. With wait, at least one must be inside. */
+    /* Requests that have ended, well or badly (an engine that breaks ends all it has with an error), linked by next; NULL when there is none and !wait. With wait, at least one must be inside. */
     qs_aio_request *(*reap)(void *engine, bool wait);
 } qs_aio_engine_table;
 

@@ -17,6 +17,7 @@ typedef struct fault_engine {
     void *engine;
     int reads, writes, requests, inside; /* made so far; in the real engine now */
     uint64_t draws;
+    const qs_aio_request *flip; /* whose bytes are to be wrong */
     held *held; /* [depth] ended, not yet shown */
     int held_count;
 } fault_engine;
@@ -60,6 +61,7 @@ static void fault_queue(void *engine, qs_aio_request *r)
             _exit(1); /* lint: allow _exit, this is the kill */
         _exit(QS_AIO_FAULT_EXIT); /* lint: allow _exit, this is the kill */
     }
+    if (!r->write && n == faults->flip_read_at) f->flip = r;
     int error = 0;
     if (r->write && faults->write_error_at && n >= faults->write_error_at) error = faults->write_error ? faults->write_error : ENOSPC;
     else if (!r->write && n == faults->read_error_at) error = faults->read_error ? faults->read_error : EIO;
@@ -88,6 +90,10 @@ static void collect(fault_engine *f, bool wait)
     for (qs_aio_request *r = f->table->reap(f->engine, wait), *next; r; r = next) {
         next = r->next;
         f->inside--;
+        if (r == f->flip) {
+            r->buffer[draw(f, r->bytes)] ^= (char)(1u << draw(f, 8));
+            f->flip = NULL;
+        }
         if (f->faults.ragged && r->result > r->file->align) r->result -= draw(f, r->file->align);
         hold(f, r);
     }

@@ -22,6 +22,7 @@ typedef struct qs_aio_faults {
     int interrupt_every;     /* every n-th request moves nothing: EINTR and EAGAIN in turn; 0: none */
     int read_error_at;       /* the n-th read fails with read_error; 0: none */
     int read_error;          /* errno; 0: EIO */
+    int flip_read_at;        /* one bit of what the n-th read brings is wrong; 0: none */
     int write_error_at;      /* the n-th write and all that follow fail with write_error; 0: none */
     int write_error;         /* errno; 0: ENOSPC */
     int die_at_write;        /* half of the n-th write reaches the file, then the process ends; 0: never */

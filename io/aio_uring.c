@@ -1,8 +1,12 @@
-/* The io_uring engine. The ring is made with the flags that keep completion work on the owner's thread, as many as the kernel knows. */
+/* The io_uring engine. The ring is made with the flags that keep completion work on the owner's thread, as many as the kernel knows.
+ *
+ * Where the kernel makes rings but does not let them be entered (a seccomp filter), opening fails, as it does where there are no rings. A ring
+ * that fails later, after some patience where memory is short, ends all its requests with that error and takes no more. */
 #include <errno.h>
 #include <liburing.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/aio_engine.h"
@@ -11,6 +15,9 @@
 /* A registered buffer is 1 GiB at most, so a block takes several entries of the table. */
 #define PIECE_BYTES ((size_t)1 << 30)
 #define MAX_PIECES 1024
+/* How often the kernel is asked again when it is short of memory, and the pause before. */
+#define MEMORY_RETRIES 500
+#define MEMORY_PAUSE_NS 2000000
 
 typedef struct piece { char *base; size_t bytes; } piece;
 
@@ -18,6 +25,9 @@ typedef struct uring_engine {
     struct io_uring ring;
     bool enabled;    /* it is made disabled and belongs to the thread that first submits */
     bool has_table;  /* of registered buffers */
+    int broken;      /* an errno: the ring does nothing any more */
+    int inside, no_memory;    /* requests taken; refusals for want of memory in a row */
+    qs_aio_request **request; /* [depth] those inside */
     int pieces;
     piece piece[MAX_PIECES]; /* index = index of the registered buffer */
 } uring_engine;
@@ -29,6 +39,18 @@ static const unsigned flag_sets[] = {
     IORING_SETUP_COOP_TASKRUN | IORING_SETUP_R_DISABLED,                               /* 5.19 */
     0};
 
+/* Whether a ring can be entered, shown with one that does nothing; 0 or -errno. The real ring belongs to whoever uses it first, which may be another thread. */
+static int try_to_enter(void)
+{
+    struct io_uring ring;
+    int rc = io_uring_queue_init(2, &ring, 0);
+    if (rc) return rc;
+    io_uring_prep_nop(io_uring_get_sqe(&ring));
+    rc = io_uring_submit_and_wait(&ring, 1);
+    io_uring_queue_exit(&ring);
+    return rc < 0 ? rc : 0;
+}
+
 static int uring_open(int depth, void **out, qs_err *e)
 {
     uring_engine *u = qs_calloc(1, sizeof *u);
@@ -36,6 +58,11 @@ static int uring_open(int depth, void **out, qs_err *e)
     for (size_t i = 0; i < sizeof flag_sets / sizeof *flag_sets && rc == -EINVAL; i++) {
         rc = io_uring_queue_init((unsigned)depth, &u->ring, flag_sets[i]);
         u->enabled = !(flag_sets[i] & IORING_SETUP_R_DISABLED);
+    }
+    int may_enter = rc ? 0 : try_to_enter();
+    if (may_enter) {
+        io_uring_queue_exit(&u->ring);
+        rc = may_enter;
     }
     if (rc) {
         qs_free(u);
@@ -49,6 +76,7 @@ static int uring_open(int depth, void **out, qs_err *e)
         qs_free(u);
         QS_FAIL(e, QS_EUNSUP, "io_uring is not available: the kernel is older than 5.6");
     }
+    u->request = qs_calloc((size_t)depth, sizeof *u->request);
     *out = u;
     return 0;
 }
@@ -57,6 +85,7 @@ static void uring_close(void *engine)
 {
     uring_engine *u = engine;
     io_uring_queue_exit(&u->ring);
+    qs_free(u->request);
     qs_free(u);
 }
 
@@ -96,6 +125,9 @@ static int find_piece(const uring_engine *u, const char *buffer, size_t bytes)
 static void uring_queue(void *engine, qs_aio_request *r)
 {
     uring_engine *u = engine;
+    r->place = u->inside;
+    u->request[u->inside++] = r;
+    if (u->broken) return; /* reap ends it */
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     QS_ASSERT(sqe); /* the ring has an entry for every request there is */
     int fd = r->file->fd, index = find_piece(u, r->buffer, r->bytes);
@@ -106,16 +138,40 @@ static void uring_queue(void *engine, qs_aio_request *r)
     io_uring_sqe_set_data(sqe, r);
 }
 
-/* The kernel is short of memory or was interrupted: what is left is submitted with the next call. Anything else is misuse. */
-static void check(int rc) { QS_ASSERT(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR); }
+/* Takes note of what a call that entered the ring returned. Interrupted or busy: what is left is submitted with the next call. Short of memory: the same, for a second
+ * or so. Anything else, and the ring is of no more use. */
+static void check(uring_engine *u, int rc)
+{
+    if (rc >= 0) u->no_memory = 0;
+    if (rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR) return;
+    if (rc == -ENOMEM && ++u->no_memory < MEMORY_RETRIES) {
+        nanosleep(&(struct timespec){0, MEMORY_PAUSE_NS}, NULL);
+        return;
+    }
+    u->broken = -rc;
+}
 
 static void uring_submit(void *engine)
 {
     uring_engine *u = engine;
-    if (!io_uring_sq_ready(&u->ring)) return;
+    if (u->broken || !io_uring_sq_ready(&u->ring)) return;
     /* The call itself: io_uring_enable_rings is missing in the shared library of liburing 2.3. */
-    if (!u->enabled) u->enabled = !syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-    check(io_uring_submit(&u->ring));
+    if (!u->enabled) {
+        int rc = (int)syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+        check(u, rc ? -errno : 0);
+        u->enabled = !rc;
+    }
+    if (u->enabled) check(u, io_uring_submit(&u->ring));
+}
+
+static void leave(uring_engine *u, qs_aio_request *r, qs_aio_request ***tail)
+{
+    qs_aio_request *last = u->request[--u->inside];
+    u->request[r->place] = last;
+    last->place = r->place;
+    r->next = NULL;
+    **tail = r;
+    *tail = &r->next;
 }
 
 static qs_aio_request *uring_reap(void *engine, bool wait)
@@ -123,20 +179,25 @@ static qs_aio_request *uring_reap(void *engine, bool wait)
     uring_engine *u = engine;
     qs_aio_request *ended = NULL, **tail = &ended;
     do {
+        if (!u->enabled) uring_submit(u);
         /* Completions that the kernel holds back (DEFER_TASKRUN) appear only in a call that asks for events. */
-        if (!io_uring_cq_ready(&u->ring)) check(wait ? io_uring_submit_and_wait(&u->ring, 1) : io_uring_submit_and_get_events(&u->ring));
+        if (!u->broken && u->enabled && !io_uring_cq_ready(&u->ring))
+            check(u, wait ? io_uring_submit_and_wait(&u->ring, 1) : io_uring_submit_and_get_events(&u->ring));
         struct io_uring_cqe *cqe;
         unsigned head, count = 0;
         io_uring_for_each_cqe(&u->ring, head, cqe)
         {
             qs_aio_request *r = io_uring_cqe_get_data(cqe);
             r->result = cqe->res;
-            r->next = NULL;
-            *tail = r;
-            tail = &r->next;
+            leave(u, r, &tail);
             count++;
         }
         io_uring_cq_advance(&u->ring, count);
+        while (u->broken && u->inside) {
+            qs_aio_request *r = u->request[0];
+            r->result = -u->broken;
+            leave(u, r, &tail);
+        }
     } while (wait && !ended);
     return ended;
 }

@@ -15,16 +15,27 @@
 
 #define TEMPORARY_TAIL ".XXXXXX.tmp"
 
+int qs_file_open(const char *path, int *fd, qs_err *e)
+{
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
+    if (*fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!fstat(*fd, &st) && S_ISREG(st.st_mode)) return 0;
+    close(*fd);
+    *fd = -1;
+    QS_FAIL(e, QS_EIO, "%s: is not a plain file but a directory, pipe or device; give a plain file", path);
+}
+
 int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, qs_err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    int fd;
+    QS_TRY(qs_file_open(path, &fd, e));
     struct stat st;
     size_t capacity = 4096, used = 0;
     if (!fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size <= max_bytes) capacity = (size_t)st.st_size + 2;
     char *text = qs_malloc(capacity);
     ssize_t n;
-    /* One byte more than allowed is asked for, so that a file that is too long shows; the size is only a hint (pipes, /proc). */
+    /* One byte more than allowed is asked for, so that a file that is too long shows; the size is only a hint (/proc). */
     while ((n = read(fd, text + used, capacity - 1 - used)) != 0) {
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) break;

@@ -17,6 +17,9 @@
 
 #include "src/base/error.h"
 
+/* Opens a plain file for reading; anything else (a pipe, which would block, or an endless device) is QS_EIO at once. QS_EMISSING. Close with close(2). */
+int qs_file_open(const char *path, int *fd, qs_err *e);
+
 /* The whole file, NUL-terminated (the NUL is not counted in *bytes, which may be NULL). More than max_bytes is QS_EFORMAT, no such
  * file QS_EMISSING. Freed with qs_free. */
 int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, qs_err *e);

@@ -66,7 +66,7 @@ const char *qs_file_kind_trouble(const char *head, size_t bytes)
 const char *qs_file_kind_trouble_at(const char *path)
 {
     char head[QS_FILE_KIND_BYTES];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a pipe must not hang */
     if (fd < 0) return NULL;
     ssize_t n = pread(fd, head, sizeof head, 0);
     close(fd);

@@ -1,11 +1,14 @@
 #include "offload/pager.h"
 
+#include <inttypes.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 
 enum { RESERVE = 1 }; /* frames that are kept for what is in transit */
+#define HASH_PIECE_BYTES ((uint64_t)4 << 20)
 
 typedef enum content { NOTHING, KEPT, GIVEN_UP } content;
 typedef enum transfer { IDLE, READING, WRITING } transfer;
@@ -14,6 +17,7 @@ typedef struct record {
     content content;
     int32_t frame;   /* or -1 */
     int64_t next;    /* its first use that is still to come, counted on through the rounds; -1: not in the list */
+    uint64_t hash;   /* XXH3-64 of what the file was given */
 } record;
 
 typedef struct frame {
@@ -33,6 +37,7 @@ struct qs_pager {
     record *records;
     frame *frames;
     qs_aio_file file;
+    XXH3_state_t *hash_state;
     qs_page_list sequence;    /* every record in order */
     const qs_page_list *list;
     int64_t now, at;          /* tick; first use that is not before it */
@@ -112,7 +117,8 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
         QS_TRY(qs_aio_file_scratch(&file, config->dir, config->what, (uint64_t)config->records * config->bytes, e));
     }
     qs_pager *p = qs_calloc(1, sizeof *p);
-    *p = (qs_pager){.c = *config, .resident = resident, .file = file};
+    *p = (qs_pager){.c = *config, .resident = resident, .file = file, .hash_state = XXH3_createState()};
+    QS_ASSERT(p->hash_state);
     p->records = qs_calloc((size_t)config->records, sizeof *p->records);
     p->frames = qs_calloc((size_t)config->frames, sizeof *p->frames);
     for (int32_t i = 0; i < config->frames; i++) {
@@ -131,8 +137,21 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
 
 /* ---- transfers ------------------------------------------------------------------------------------------------------------ */
 
+/* XXH3-64 of a frame. A few MiB at a time, so that the disk is kept busy. */
+static uint64_t hash(qs_pager *p, const frame *f)
+{
+    XXH3_64bits_reset(p->hash_state);
+    for (uint64_t at = 0; at < p->c.bytes; at += HASH_PIECE_BYTES) {
+        XXH3_64bits_update(p->hash_state, f->memory + at, p->c.bytes - at < HASH_PIECE_BYTES ? p->c.bytes - at : HASH_PIECE_BYTES);
+        for (int32_t i = 0; i < p->c.frames; i++)
+            if (p->frames[i].op.active && !qs_aio_done(p->c.aio, &p->frames[i].op)) break;
+    }
+    return XXH3_64bits_digest(p->hash_state);
+}
+
 static void start(qs_pager *p, frame *f, bool write)
 {
+    if (write) p->records[f->record].hash = hash(p, f);
     f->op = (qs_aio_op){.file = &p->file, .buffer = f->memory, .bytes = p->c.bytes, .offset = (uint64_t)f->record * p->c.bytes, .write = write};
     f->transfer = write ? WRITING : READING;
     *(write ? &p->stats.written_bytes : &p->stats.read_bytes) += p->c.bytes;
@@ -147,6 +166,11 @@ static void finish(qs_pager *p, frame *f)
     uint64_t begin = qs_now_ns();
     int rc = qs_aio_finish(p->c.aio, &f->op, &e);
     p->stats.wait_ns += qs_now_ns() - begin;
+    if (!rc && f->transfer == READING && hash(p, f) != p->records[f->record].hash)
+        rc = qs_err_set(&e, QS_EIO, __FILE__, __LINE__,
+                        "%s: the %s at %" PRIu64 " are not what was written there: the disk, its connection or memory changes bits; stopping before they do harm, "
+                        "resume from the last checkpoint (on another --cache, or with more --ram)",
+                        p->file.path, p->c.what, f->op.offset);
     if (rc && !p->failed) {
         p->failed = rc;
         p->failure = e;
@@ -166,6 +190,7 @@ void qs_pager_close(qs_pager *p)
     }
     qs_aio_file_close(&p->file);
     qs_page_list_free(&p->sequence);
+    XXH3_freeState(p->hash_state);
     qs_free(p->records);
     qs_free(p->frames);
     qs_free(p);

@@ -14,6 +14,7 @@
  * does not write at all what will only be overwritten (QS_PAGE_NEW). A use that is listed may be left out; one that is not listed may be made, but must not need what the
  * list lets go. A list is cyclic: after its last use comes its first.
  *
+ * What comes back from the disk is compared with the checksum of what went there (XXH3-64): changed bits are a failure, not a wrong result.
  * The scratch file has no name, so a killed process leaves nothing. One thread drives a pager. Nothing is allocated after opening.
  */
 #ifndef QS_OFFLOAD_PAGER_H

@@ -2,14 +2,17 @@
  *
  * Exit status: 0 done, 1 it failed, 2 the command line or a config file is wrong, 130 interrupted.
  */
+#include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "src/base/error.h"
 #include "src/base/interrupt.h"
+#include "src/base/memory.h"
 #include "src/base/version.h"
 #include "src/commands/commands.h"
 
@@ -47,6 +50,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    json_set_alloc_funcs(qs_malloc_for_library, free);
     if (argc < 2) return print_help(stderr), 2;
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return printf("qlora-stream %s\n", QS_VERSION) < 0;
     bool help = is_help(argv[1]) || !strcmp(argv[1], "help");

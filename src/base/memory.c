@@ -11,12 +11,20 @@
 
 static atomic_ullong live, peak, calls, blocks;
 
+/* Small memory is needed where nothing can be undone, so its end is the program's; what is on disk is whole at any instant. */
+static void *there(void *p, size_t bytes)
+{
+    if (p) return p;
+    fprintf(stderr, "qlora-stream: out of memory: the system refused %zu bytes; give less --vram or --ram, or end other programs. What was saved is "
+                    "whole: --resume goes on from the last checkpoint\n", bytes);
+    _exit(1);
+}
+
+void *qs_malloc_for_library(size_t bytes) { return there(malloc(bytes ? bytes : 1), bytes); }
+
 static void *counted(void *p, size_t bytes)
 {
-    if (!p) {
-        fprintf(stderr, "qlora-stream: out of memory: the system refused %zu bytes\n", bytes);
-        abort();
-    }
+    there(p, bytes);
     atomic_fetch_add(&calls, 1);
     unsigned long long now = atomic_fetch_add(&live, malloc_usable_size(p)) + malloc_usable_size(p);
     unsigned long long old = atomic_load(&peak);

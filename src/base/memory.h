@@ -19,8 +19,8 @@ typedef struct qs_mem_stats {
     uint64_t block_bytes;            /* mapped in blocks now */
 } qs_mem_stats;
 
-/* Like malloc/calloc/realloc/strdup, but never return NULL: running out of memory for small things is fatal (abort
- * with a sentence). Sizes multiply with overflow checks. Free with qs_free only; qs_free(NULL) is fine. Thread safe. */
+/* Like malloc/calloc/realloc/strdup, but never return NULL: running out of memory for small things ends the
+ * process with a sentence and status 1. Sizes multiply with overflow checks. Free with qs_free only; qs_free(NULL) is fine. Thread safe. */
 void *qs_malloc(size_t bytes);
 void *qs_calloc(size_t count, size_t bytes);
 void *qs_realloc(void *old, size_t bytes);
@@ -28,6 +28,8 @@ char *qs_strdup(const char *s);
 char *qs_strndup(const char *s, size_t n);
 char *qs_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void qs_free(void *p);
+/* For libraries that take an allocator: the same without counting. Free with free(). */
+void *qs_malloc_for_library(size_t bytes);
 
 /* The counters as they are now. Thread safe. */
 qs_mem_stats qs_mem_read(void);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "src/base/memory.h"
 #include "src/report/chart.h"
 #include "src/commands/commands.h"
@@ -59,8 +60,10 @@ static void take(points *p, const json_t *row, const char *field)
 static int read_metrics(const char *path, const char *field, points *train, points *eval, qs_err *e)
 {
     char line[4096];
-    FILE *f = fopen(path, "r");
-    if (!f) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot read: %s", path, strerror(errno));
+    int fd;
+    QS_TRY(qs_file_open(path, &fd, e));
+    FILE *f = fdopen(fd, "r");
+    if (!f) QS_FAIL(e, QS_EIO, "%s: cannot read: %s", path, strerror(errno));
     int rc = 0;
     for (int number = 1; !rc && fgets(line, sizeof line, f); number++) {
         json_error_t error;

@@ -199,7 +199,7 @@ static int begin(qs_byte_source *s, qs_err *e)
 int qs_byte_source_open(const char *path, qs_byte_source **out, qs_err *e)
 {
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a pipe must not hang */
     if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path, strerror(errno));
     qs_byte_source *s = qs_calloc(1, sizeof *s);
     s->fd = fd;

@@ -25,9 +25,9 @@ static const char *const model_files[] = {"tokenizer.json",         "tokenizer.m
 static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err *e)
 {
     enum { CHUNK = 1 << 20 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd, rc = qs_file_open(path, &fd, e);
     uint64_t total = 0;
-    if (fd < 0 && required) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path, strerror(errno));
+    if (rc && (required || rc != -QS_EMISSING)) return rc;
     ssize_t n = 0;
     char *chunk = qs_malloc(CHUNK);
     while (fd >= 0 && ((n = read(fd, chunk, CHUNK)) > 0 || (n < 0 && errno == EINTR))) {

@@ -373,7 +373,7 @@ char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t coun
     }
     size_t skip = 0;
     while (!(flags & QS_DECODE_CONTINUE) && skip < (size_t)t->strip_left && skip < raw.bytes && raw.data[skip] == ' ') skip++;
-    put_valid(&valid, raw.data + skip, raw.bytes - skip);
+    if (raw.bytes) put_valid(&valid, raw.data + skip, raw.bytes - skip);
     qs_buffer_put(&valid, "", 1);
     qs_buffer_free(&raw);
     if (bytes) *bytes = valid.bytes - 1;

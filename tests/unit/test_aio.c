@@ -1,5 +1,6 @@
 /* Behaviour of io/aio, the same for both engines: what is asked for arrives, whatever the disk does in between. */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "io/file.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
+#include "tests/support/ring_faults.h"
 #include "tests/support/temp_dir.h"
 
 /* Not a multiple of anything: the last block is short. */
@@ -429,6 +431,55 @@ START_TEST(automatic_choice_always_finds_an_engine)
 }
 END_TEST
 
+START_TEST(a_ring_that_may_not_be_entered_is_passed_over)
+{
+    test_ring_fail(1, 1000, EPERM);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_URING}, &aio, &e), -QS_EUNSUP);
+    ck_assert_msg(strstr(e.text, "io_uring is not available"), "%s", e.text);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){0}, &aio, &e), 0);
+    ck_assert_str_eq(qs_aio_name(aio), "pread");
+    ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
+    read_random_ranges(3);
+}
+END_TEST
+
+/* Whichever call into the ring fails, transfers end with the cause, and so do later ones. */
+START_TEST(a_ring_that_breaks_ends_its_transfers_with_the_cause)
+{
+    for (int call = 1; call <= 6; call++) {
+        if (!start_engine(1, (qs_aio_config){.depth = 4, .chunk_bytes = 64 << 10})) return;
+        ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
+        qs_aio_op a = {.file = &file, .buffer = buffer, .bytes = 1 << 20}, b = a;
+        b.buffer = buffer + (1 << 20);
+        test_ring_fail(call, 1, EIO);
+        qs_aio_start(aio, &a);
+        qs_aio_start(aio, &b);
+        ck_assert_int_eq(qs_aio_finish(aio, &a, &e), -QS_EIO);
+        ck_assert_msg(strstr(e.text, path) && strstr(e.text, "Input/output error"), "%s", e.text);
+        ck_assert_int_eq(qs_aio_finish(aio, &b, &e), -QS_EIO);
+        ck_assert_int_eq(qs_aio_run(aio, &a, &e), -QS_EIO);
+        qs_aio_close(aio);
+        qs_aio_file_close(&file);
+        aio = NULL;
+    }
+}
+END_TEST
+
+START_TEST(a_ring_short_of_memory_is_asked_again_for_a_while)
+{
+    if (!start_engine(1, (qs_aio_config){.depth = 4, .chunk_bytes = 64 << 10})) return;
+    ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
+    for (int call = 1; call <= 6; call++) {
+        test_ring_fail(call, 5, ENOMEM);
+        read_and_compare(0, FILE_BYTES);
+    }
+    test_ring_fail(1, 1000000, ENOMEM);
+    qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 1 << 20};
+    ck_assert_int_eq(qs_aio_run(aio, &op, &e), -QS_EIO);
+    ck_assert_msg(strstr(e.text, "Cannot allocate memory; the system is short of memory"), "%s", e.text);
+}
+END_TEST
+
 START_TEST(wrong_settings_and_things_that_are_no_files_are_errors)
 {
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.depth = -1}, &aio, &e), -QS_EINVAL);
@@ -468,6 +519,9 @@ int main(void)
     tcase_add_loop_test(t, a_block_that_cannot_be_registered_is_reported_and_the_rest_works, 0, 2);
     tcase_add_loop_test(t, buffered_reads_do_not_fill_the_page_cache, 0, 2);
     tcase_add_test(t, automatic_choice_always_finds_an_engine);
+    tcase_add_test(t, a_ring_that_may_not_be_entered_is_passed_over);
+    tcase_add_test(t, a_ring_that_breaks_ends_its_transfers_with_the_cause);
+    tcase_add_test(t, a_ring_short_of_memory_is_asked_again_for_a_while);
     tcase_add_test(t, wrong_settings_and_things_that_are_no_files_are_errors);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -20,6 +20,21 @@ static void setup(void)
 }
 static void teardown(void) { test_dir_remove(dir); }
 
+START_TEST(a_pipe_a_device_and_a_directory_are_refused_at_once)
+{
+    qs_err why = {0};
+    char *pipe_path = test_path(dir, "pipe"), *text = NULL;
+    ck_assert_int_eq(mkfifo(pipe_path, 0600), 0);
+    const char *const paths[] = {pipe_path, "/dev/zero", dir};
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(qs_file_read(paths[i], (size_t)1 << 40, &text, NULL, &why), -QS_EIO);
+        ck_assert_msg(strstr(why.text, paths[i]) && strstr(why.text, "is not a plain file"), "%s", why.text);
+    }
+    unlink(pipe_path);
+    qs_free(pipe_path);
+}
+END_TEST
+
 START_TEST(a_file_reads_back_with_a_nul_after_it)
 {
     char *path = test_path(dir, "x"), *text;
@@ -246,6 +261,7 @@ int main(void)
     Suite *s = suite_create("file");
     TCase *t = tcase_create("file");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, a_pipe_a_device_and_a_directory_are_refused_at_once);
     tcase_add_test(t, a_file_reads_back_with_a_nul_after_it);
     tcase_add_test(t, an_empty_file_reads_as_the_empty_string);
     tcase_add_test(t, a_file_without_a_size_is_read_to_its_end);

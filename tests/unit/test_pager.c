@@ -245,6 +245,26 @@ START_TEST(a_failure_stays_until_it_is_heard)
 }
 END_TEST
 
+/* Whichever read brings it. */
+START_TEST(a_flipped_bit_is_found)
+{
+    for (int read = 1; read <= 8; read++) {
+        const qs_aio_faults faults = {.flip_read_at = read, .seed = (uint64_t)read};
+        begin(6, 3, false, 0, &faults);
+        int rc = 0;
+        for (int pass = 0; pass < 4; pass++)
+            for (int32_t r = 0; r < 6; r++) {
+                fill(qs_pager_acquire(pager, r, QS_PAGE_CHANGE), r + 1);
+                qs_pager_release(pager, r, true, QS_QUEUE_COUNT);
+            }
+        rc = qs_pager_check(pager, &e);
+        ck_assert_int_eq(rc, -QS_EIO);
+        ck_assert_msg(strstr(e.text, "the records at") && strstr(e.text, "are not what was written there"), "%s", e.text);
+        end();
+    }
+}
+END_TEST
+
 START_TEST(the_scratch_file_has_no_name)
 {
     begin(6, 2, false, 0, NULL);
@@ -291,6 +311,7 @@ int main(void)
     tcase_add_test(t, with_a_frame_for_each_there_is_no_disk);
     tcase_add_test(t, what_turns_back_soon_is_not_written);
     tcase_add_test(t, a_failure_stays_until_it_is_heard);
+    tcase_add_test(t, a_flipped_bit_is_found);
     tcase_add_test(t, the_scratch_file_has_no_name);
     tcase_add_test(t, a_disk_that_is_too_small_is_named_at_once);
     tcase_add_test(t, nothing_is_allocated_in_use);
