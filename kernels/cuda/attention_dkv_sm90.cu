@@ -75,6 +75,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
         qs_wgmma_product_held(dk, ds_held, tile(layout::Q, stage));
         qs_wgmma_wait<2>(p, dp);
         gradient(&rows[next_stage], at.query);
+        qs_wgmma_before_wait(base, dp);
         qs_wgmma_wait<0>(dv, dk);
         qs_operands_of<T, QUERIES / 8>(p_held, p);
         qs_operands_of<T, QUERIES / 8>(ds_held, dp);

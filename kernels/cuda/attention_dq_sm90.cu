@@ -62,6 +62,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
         qs_wgmma_product_held(dq, ds, tile(layout::K, stage));
         qs_wgmma_wait<1>(s, dp);
         gradient(key + KEYS);
+        qs_wgmma_before_wait(base, s);
         qs_wgmma_wait<0>(dq);
         qs_operands_of<T, KEYS / 8>(ds, s);
         stage = next;

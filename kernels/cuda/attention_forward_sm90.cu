@@ -62,6 +62,7 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, 1) 
         qs_wgmma_product_held(out, p, tile(layout::V, stage));
         qs_wgmma_wait<1>(s);
         softmax(key + KEYS);
+        qs_wgmma_before_wait(base, s);
         qs_wgmma_wait<0>(out);
         qs_rescale<HD>(out, keep);
         qs_operands_of<T, KEYS / 8>(p, s);

@@ -35,6 +35,17 @@ template <int GROUPS_LEFT, int... TILES> static __device__ __forceinline__ void 
     (qs_wgmma_settled(c), ...);
 }
 
+/* Everything these values are made from is computed before the next wait. Without it ptxas moves the wait up, over arithmetic that was meant
+ * to overlap with the products, for it knows no order between the two; but it keeps volatile loads before a wait, and this one's address
+ * depends on the values. `word`: two words of shared memory that may be read. */
+template <int TILES> static __device__ __forceinline__ void qs_wgmma_before_wait(qs_shared word, const float (&c)[TILES][4])
+{
+    uint32_t signs = 0, unused;
+#pragma unroll
+    for (int n = 0; n < TILES; n++) signs |= __float_as_uint(c[n][0]) | __float_as_uint(c[n][1]) | __float_as_uint(c[n][2]) | __float_as_uint(c[n][3]);
+    asm volatile("ld.volatile.shared.u32 %0, [%1];\n" : "=r"(unused) : "r"(word + (signs >> 31) * 4) : "memory");
+}
+
 #define QS_ACC4(c, i) "+f"((c)[i][0]), "+f"((c)[i][1]), "+f"((c)[i][2]), "+f"((c)[i][3])
 #define QS_ACC16(c, i) QS_ACC4(c, i), QS_ACC4(c, i + 1), QS_ACC4(c, i + 2), QS_ACC4(c, i + 3)
 #define QS_ACC_64(c) QS_ACC16(c, 0), QS_ACC16(c, 4)
@@ -72,6 +83,7 @@ static inline void qs_wgmma_see(void) { cudasim_proxy_fence(); }
 static inline void qs_wgmma_begin(void) {}
 static inline void qs_wgmma_commit(void) { cudasim_wgmma_commit(); }
 template <int GROUPS_LEFT, int... TILES> static inline void qs_wgmma_wait(float (&...c)[TILES][4]) { cudasim_wgmma_wait(GROUPS_LEFT); }
+template <int TILES> static inline void qs_wgmma_before_wait(qs_shared word, const float (&c)[TILES][4]) {}
 static inline float (*qs_widening(__nv_bfloat16))(uint16_t) { return qs_f32_of_bf16; }
 static inline float (*qs_widening(__half))(uint16_t) { return qs_f32_of_f16; }
 template <class T, int N> static inline void qs_wgmma(float (*c)[4], uint64_t a, uint64_t b, bool add, T t, qs_columns<N>)
