@@ -59,8 +59,7 @@ int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, 
     return 0;
 }
 
-/* The directory part of path: "." when there is none. Freed with qs_free. */
-static char *parent_of(const char *path)
+char *qs_path_parent(const char *path)
 {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
@@ -85,7 +84,7 @@ static bool is_left_over(int parent, const char *entry, const char *name)
 /* What killed processes left. A failure here is nobody's trouble. */
 static void remove_left_overs(const char *path)
 {
-    char *directory = parent_of(path);
+    char *directory = qs_path_parent(path);
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     DIR *d = opendir(directory);
     for (struct dirent *entry; d && (entry = readdir(d));)
@@ -130,7 +129,7 @@ int qs_file_commit(qs_file_writer *w, qs_err *e)
     if (fsync(w->fd)) QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", w->temporary, strerror(errno));
     if (rename(w->temporary, w->path))
         QS_FAIL(e, QS_EIO, "%s: cannot be renamed to %s: %s", w->temporary, w->path, strerror(errno));
-    char *directory = parent_of(w->path);
+    char *directory = qs_path_parent(w->path);
     int rc = qs_dir_sync(directory, e);
     qs_free(directory);
     if (rc) return rc;
@@ -179,6 +178,10 @@ int qs_dir_create(const char *path, qs_err *e)
             if (error)
                 rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created as a directory: %s", partial,
                                 strerror(error));
+        } else {
+            char *parent = qs_path_parent(partial);
+            if (!access(parent, R_OK)) rc = qs_dir_sync(parent, e); /* one that may only be passed through cannot be opened */
+            qs_free(parent);
         }
         if (more) *at = '/';
     }
@@ -257,7 +260,7 @@ int qs_dir_free_bytes(const char *path, uint64_t *out, qs_err *e)
     char *at = qs_strdup(path);
     int rc;
     while ((rc = statvfs(at, &fs)) && errno == ENOENT && strcmp(at, ".") && strcmp(at, "/")) {
-        char *up = parent_of(at);
+        char *up = qs_path_parent(at);
         qs_free(at);
         at = up;
     }
@@ -265,6 +268,20 @@ int qs_dir_free_bytes(const char *path, uint64_t *out, qs_err *e)
     if (rc) QS_FAIL(e, QS_EIO, "%s: its file system cannot be asked for free space: %s", path, strerror(errno));
     *out = (uint64_t)fs.f_bavail * fs.f_frsize;
     return 0;
+}
+
+bool qs_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool qs_path_lies_in(const char *path, const char *dir)
+{
+    char *parent = qs_path_parent(path);
+    bool inside = qs_same_file(parent, dir);
+    qs_free(parent);
+    return inside;
 }
 
 char *qs_path_join(const char *dir, const char *name) { return qs_printf("%s/%s", dir, name); }

@@ -41,7 +41,7 @@ int qs_file_commit(qs_file_writer *w, qs_err *e);
 void qs_file_abort(qs_file_writer *w);
 
 bool qs_file_exists(const char *path);
-/* Creates a directory and its parents; existing is fine. */
+/* Creates a directory and its parents, and makes each new one durable; existing is fine. */
 int qs_dir_create(const char *path, qs_err *e);
 /* fsync of a directory, after a rename in it. */
 int qs_dir_sync(const char *path, qs_err *e);
@@ -49,6 +49,14 @@ int qs_dir_sync(const char *path, qs_err *e);
 int qs_dir_remove(const char *path, qs_err *e);
 /* Free bytes, for an ordinary user, of the file system that holds path, or will hold it: the nearest parent that exists counts. */
 int qs_dir_free_bytes(const char *path, uint64_t *out, qs_err *e);
+
+/* Whether two paths lead to the same file or directory. */
+bool qs_same_file(const char *a, const char *b);
+/* Whether path is an entry of dir, however either is written. Both must exist. */
+bool qs_path_lies_in(const char *path, const char *dir);
+
+/* The directory part of path: "." when there is none. Freed with qs_free. */
+char *qs_path_parent(const char *path);
 
 /* dir + "/" + name; freed with qs_free. */
 char *qs_path_join(const char *dir, const char *name);

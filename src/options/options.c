@@ -9,6 +9,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/options/presets.h"
+#include "src/options/saved.h"
 
 enum { CONFIG_MAX_BYTES = 1 << 20, MAX_SETS = 4 };
 
@@ -36,11 +37,12 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
     const char *preset_text = NULL;
     qs_option_defaults(sets, count);
     QS_TRY(qs_option_read_args(sets, count, argc, argv, NULL, e));
-    char path[4096] = "";
+    char path[4096] = "", *saved = NULL;
     if (o->config) snprintf(path, sizeof path, "%s", o->config);
-    else if (o->resume && o->out) { /* a resumed run goes on with its own options */
-        snprintf(path, sizeof path, "%s/options.yaml", o->out);
-        if (!qs_file_exists(path)) *path = 0;
+    else if (o->resume) { /* a resumed run goes on with its own options */
+        QS_TRY(qs_saved_options_find(o->out, o->resume, &saved, e));
+        snprintf(path, sizeof path, "%s", saved ? saved : "");
+        qs_free(saved);
     }
     if (*path) {
         QS_TRY(qs_file_read(path, CONFIG_MAX_BYTES, config_text, &config_bytes, e));
@@ -134,48 +136,4 @@ qs_target_kind qs_options_target_kind(const qs_strings *t)
     const char *s = t->items[0];
     if (!strcasecmp(s, "all-linear") || !strcasecmp(s, "all_linear") || !strcasecmp(s, "all")) return QS_TARGET_ALL_LINEAR;
     return strpbrk(s, "\\^$*+?()[]{}|") ? QS_TARGET_REGEX : QS_TARGET_NAMES;
-}
-
-/* ---- the options of a run, kept beside it ------------------------------------------------------------------------------ */
-
-int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e)
-{
-    qs_options shown = *o; /* borrows; what only led to the options is left out, so that the file can be used as --config */
-    shown.config = shown.preset = shown.resume = NULL;
-    shown.stop_at_step = 0;
-    shown.quiet = shown.verbose = shown.recalibrate = false;
-    if (qs_options_source_of(o, "cache") == QS_FROM_DEFAULT) shown.cache = (qs_strings){0};
-    char *yaml = qs_option_to_yaml(&(qs_option_set){&qs_training_options, &shown}, 1);
-    char *text = qs_printf("# The options in effect for this run, defaults included.\n\n%s", yaml);
-    int rc = qs_file_replace(path, text, strlen(text), e);
-    qs_free(text);
-    qs_free(yaml);
-    return rc;
-}
-
-int qs_options_check_resume(const qs_options *o, const char *saved_path, qs_err *e)
-{
-    qs_options saved = {0};
-    qs_option_set then = {&qs_training_options, &saved}, now = {&qs_training_options, (void *)(uintptr_t)o};
-    char *text = NULL, changed[QS_ERR_TEXT] = "";
-    size_t bytes, used = 0;
-    qs_option_defaults(&then, 1);
-    int rc = qs_file_read(saved_path, CONFIG_MAX_BYTES, &text, &bytes, e);
-    if (!rc) rc = qs_option_read_yaml(&then, 1, saved_path, text, bytes, QS_FROM_CONFIG, e);
-    for (int r = 0; !rc && r < qs_training_options.count; r++) {
-        const qs_option *row = &qs_training_options.rows[r];
-        if (row->resume == QS_RESUME_FREE) continue;
-        char *a = qs_option_text(row, then.values), *b = qs_option_text(row, now.values);
-        if (strcmp(a, b) && row->resume == QS_RESUME_WARN) qs_warn("%s was %s when the run began and is now %s", row->name, a, b);
-        else if (strcmp(a, b) && used < sizeof changed)
-            used += (size_t)snprintf(changed + used, sizeof changed - used, "%s%s was %s, now %s", used ? "; " : "", row->name, a, b);
-        qs_free(a);
-        qs_free(b);
-    }
-    qs_free(text);
-    qs_options_free(&saved);
-    if (!rc && used)
-        QS_FAIL(e, QS_EUSAGE, "%s: a resumed run keeps the options that decide its result; give them as before, or another --out (%s)",
-                saved_path, changed);
-    return rc;
 }

@@ -152,9 +152,4 @@ void qs_options_resolve_budgets(qs_options *o, bool on_cpu, uint64_t device_free
 /* Memory that this process may still take: MemAvailable, or what its control group leaves, whichever is less. 0: unknown. */
 uint64_t qs_host_available_bytes(void);
 
-/* Writes the effective options to `path` (atomically), and compares them with those a run was started with: options that
- * decide the bits must be equal (QS_EUSAGE names each that is not, with both values); a changed length is a warning. */
-int qs_options_save_yaml(const qs_options *o, const char *path, qs_err *e);
-int qs_options_check_resume(const qs_options *o, const char *saved_path, qs_err *e);
-
 #endif

@@ -65,7 +65,6 @@ static int adopt_adapter(qs_options *o, qs_err *e)
 
 static int make_lora(qs_engine *g, qs_err *e)
 {
-    QS_TRY(adopt_adapter(g->options, e));
     const qs_options *o = g->options;
     qs_lora_config c = {.r = (int32_t)o->lora_r, .alpha = o->lora_alpha, .dropout = (float)o->lora_dropout, .rslora = o->use_rslora,
                         .targets = (const char *const *)o->target_modules.items, .target_count = o->target_modules.count};
@@ -104,6 +103,7 @@ static int make_batches(qs_engine *g, qs_err *e)
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
+    g->resumed = keep != NULL;
     if (g->shape) {
         QS_TRY(qs_shape_open(g->shape, g->shape_layers, &g->architecture, &g->source, e));
     } else {
@@ -111,6 +111,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
         QS_TRY(qs_source_open(o->model, &g->source, e));
     }
     QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
+    if (!keep) QS_TRY(adopt_adapter(o, e)); /* a resumed run has it all in its checkpoint */
     QS_TRY(make_lora(g, e));
     QS_TRY(open_devices(g, keep, e));
     qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant}, &g->layout);
@@ -224,7 +225,7 @@ static int start_adapters(qs_engine *g, qs_err *e)
     QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
     QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
     QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
-    if (g->options->init_adapter) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
+    if (g->options->init_adapter && !g->resumed) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
     qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
     return qs_pager_check(g->masters, e);
 }

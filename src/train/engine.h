@@ -24,6 +24,7 @@ typedef struct qs_engine {
     qs_hardware_host host;       /* of that card's machine */
 
     qs_options *options;         /* borrowed; automatic budgets are filled in */
+    bool resumed;                /* its adapters come from a checkpoint */
     qs_device *device, *cpu;     /* the same when training on the CPU */
     qs_architecture architecture;
     qs_source *source;

@@ -6,12 +6,16 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/numbered.h"
 #include "src/base/clock.h"
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/options/saved.h"
+#include "src/train/checkpoints.h"
 #include "src/train/lr_schedule.h"
 #include "src/train/metrics.h"
+#include "src/train/out_dir.h"
 #include "src/train/progress.h"
 #include "src/train/run_state.h"
 
@@ -23,7 +27,11 @@ typedef struct run {
     qs_lr_schedule schedule;
     int64_t step, total;         /* completed steps, steps of the run */
     int64_t saved_step;          /* of the newest checkpoint; -1: none */
-    char *options_path;
+    int64_t first;               /* completed steps when this process began */
+    qs_out_dir out;
+    qs_checkpoints checkpoints;
+    char *options_text;          /* as in options.yaml */
+    uint64_t options_key;
     struct { uint64_t read, written, link; } before; /* counters at the start of a step */
 } run;
 
@@ -35,69 +43,87 @@ static void visited(void *context, int done, int total)
 
 /* ---- beginning ---------------------------------------------------------------------------------------------------------- */
 
-/* Decides between a new run and going on. *checkpoint is NULL for a new one. */
-static int look_at_out(run *r, char **checkpoint, qs_run_state *state, qs_err *e)
+/* What OUT says about going on: the checkpoint to go on from (NULL: none), whose options must fit. */
+static int find_state(const run *r, char **checkpoint, qs_run_state *state, qs_err *e)
 {
     const qs_options *o = r->o;
     *checkpoint = NULL;
-    r->options_path = qs_path_join(o->out, "options.yaml");
-    bool ours = qs_file_exists(r->options_path);
-    if (!o->resume) {
-        char *metrics = qs_path_join(o->out, "metrics.jsonl");
-        bool used = ours || qs_file_exists(metrics);
-        qs_free(metrics);
-        if (used) QS_FAIL(e, QS_EINVAL, "%s already holds a run; go on with it by --resume, or choose another --out", o->out);
-        return 0;
-    }
-    bool latest = !strcmp(o->resume, "latest");
-    if (!ours && latest) QS_FAIL(e, QS_EMISSING, "%s holds no run to resume (there is no options.yaml); start it without --resume", o->out);
-    if (ours) QS_TRY(qs_options_check_resume(o, r->options_path, e));
-    QS_TRY(qs_run_state_find(o->out, latest ? NULL : o->resume, checkpoint, state, e));
-    if (!*checkpoint) qs_info("%s has no whole checkpoint yet: starting at the first step", o->out);
-    return 0;
+    if (!o->resume) return 0;
+    QS_TRY(qs_run_state_find(r->out.path, !strcmp(o->resume, "latest") ? NULL : o->resume, checkpoint, state, e));
+    char *saved = qs_path_join(*checkpoint ? *checkpoint : r->out.path, QS_SAVED_OPTIONS);
+    int rc = qs_saved_options_check(o, saved, e);
+    qs_free(saved);
+    if (!rc && !*checkpoint) qs_info("%s has no checkpoint yet: starting at the first step", r->out.path);
+    return rc;
 }
 
 /* The options in effect, but the micro-batch as it was asked for: what the planner made of it is in the checkpoints. */
-static int save_options(const run *r, const qs_options *asked, qs_err *e)
+static void note_options(run *r, const qs_options *asked)
 {
     qs_options saved = *r->o;
     saved.per_device_train_batch_size = asked->per_device_train_batch_size;
     saved.gradient_accumulation_steps = asked->gradient_accumulation_steps;
-    return qs_options_save_yaml(&saved, r->options_path, e);
+    r->options_text = qs_saved_options_text(&saved);
+    r->options_key = qs_saved_options_key(&saved);
 }
 
-static int begin(run *r, qs_err *e)
+/* Everything that can be refused, is: nothing in OUT has changed until here. */
+static int prepare(run *r, char **checkpoint, qs_err *e)
 {
     qs_options *o = r->o;
     qs_run_state state = {0};
-    char *checkpoint = NULL;
     qs_options asked = *o; /* borrows; 0 in it stays 0 for a resumed run */
-    QS_TRY(look_at_out(r, &checkpoint, &state, e));
-    int rc = qs_engine_prepare(o, checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e);
-    if (!rc) {
-        qs_engine_predict(&r->engine, false);
-        if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
-        rc = qs_dir_create(o->out, e);
-    }
-    if (!rc) rc = save_options(r, &asked, e);
+    QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
+    QS_TRY(find_state(r, checkpoint, &state, e));
+    QS_TRY(qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
+    qs_engine_predict(&r->engine, false);
+    if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
+    note_options(r, &asked);
     r->engine.sweep_config.visited = visited;
     r->engine.sweep_config.visited_context = r;
-    if (!rc) rc = qs_engine_start(&r->engine, e);
-    r->saved_step = -1;
-    if (!rc && checkpoint) {
-        rc = qs_run_state_load(checkpoint, &state, &r->engine, e);
-        r->step = r->saved_step = state.step;
-        if (!rc) qs_info("resuming %s after step %" PRId64, checkpoint, r->step);
+    QS_TRY(qs_engine_start(&r->engine, e));
+    if (*checkpoint) {
+        QS_TRY(qs_run_state_load(*checkpoint, &state, &r->engine, e));
+        r->step = state.step;
     }
-    qs_free(checkpoint);
-    QS_TRY(rc);
     const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
     int64_t micro_batches = (info->train_rows + o->per_device_train_batch_size - 1) / o->per_device_train_batch_size;
     r->total = qs_lr_total_steps(o, micro_batches);
     r->schedule = qs_lr_schedule_of(o, r->total);
+    return 0;
+}
+
+/* Makes OUT that of this run at this step. */
+static int take_out(run *r, const char *checkpoint, qs_err *e)
+{
+    const qs_options *o = r->o;
+    char *here = qs_numbered_path(r->out.path, QS_CHECKPOINT, r->step), *options_path = qs_path_join(r->out.path, QS_SAVED_OPTIONS);
+    bool saved = checkpoint && !r->out.fresh && qs_same_file(checkpoint, here);
+    r->first = r->step;
+    r->saved_step = saved ? r->step : -1;
+    r->checkpoints = (qs_checkpoints){.out = r->out.path, .keep = (int)o->save_total_limit, .best = -1};
+    if (saved) qs_checkpoints_know(&r->checkpoints, r->step);
+    qs_out_dir_begin(&r->out);
+    int rc = checkpoint && !r->out.fresh ? qs_checkpoints_set_aside(r->out.path, r->step, e) : 0;
+    if (!rc) rc = qs_file_replace(options_path, r->options_text, strlen(r->options_text), e);
+    qs_free(options_path);
+    qs_free(here);
+    QS_TRY(rc);
     bool tensorboard = false;
     for (int i = 0; i < o->report_to.count; i++) tensorboard |= strcmp(o->report_to.items[i], "none") != 0;
-    QS_TRY(qs_metrics_open(o->out, r->step, tensorboard, &r->metrics, e));
+    QS_TRY(qs_metrics_open(r->out.path, r->step, tensorboard, &r->metrics, e));
+    if (checkpoint) qs_info("resuming %s after step %" PRId64, checkpoint, r->step);
+    return 0;
+}
+
+static int begin(run *r, qs_err *e)
+{
+    const qs_options *o = r->o;
+    char *checkpoint = NULL;
+    int rc = prepare(r, &checkpoint, e);
+    if (!rc) rc = take_out(r, checkpoint, e);
+    qs_free(checkpoint);
+    QS_TRY(rc);
     uint64_t ram = r->engine.device->info.unified ? o->vram + o->ram : o->ram; /* the process's memory is both budgets' there */
     qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, ram, o->no_color, o->quiet);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
@@ -199,9 +225,14 @@ static int evaluate(run *r, qs_err *e)
 static int save(run *r, qs_err *e)
 {
     if (r->saved_step == r->step) return 0;
+    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total,
+                          .next_learning_rate = qs_lr_at(&r->schedule, r->step - r->engine.loss_scale.skipped)};
+    qs_run_state_describe(&r->engine, &state);
     QS_TRY(qs_metrics_sync(r->metrics, e));
-    QS_TRY(qs_run_state_save(r->o->out, &r->engine, r->step, (int)r->o->save_total_limit, e));
+    QS_TRY(qs_run_state_save(r->out.path, &r->engine, &state, r->options_text, e));
     r->saved_step = r->step;
+    qs_checkpoints_know(&r->checkpoints, r->step);
+    qs_checkpoints_prune(&r->checkpoints, &state);
     return 0;
 }
 
@@ -211,10 +242,8 @@ static int steps(run *r, qs_err *e)
 {
     const qs_options *o = r->o;
     bool stop = false;
-    if (r->step == 0) {
-        QS_TRY(save(r, e));
-        QS_TRY(evaluate(r, e));
-    }
+    QS_TRY(save(r, e));
+    if (r->step == 0) QS_TRY(evaluate(r, e));
     while (r->step < r->total && !stop) {
         bool first_sweep = qs_cache_present(r->engine.cache) < r->engine.plan.blobs;
         QS_TRY(one_step(r, e));
@@ -234,7 +263,7 @@ static int steps(run *r, qs_err *e)
 
 int qs_train(qs_options *o, qs_err *e)
 {
-    run r = {.o = o};
+    run r = {.o = o, .out = {.lock = {.fd = -1}}};
     int rc = begin(&r, e);
     if (!rc) rc = steps(&r, e);
     if (r.progress.file) qs_progress_break(&r.progress);
@@ -242,6 +271,8 @@ int qs_train(qs_options *o, qs_err *e)
         fprintf(stderr, "adapter saved in %s (peak memory %.2f GiB of process)\n", o->out, (double)qs_rss_peak_bytes() / (1 << 30));
     qs_metrics_close(r.metrics);
     qs_engine_close(&r.engine);
-    qs_free(r.options_path);
+    qs_checkpoints_free(&r.checkpoints);
+    qs_out_dir_close(&r.out, rc && rc != -QS_EINTERRUPT && r.step == r.first);
+    qs_free(r.options_text);
     return rc;
 }

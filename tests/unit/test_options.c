@@ -7,6 +7,7 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/options/options.h"
+#include "src/options/saved.h"
 #include "src/options/presets.h"
 #include "tests/support/temp_dir.h"
 
@@ -183,18 +184,81 @@ START_TEST(lists_split_at_commas_and_grow_with_repeated_flags)
 }
 END_TEST
 
+/* A run in the test directory, with the options that `line` gives; returns --out for it. */
+static const char *out_of_run(const char *line)
+{
+    static char flag[200];
+    OK(line);
+    const char *path = file(QS_SAVED_OPTIONS, "");
+    ck_assert_int_eq(qs_saved_options_write(&o, path, &e), 0);
+    snprintf(flag, sizeof flag, "--out %s", dir);
+    return flag;
+}
+
 START_TEST(resume_stands_alone_or_takes_a_checkpoint)
 {
+    char line[400], run[200];
     OK("--out x");
     ck_assert_ptr_null(o.resume);
-    OK("--resume --out x");
+    snprintf(run, sizeof run, "%s", out_of_run("--seed 5"));
+    snprintf(line, sizeof line, "--resume %s", run);
+    OK(line);
     ck_assert_str_eq(o.resume, "latest");
-    OK("--resume=run/checkpoint-5");
-    ck_assert_str_eq(o.resume, "run/checkpoint-5");
+    ck_assert_int_eq(o.seed, 5);
+    snprintf(line, sizeof line, "--resume=%s --seed 6", dir);
+    OK(line);
+    ck_assert_str_eq(o.resume, dir);
     OK("--resume_from_checkpoint true");
     ck_assert_str_eq(o.resume, "latest");
     OK("--resume --no-resume");
     ck_assert_ptr_null(o.resume);
+}
+END_TEST
+
+START_TEST(a_run_that_is_not_there_cannot_be_resumed)
+{
+    ck_assert_int_eq(parse("--resume --out /nonexistent/run"), -QS_EMISSING);
+    ck_assert_ptr_nonnull(strstr(e.text, "/nonexistent/run: there is no such run to resume"));
+    ck_assert_int_eq(parse("--resume=/nonexistent/run/checkpoint-5"), -QS_EMISSING);
+}
+END_TEST
+
+START_TEST(saved_options_that_were_altered_are_passed_over_for_those_of_a_checkpoint)
+{
+    char line[400], text[200], checkpoint[300];
+    snprintf(line, sizeof line, "--resume %s", out_of_run("--seed 5"));
+    size_t n;
+    char *saved = NULL, *path = qs_path_join(dir, QS_SAVED_OPTIONS);
+    ck_assert_int_eq(qs_file_read(path, 1 << 16, &saved, &n, &e), 0);
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint-3", dir);
+    ck_assert_int_eq(qs_dir_create(checkpoint, &e), 0);
+    snprintf(text, sizeof text, "checkpoint-3/%s", QS_SAVED_OPTIONS);
+    file(text, saved);
+    char *digit = strstr(saved, "seed: 5") + 6;
+    *digit = '7';
+    file(QS_SAVED_OPTIONS, saved);
+    OK(line);
+    ck_assert_int_eq(o.seed, 5);
+    file(text, saved); /* now there is no whole one */
+    ck_assert_int_eq(parse(line), -QS_EFORMAT);
+    ck_assert_ptr_nonnull(strstr(e.text, QS_SAVED_OPTIONS));
+    qs_free(saved);
+    qs_free(path);
+}
+END_TEST
+
+START_TEST(saved_paths_lead_there_from_any_folder)
+{
+    OK("--model ./m --data d/x.jsonl --out o --cache /c");
+    char *text = qs_saved_options_text(&o), *here = qs_absolute_path("."), *wanted = qs_printf("model: %s/m\n", here);
+    ck_assert_ptr_nonnull(strstr(text, wanted));
+    qs_free(wanted);
+    wanted = qs_printf("data: [%s/d/x.jsonl]\n", here);
+    ck_assert_ptr_nonnull(strstr(text, wanted));
+    ck_assert_ptr_nonnull(strstr(text, "cache: [/c]\n"));
+    qs_free(wanted);
+    qs_free(here);
+    qs_free(text);
 }
 END_TEST
 
@@ -369,7 +433,7 @@ START_TEST(options_written_as_yaml_read_back_the_same)
 {
     qs_option_set set = {&qs_training_options, &o};
     OK("--model /a/b --data x\"y\\z,tr\tue --data no --out 12 --lr 0.00012345678901234567 --vram 10G --ram 12345678 --bf16 "
-       "--adam-epsilon 1e-9 --chat-template null --target-modules .*(q|v)_proj --warmup-steps 3 --max-steps 9 --resume");
+       "--adam-epsilon 1e-9 --chat-template null --target-modules .*(q|v)_proj --warmup-steps 3 --max-steps 9");
     char *first = qs_option_to_yaml(&set, 1);
     ck_assert_ptr_nonnull(strstr(first, "adam_epsilon: 1.0e-09\n"));
     qs_options_free(&o);
@@ -390,17 +454,17 @@ END_TEST
 START_TEST(a_resumed_run_keeps_what_decides_its_bits)
 {
     char path[200];
-    OK("--model m --data d --out o --lora-r 8 --max-steps 10 --resume");
+    OK("--model m --data d --out o --lora-r 8 --max-steps 10");
     snprintf(path, sizeof path, "%s", file("options.yaml", ""));
-    ck_assert_int_eq(qs_options_save_yaml(&o, path, &e), 0);
+    ck_assert_int_eq(qs_saved_options_write(&o, path, &e), 0);
     OK("--model m --data d --out o2 --lora-r 8 --max-steps 10 --vram 3G --save-steps 1");
-    ck_assert_int_eq(qs_options_check_resume(&o, path, &e), 0);
+    ck_assert_int_eq(qs_saved_options_check(&o, path, &e), 0);
     OK("--model m --data d --lora-r 8 --max-steps 20"); /* longer: a warning */
-    ck_assert_int_eq(qs_options_check_resume(&o, path, &e), 0);
+    ck_assert_int_eq(qs_saved_options_check(&o, path, &e), 0);
     OK("--model m --data d --lora-r 16 --seed 1 --max-steps 10");
-    ck_assert_int_eq(qs_options_check_resume(&o, path, &e), -QS_EUSAGE);
+    ck_assert_int_eq(qs_saved_options_check(&o, path, &e), -QS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(e.text, "seed was 42, now 1; lora_r was 8, now 16"));
-    ck_assert_int_eq(qs_options_check_resume(&o, "/nonexistent/x", &e), -QS_EMISSING);
+    ck_assert_int_eq(qs_saved_options_check(&o, "/nonexistent/x", &e), -QS_EMISSING);
     char line[300]; /* the saved file is a config file, and does not resume by itself */
     snprintf(line, sizeof line, "--config %s", path);
     OK(line);
@@ -533,6 +597,9 @@ int main(void)
     tcase_add_test(t, switches_of_other_tools_set_the_option_they_mean);
     tcase_add_test(t, lists_split_at_commas_and_grow_with_repeated_flags);
     tcase_add_test(t, resume_stands_alone_or_takes_a_checkpoint);
+    tcase_add_test(t, a_run_that_is_not_there_cannot_be_resumed);
+    tcase_add_test(t, saved_options_that_were_altered_are_passed_over_for_those_of_a_checkpoint);
+    tcase_add_test(t, saved_paths_lead_there_from_any_folder);
     tcase_add_test(t, an_unknown_name_is_answered_with_the_nearest);
     tcase_add_test(t, a_flag_without_its_value_is_an_error);
     tcase_add_test(t, command_line_beats_config_beats_preset_beats_default);
