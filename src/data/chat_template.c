@@ -106,6 +106,7 @@ const char *qs_role_name(qs_role role)
 
 const char *qs_chat_template_name(const qs_chat_template *t) { return t->name; }
 bool qs_chat_is_alpaca(const qs_chat_template *c) { return c->alpaca; }
+bool qs_chat_reads(const qs_chat_template *c, const char *key) { return strcmp(key, "role") == 0 || strcmp(key, "content") == 0; }
 
 const char *qs_chat_template_names(void)
 {

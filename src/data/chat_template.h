@@ -43,6 +43,9 @@ const qs_chat_template *qs_chat_template_recognise(const char *jinja);
  * QS_EUNSUP when it is not recognised; both list the names. */
 int qs_chat_template_of_model(const char *model_dir, const qs_chat_template **out, qs_err *e);
 const char *qs_chat_template_name(const qs_chat_template *t);
+/* Whether the template looks at this key of a conversation or a message ("tools", "tool_calls", "reasoning_content", ...) beside role
+ * and content. The built-in layouts look at none. */
+bool qs_chat_reads(const qs_chat_template *c, const char *key);
 
 /* Appends the rendering of messages[count], BOS included where the tokenizer or the template wants one. With `prompt_only`
  * it ends where the assistant is to speak (the generation prompt), and nothing is trained. train_on_inputs trains everything but BOS.

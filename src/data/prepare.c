@@ -39,6 +39,7 @@ void qs_preparer_free(qs_preparer *p)
     qs_rendering_free(&p->rendering);
     qs_labelled_free(&p->row);
     qs_labelled_free(&p->piece);
+    qs_plain_messages_free(&p->plain);
     qs_free(p->user);
     *p = (qs_preparer){0};
 }
@@ -56,12 +57,64 @@ static int render_messages(qs_preparer *p, const qs_message *m, size_t count, qs
     return qs_chat_render(p->chat, p->tokenizer, m, count, false, p->o->train_on_inputs, &p->rendering, e);
 }
 
-/* An instruction row: by Alpaca's own texts, or as a conversation of one exchange. */
-static int render_instruction(qs_preparer *p, const qs_row *row, qs_err *e)
+static bool is_thought(const char *key) { return !strcmp(key, "reasoning_content") || !strcmp(key, "reasoning") || !strcmp(key, "thinking"); }
+
+/* A thought goes under the name that the template reads. */
+static bool rename_thought(const qs_chat_template *c, json_t *message, const char *key, json_t *thought)
 {
-    if (qs_chat_is_alpaca(p->chat) && !row->system.bytes)
-        return qs_alpaca_render(p->chat, p->tokenizer, row->instruction.data, row->instruction.bytes, row->input.data, row->input.bytes,
-                                row->output.data, row->output.bytes, p->o->train_on_inputs, &p->rendering, e);
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    for (int i = 0; i < 3 && is_thought(key); i++)
+        if (qs_chat_reads(c, names[i])) return json_object_set(message, names[i], thought) == 0;
+    return false;
+}
+
+/* Every key of a message is read by the template, or named: an error where it carries something to be learnt. */
+static int check_keys(qs_preparer *p, json_t *message, size_t i, qs_err *e)
+{
+    const char *key, *name = qs_chat_template_name(p->chat);
+    json_t *v;
+    void *next;
+    json_object_foreach_safe(message, next, key, v)
+    {
+        if (qs_chat_reads(p->chat, key) || qs_column_is_empty(v) || rename_thought(p->chat, message, key, v)) continue;
+        if (is_thought(key) || strcmp(key, "tool_calls") == 0)
+            QS_FAIL(e, QS_EFORMAT, "message %zu has %s%s, which the template %s does not write; write it as text in \"content\", or choose another "
+                                   "template", i + 1, key, is_thought(key) ? "" : " (or a function_call)", name);
+        if (p->unused) qs_unused_note(p->unused, "a message's ", key);
+    }
+    return 0;
+}
+
+static int check_conversation(qs_preparer *p, const qs_conversation *c, qs_err *e)
+{
+    const struct {
+        const char *key;
+        const json_t *value;
+    } parts[] = {{"tools", c->tools}, {"documents", c->documents}};
+    const char *key;
+    json_t *v;
+    size_t i;
+    for (int k = 0; k < 2; k++)
+        if (parts[k].value && !qs_chat_reads(p->chat, parts[k].key))
+            QS_FAIL(e, QS_EFORMAT, "has the column \"%s\", which the template %s does not write; --ignore_columns %s passes it over", parts[k].key,
+                    qs_chat_template_name(p->chat), parts[k].key);
+    json_object_foreach(c->variables, key, v)
+        if (!qs_chat_reads(p->chat, key))
+            QS_FAIL(e, QS_EFORMAT, "sets \"%s\" in the column chat_template_kwargs, which the template %s does not read", key, qs_chat_template_name(p->chat));
+    json_array_foreach(c->messages, i, v) QS_TRY(check_keys(p, v, i, e));
+    return 0;
+}
+
+static int render_conversation(qs_preparer *p, const qs_conversation *c, qs_err *e)
+{
+    QS_TRY(check_conversation(p, c, e));
+    QS_TRY(qs_plain_messages_fill(&p->plain, c, e));
+    return render_messages(p, p->plain.messages, p->plain.count, e);
+}
+
+/* A conversation of one exchange. */
+static int render_exchange(qs_preparer *p, const qs_row *row, qs_err *e)
+{
     qs_message m[3], *at = m;
     if (row->system.bytes) *at++ = (qs_message){QS_ROLE_SYSTEM, row->system.data, row->system.bytes, false};
     *at = (qs_message){QS_ROLE_USER, row->instruction.data, row->instruction.bytes, false};
@@ -78,25 +131,32 @@ static int render_instruction(qs_preparer *p, const qs_row *row, qs_err *e)
     return render_messages(p, m, (size_t)(at - m) + 1, e);
 }
 
-/* BOS, prompt, completion, EOS: the row as it is. In running text special tokens are tokens, for it is written for the model. */
+/* An instruction row: by Alpaca's own texts, or as a conversation. */
+static int render_instruction(qs_preparer *p, const qs_row *row, qs_err *e)
+{
+    if (!qs_chat_is_alpaca(p->chat) || row->system.bytes) return render_exchange(p, row, e);
+    return qs_alpaca_render(p->chat, p->tokenizer, row->instruction.data, row->instruction.bytes, row->input.data, row->input.bytes,
+                            row->output.data, row->output.bytes, p->o->train_on_inputs, &p->rendering, e);
+}
+
+/* BOS, prompt, completion, EOS: the row as it is. Special tokens in it are tokens, for it is written for the model. */
 static void render_plain(qs_preparer *p, const qs_row *row)
 {
     const qs_token_info *info = qs_tokenizer_info(p->tokenizer);
     bool text = row->kind == QS_ROW_TEXT;
     if (info->add_bos && info->bos >= 0) qs_rendering_id(&p->rendering, info->bos, false);
-    qs_rendering_text(&p->rendering, row->instruction.data, row->instruction.bytes, QS_TEXT_BEGIN, false, p->o->train_on_inputs);
-    qs_rendering_text(&p->rendering, row->output.data, row->output.bytes, text ? QS_TEXT_BEGIN : QS_TEXT_CUT, text, true);
+    qs_rendering_text(&p->rendering, row->instruction.data, row->instruction.bytes, QS_TEXT_BEGIN, true, p->o->train_on_inputs);
+    qs_rendering_text(&p->rendering, row->output.data, row->output.bytes, text ? QS_TEXT_BEGIN : QS_TEXT_CUT, true, true);
 }
 
 static int render(qs_preparer *p, const qs_row *row, qs_err *e)
 {
-    if (row->kind == QS_ROW_MESSAGES) return render_messages(p, row->messages, row->message_count, e);
+    if (row->conversation) return render_conversation(p, row->conversation, e);
     if (row->kind == QS_ROW_ALPACA) return render_instruction(p, row, e);
-    if (p->chat) {
-        const qs_message m[2] = {{QS_ROLE_USER, row->instruction.data, row->instruction.bytes, false},
-                                 {QS_ROLE_ASSISTANT, row->output.data, row->output.bytes, false}};
-        return render_messages(p, m, 2, e);
-    }
+    if (p->chat) return render_exchange(p, row, e);
+    if (row->system.bytes)
+        QS_FAIL(e, QS_EFORMAT, "has a \"system\" column beside prompt and completion, which are written as they are; choose a template with "
+                               "--chat_template, or write messages");
     render_plain(p, row);
     return 0;
 }

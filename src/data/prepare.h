@@ -23,6 +23,8 @@ typedef struct qs_preparer {
     qs_audit audit;
     qs_rendering rendering;
     qs_labelled row, piece;
+    qs_plain_messages plain;        /* scratch: a conversation for the built-in layouts */
+    qs_unused *unused;              /* where keys of messages are noted that nothing uses; NULL: nowhere */
     char *user;                     /* scratch: an instruction with its input */
 } qs_preparer;
 

@@ -45,11 +45,17 @@ static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err
 
 static int hash_all(const qs_data_options *o, XXH3_state_t *hash, qs_err *e)
 {
-    char *options = qs_printf("%d %lld %d %d %s %d", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong,
-                              o->train_on_inputs, o->chat_template ? o->chat_template : "auto", o->data_count);
+    char *options = qs_printf("%d %lld %d %d %s %d %s", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong,
+                              o->train_on_inputs, o->chat_template ? o->chat_template : "auto", o->data_count,
+                              o->ignore_columns ? o->ignore_columns : "");
     XXH3_128bits_update(hash, options, strlen(options) + 1);
     qs_free(options);
-    for (int i = 0; i < o->data_count; i++) QS_TRY(hash_file(hash, o->data[i], true, e));
+    for (int i = 0; i < o->data_count; i++) { /* the name decides the format, and stands in the audit */
+        const char *name = strrchr(o->data[i], '/');
+        name = name ? name + 1 : o->data[i];
+        XXH3_128bits_update(hash, name, strlen(name) + 1);
+        QS_TRY(hash_file(hash, o->data[i], true, e));
+    }
     for (size_t i = 0; i < sizeof model_files / sizeof *model_files && o->model_dir; i++) {
         char *path = qs_path_join(o->model_dir, model_files[i]);
         int rc = hash_file(hash, path, false, e);

@@ -37,6 +37,7 @@ typedef struct qs_data_options {
     int64_t vocab_size;        /* of the model: every id must be below it; 0: not checked */
     qs_overlong overlong;
     bool train_on_inputs;      /* loss on everything instead of on answers */
+    const char *ignore_columns; /* comma-separated; NULL: none */
 } qs_data_options;
 
 /* Index entry. */

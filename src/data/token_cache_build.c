@@ -114,7 +114,8 @@ static int add_file(builder *b, qs_preparer *p, const char *path, bool *opened, 
     qs_dataset *d;
     qs_row row;
     int got, rc = 0;
-    QS_TRY(qs_dataset_open(path, &d, e));
+    const qs_column_choice choice = {.ignore = b->o->ignore_columns};
+    QS_TRY(qs_dataset_open(path, &choice, &d, e));
     while ((got = qs_dataset_next(d, &row, e)) == 1) {
         if (!*opened) {
             *opened = true;

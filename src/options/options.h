@@ -90,6 +90,7 @@ typedef struct qs_options {
     int64_t max_seq_length;   /* tokens */
     bool packing;
     bool train_on_inputs;
+    char *ignore_columns;     /* comma-separated, or NULL */
     qs_overlong overlong;
     char *chat_template;      /* "auto" or a name */
     bool shuffle;

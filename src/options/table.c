@@ -122,6 +122,8 @@ static const qs_option rows[] = {
         .help = "what happens to samples longer than max_seq_length; the audit counts them"),
     ROW(train_on_inputs, BOOL, G, SAME, .fallback = "false", .aliases = "train_on_prompt train_on_source train_on_input",
         .help = "count the loss of prompts too, not of answers alone"),
+    ROW(ignore_columns, STRING, G, SAME,
+        .help = "columns of the data to pass over, separated by commas: those that are refused by name because they are not honoured"),
     ROW(chat_template, STRING, G, SAME, .fallback = "auto", .aliases = "template",
         .help = "how conversations become text: auto takes the model's own, or a name such as chatml, llama3, mistral"),
     ROW(shuffle, BOOL, G, SAME, .fallback = "true", .help = "a new order of the samples in every epoch, from the seed"),

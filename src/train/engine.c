@@ -75,7 +75,7 @@ static int open_tokens(qs_engine *g, const qs_strings *data, FILE *report, qs_to
 {
     const qs_options *o = g->options;
     char *dir = qs_path_join(o->cache.items[0], "tokens");
-    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template,
+    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template, .ignore_columns = o->ignore_columns,
                          .max_seq_length = o->max_seq_length, .vocab_size = g->architecture.vocab, .overlong = o->overlong,
                          .train_on_inputs = o->train_on_inputs};
     int rc = qs_token_cache_open(&d, report, NULL, NULL, out, e);

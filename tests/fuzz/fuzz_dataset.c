@@ -9,9 +9,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     qs_err e = {0};
     const char *path = fuzz_put("rows.jsonl", data, size);
     fuzz_watch(size);
-    if (qs_dataset_open(path, &d, &e)) return 0;
+    if (qs_dataset_open(path, NULL, &d, &e)) return 0;
     volatile char last = 0;
-    while (qs_dataset_next(d, &row, &e) == 1) {
+    for (int rc; (rc = qs_dataset_next(d, &row, &e));) {
+        if (rc < 0 && !qs_dataset_goes_on(d)) break;
+        if (rc < 0) continue;
         const qs_text *texts[] = {&row.instruction, &row.input, &row.output, &row.system};
         for (int i = 0; i < 4; i++)
             if (texts[i]->data) last = texts[i]->data[texts[i]->bytes];

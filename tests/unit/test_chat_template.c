@@ -366,16 +366,18 @@ START_TEST(a_llama2_conversation_equals_the_one_tokenised_by_axolotl)
     qs_dataset *d = NULL, *want = NULL;
     qs_row row, ids;
     qs_tokenizer *t = NULL;
-    if (model && data && tokens && !qs_dataset_open(data, &d, &e) && !qs_dataset_open(tokens, &want, &e) && !qs_tokenizer_open(model, &t, &e)) {
+    if (model && data && tokens && !qs_dataset_open(data, NULL, &d, &e) && !qs_dataset_open(tokens, NULL, &want, &e) && !qs_tokenizer_open(model, &t, &e)) {
         ck_assert_msg(qs_dataset_next(d, &row, &e) == 1 && qs_dataset_next(want, &ids, &e) == 1, "%s", e.text);
-        qs_message *m = qs_malloc((row.message_count + 1) * sizeof *m);
+        qs_plain_messages plain = {0};
+        ck_assert_msg(qs_plain_messages_fill(&plain, row.conversation, &e) == 0, "%s", e.text);
+        qs_message *m = qs_malloc((plain.count + 1) * sizeof *m);
         m[0] = (qs_message){QS_ROLE_SYSTEM, llama2_system, sizeof llama2_system - 1, false};
-        memcpy(m + 1, row.messages, row.message_count * sizeof *m);
+        memcpy(m + 1, plain.messages, plain.count * sizeof *m);
         const qs_chat_template *c;
         qs_rendering r = {0};
         qs_labelled l = {0};
         ck_assert_int_eq(qs_chat_template_by_name("llama2", &c, &e), 0);
-        ck_assert_msg(qs_chat_render(c, t, m, row.message_count + 1, false, false, &r, &e) == 0, "%s", e.text);
+        ck_assert_msg(qs_chat_render(c, t, m, plain.count + 1, false, false, &r, &e) == 0, "%s", e.text);
         ck_assert_int_eq(qs_rendering_encode(&r, t, &l, &e), 0);
         size_t n = l.ids.count < ids.id_count ? l.ids.count : ids.id_count;
         ck_assert_uint_gt(n, 1500);
