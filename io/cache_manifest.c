@@ -1,14 +1,15 @@
 #include "io/cache_manifest.h"
 
-#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "io/file.h"
 #include "src/base/memory.h"
 
-enum { WHOLE = 1, STRIPED = 2 }; /* versions */
+enum { VERSION = 3, OLD_WHOLE = 1, OLD_STRIPED = 2 };
+typedef enum state { GOOD, MISSING, DAMAGED, OLD } state;
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
 
 static const char *const advice = "delete the directory or choose another one with --cache";
@@ -25,16 +26,37 @@ static json_t *names_json(char *const *dirs, int count)
     return names;
 }
 
+/* XXH3-64 in hex over everything else in it. */
+static void sum_of(const json_t *manifest, char hex[17])
+{
+    json_t *copy = json_copy((json_t *)(uintptr_t)manifest);
+    json_object_del(copy, "xxh3");
+    char *text = json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS);
+    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
+    free(text); /* lint: allow free, jansson allocated it */
+    json_decref(copy);
+}
+
+/* What the manifest of a part should say, or NULL. */
 static json_t *manifest_json(char *const *dirs, int count, int part, const qs_cache_key *key, qs_err *e)
 {
     json_t *sizes = json_array();
     for (int i = 0; i < key->blobs; i++) json_array_append_new(sizes, json_integer((json_int_t)key->blob_bytes[i]));
-    json_t *m = json_pack("{s:i, s:s, s:s, s:s, s:o}", "version", count > 1 ? STRIPED : WHOLE, "model", key->model, "fingerprint", key->fingerprint,
-                          "format", key->format, "blob_bytes", sizes);
-    if (!m) qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "%s: the model's name is not UTF-8", dirs[part]);
-    else if (count > 1)
+    char dates[17], sum[17], full[PATH_MAX];
+    snprintf(dates, sizeof dates, "%016llx", (unsigned long long)key->dates);
+    json_t *m = json_pack("{s:i, s:s, s:s, s:s, s:s, s:o}", "version", VERSION, "model", key->model, "fingerprint", key->fingerprint, "format",
+                          key->format, "dates", dates, "blob_bytes", sizes);
+    if (!m) {
+        qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "%s: the model's name is not UTF-8", dirs[part]);
+        return NULL;
+    }
+    json_t *path = key->path ? json_string(realpath(key->path, full) ? full : key->path) : NULL;
+    if (path) json_object_set_new(m, "path", path);
+    if (count > 1)
         json_object_set_new(m, "stripe", json_pack("{s:I, s:i, s:o}", "unit", (json_int_t)QS_CACHE_STRIPE_BYTES, "part", part + 1, "directories",
                                                    names_json(dirs, count)));
+    sum_of(m, sum);
+    json_object_set_new(m, "xxh3", json_string(sum));
     return m;
 }
 
@@ -88,15 +110,14 @@ static int compare_stripes(const char *dir, const json_t *there, const json_t *w
     return 0;
 }
 
-/* Whether the manifest that is there describes what this run needs. */
-static int compare(const char *dir, const json_t *there, const json_t *wanted, qs_err *e)
+/* Whether the manifest that is there describes what this run needs: GOOD or OLD in *state, or why not. */
+static int compare(const char *dir, const json_t *there, const json_t *wanted, state *out, qs_err *e)
 {
-    json_int_t version = json_integer_value(json_object_get(there, "version")), makes = json_integer_value(json_object_get(wanted, "version"));
-    bool known = version == WHOLE || (version == STRIPED && json_object_get(there, "stripe"));
-    if (!known)
-        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of version %lld where this program makes version %lld; %s", dir, (long long)version,
-                (long long)makes, advice);
-    if (!json_equal(json_object_get(there, "fingerprint"), json_object_get(wanted, "fingerprint")))
+    json_int_t version = json_integer_value(json_object_get(there, "version"));
+    bool old = version == OLD_WHOLE || (version == OLD_STRIPED && json_object_get(there, "stripe"));
+    if (!old && version != VERSION)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of version %lld where this program makes version %d; %s", dir, (long long)version, VERSION, advice);
+    if (!old && !json_equal(json_object_get(there, "fingerprint"), json_object_get(wanted, "fingerprint")))
         QS_FAIL(e, QS_EFORMAT, "%s: holds a cache of other weights (%s, %s) than this run's (%s, %s); %s", dir, text_of(there, "model"),
                 text_of(there, "fingerprint"), text_of(wanted, "model"), text_of(wanted, "fingerprint"), advice);
     if (!json_equal(json_object_get(there, "format"), json_object_get(wanted, "format")))
@@ -104,6 +125,7 @@ static int compare(const char *dir, const json_t *there, const json_t *wanted, q
                 text_of(wanted, "format"), advice);
     if (!json_equal(json_object_get(there, "blob_bytes"), json_object_get(wanted, "blob_bytes")))
         QS_FAIL(e, QS_EFORMAT, "%s: holds a cache whose layers have other sizes than this run's; %s", dir, advice);
+    *out = old ? OLD : GOOD;
     return compare_stripes(dir, there, wanted, e);
 }
 
@@ -116,63 +138,80 @@ static bool holds_data(const char *dir)
     return holds;
 }
 
-/* Compares one directory's manifest with what is wanted. *exists says whether there is one; without it there must be no cache files either. */
-static int check_one(const char *dir, const json_t *wanted, bool *exists, qs_err *e)
+int qs_cache_manifest_read(const char *dir, json_t **out, qs_err *e)
 {
-    char *path = qs_path_join(dir, "manifest.json"), *text = NULL;
+    char *path = qs_path_join(dir, QS_CACHE_MANIFEST_NAME), *text = NULL, sum[17];
     size_t bytes;
     int rc = qs_file_read(path, MANIFEST_MAX_BYTES, &text, &bytes, e);
-    *exists = !rc;
-    if (rc == -QS_EMISSING) {
-        rc = 0;
-        if (holds_data(dir))
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
-                            "%s: is missing, but there are cache files beside it; delete them or choose another directory with --cache", path);
-    } else if (!rc) {
-        json_error_t why;
-        json_t *there = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
-        rc = there ? compare(dir, there, wanted, e)
-                   : qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: is damaged (%s); %s", path, why.text, advice);
-        json_decref(there);
+    json_error_t why = {.text = "its checksum is wrong"};
+    *out = rc ? NULL : json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
+    if (*out && (json_object_get(*out, "xxh3") || json_integer_value(json_object_get(*out, "version")) == VERSION)) {
+        sum_of(*out, sum);
+        if (strcmp(sum, text_of(*out, "xxh3"))) {
+            json_decref(*out);
+            *out = NULL;
+        }
     }
+    if (!rc && !*out) rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: is damaged (%s)", path, why.text);
     qs_free(text);
     qs_free(path);
     return rc;
 }
 
-int qs_cache_manifests_check(char *const *dirs, int count, const qs_cache_key *key, bool *complete, qs_err *e)
+/* The state of one directory's manifest, or why the cache is another one. */
+static int check_one(const char *dir, const json_t *wanted, state *out, bool *dated, qs_err *e)
 {
-    int missing = -1, filled = -1;
+    json_t *there;
+    int rc = qs_cache_manifest_read(dir, &there, e);
+    *out = rc == -QS_EMISSING && !holds_data(dir) ? MISSING : DAMAGED;
+    if (rc) return rc == -QS_EIO ? rc : 0;
+    rc = compare(dir, there, wanted, out, e);
+    *dated |= !rc && *out == GOOD && !json_equal(json_object_get(there, "dates"), json_object_get(wanted, "dates"));
+    json_decref(there);
+    return rc;
+}
+
+int qs_cache_manifests_check(char *const *dirs, int count, const qs_cache_key *key, bool known, qs_cache_manifests *out, qs_err *e)
+{
+    int missing = -1, filled = -1, damaged = -1;
+    *out = (qs_cache_manifests){0};
     for (int i = 0; i < count; i++) {
-        bool exists;
+        state s = DAMAGED;
         json_t *wanted = manifest_json(dirs, count, i, key, e);
         if (!wanted) return -QS_EINVAL;
-        int rc = check_one(dirs[i], wanted, &exists, e);
+        int rc = check_one(dirs[i], wanted, &s, &out->dated, e);
         json_decref(wanted);
         QS_TRY(rc);
-        if (!exists && missing < 0) missing = i;
+        (*(s == GOOD ? &out->good : s == MISSING ? &out->missing : s == DAMAGED ? &out->damaged : &out->old))++;
+        if (s == MISSING && missing < 0) missing = i;
+        if (s == DAMAGED && damaged < 0) damaged = i;
         if (filled < 0 && holds_data(dirs[i])) filled = i;
     }
-    *complete = missing < 0;
     if (missing >= 0 && filled >= 0)
         QS_FAIL(e, QS_EFORMAT, "%s: part %d of the cache whose part %d is in %s is missing here; mount its disk or name its directory with --cache, or "
                 "delete the other parts to make it again", dirs[missing], missing + 1, filled + 1, dirs[filled]);
+    if (damaged >= 0 && !known && !out->good)
+        QS_FAIL(e, QS_EFORMAT, "%s/%s: is damaged or missing, and nothing beside it says that the files there are a cache of this model; delete them or choose "
+                "another directory with --cache", dirs[damaged], QS_CACHE_MANIFEST_NAME);
     return 0;
 }
 
-int qs_cache_manifests_write(char *const *dirs, int count, const qs_cache_key *key, qs_err *e)
+int qs_cache_manifests_write(char *const *dirs, int count, const qs_cache_key *key, bool all, qs_err *e)
 {
     int rc = 0;
     for (int i = 0; !rc && i < count; i++) {
-        char *path = qs_path_join(dirs[i], "manifest.json");
-        if (!qs_file_exists(path)) {
-            json_t *wanted = manifest_json(dirs, count, i, key, e);
-            QS_ASSERT(wanted); /* the check made the same */
+        char *path = qs_path_join(dirs[i], QS_CACHE_MANIFEST_NAME);
+        json_t *wanted = manifest_json(dirs, count, i, key, e);
+        QS_ASSERT(wanted); /* the check made the same */
+        state s = DAMAGED;
+        bool dated;
+        qs_err ignored;
+        if (all || check_one(dirs[i], wanted, &s, &dated, &ignored) || s != GOOD) {
             char *text = json_dumps(wanted, JSON_INDENT(1));
             rc = qs_file_replace(path, text, strlen(text), e);
             free(text); /* lint: allow free, jansson allocated it */
-            json_decref(wanted);
         }
+        json_decref(wanted);
         qs_free(path);
     }
     return rc;

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "io/checkpoint_identity.h"
 #include "io/file.h"
@@ -299,6 +301,20 @@ const char *qs_source_fingerprint(const qs_source *s)
 {
     QS_ASSERT(*s->fingerprint);
     return s->fingerprint;
+}
+
+uint64_t qs_source_dates(const qs_source *s)
+{
+    uint64_t hash = 0;
+    for (int k = 0; k < s->shard_count; k++) {
+        const shard *sh = &s->shards[k];
+        struct stat st;
+        char *text = fstat(sh->file.fd, &st) ? NULL
+                                             : qs_printf("%s %lld %lld.%09ld", sh->name, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        if (text) hash = XXH3_64bits_withSeed(text, strlen(text), hash);
+        qs_free(text);
+    }
+    return hash;
 }
 
 void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)

@@ -49,6 +49,8 @@ const char *qs_source_path(const qs_source *s, int file);
 int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e);
 /* What was found: hex, 32 digits, over names, shapes and sampled bytes, or over the recipe. Copied, touched or cut into other shards it is the same model. */
 const char *qs_source_fingerprint(const qs_source *s);
+/* A hash of the names, sizes and modification times of its files: where it differs, looking at all bytes again may be worth it. 0 of a recipe. */
+uint64_t qs_source_dates(const qs_source *s);
 
 /* A read of part of a tensor into the caller's buffer. */
 typedef struct qs_source_read {

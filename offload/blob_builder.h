@@ -2,6 +2,8 @@
 #ifndef QS_OFFLOAD_BLOB_BUILDER_H
 #define QS_OFFLOAD_BLOB_BUILDER_H
 
+#include <stdint.h>
+
 #include "src/base/error.h"
 
 /* How far a maker came without waiting. */
@@ -16,6 +18,8 @@ typedef struct qs_blob_builder {
     void (*expect)(void *context, int blob);
     /* Makes of the blob expected what need not wait. A failure is told by make. */
     qs_made (*advance)(void *context, int blob, void *place);
+    /* XXH3-64 of the source bytes that the blob made last was made from, in the order of its making. NULL where there are none. */
+    uint64_t (*source_hash)(void *context);
 } qs_blob_builder;
 
 #endif

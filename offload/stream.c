@@ -1,5 +1,6 @@
 #include "offload/stream.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "src/base/clock.h"
@@ -14,6 +15,7 @@ typedef struct place {
     place_state state;
     bool is_home;
     bool writing;         /* being written to the cache: must not change */
+    uint64_t source;      /* while writing: the checksum of what the blob was made from */
     int32_t pins;         /* unified */
     qs_aio_op op;
     qs_event *copied;     /* discrete: after the last copy out of this place */
@@ -151,7 +153,7 @@ static void settle(qs_stream *s, place *p, bool wait)
     int rc = qs_aio_finish(s->c.aio, &p->op, &e);
     uint64_t written = qs_now_ns();
     record_transfer(s, QS_ACTIVITY_WRITE, p->blob, &p->op);
-    if (!rc) rc = qs_cache_commit(s->c.cache, p->blob, p->memory, &e);
+    if (!rc) rc = qs_cache_commit(s->c.cache, p->blob, p->memory, p->source, &e);
     qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, p->blob, written, qs_now_ns());
     if (rc && !s->failed) {
         s->failed = rc;
@@ -164,6 +166,13 @@ static void settle(qs_stream *s, place *p, bool wait)
 static void settle_written(qs_stream *s)
 {
     for (int32_t i = 0; i < s->place_count; i++) settle(s, &s->places[i], false);
+}
+
+/* Makes a cache durable that has become whole, so that other processes need not fill theirs. */
+static void sync_whole_cache(qs_stream *s)
+{
+    if (!s->c.cache || s->failed || !qs_cache_needs_sync(s->c.cache)) return;
+    s->failed = qs_cache_sync(s->c.cache, &s->failure);
 }
 
 /* ---- host places ----------------------------------------------------------------------------------------------------- */
@@ -281,7 +290,8 @@ static int make(qs_stream *s, place *p, qs_err *e)
     QS_TRY(s->c.maker.make(s->c.maker.context, p->blob, p->memory, e));
     record_make(s, p->blob, start);
     p->state = PLACE_READY;
-    if (!s->c.cache) return 0;
+    if (!s->c.cache || !qs_cache_may_write(s->c.cache, p->blob)) return 0;
+    p->source = s->c.maker.source_hash ? s->c.maker.source_hash(s->c.maker.context) : 0;
     qs_cache_write_op(s->c.cache, p->blob, p->memory, &p->op);
     qs_aio_start(s->c.aio, &p->op);
     p->writing = true;
@@ -312,8 +322,10 @@ static int complete(qs_stream *s, place *p, qs_err *e)
         s->stats.disk_wait_ns += arrived - start;
         qs_record(s->c.recorder, QS_ACTIVITY_WAIT_DISK, p->blob, start, arrived);
         record_transfer(s, QS_ACTIVITY_READ, p->blob, &p->op);
-        if (rc) return rc;
-        bool good = qs_cache_verify(s->c.cache, p->blob, p->memory);
+        bool ended = rc && p->op.error == -ENODATA; /* a file that was cut heals like one that was changed */
+        if (rc && !ended) return rc;
+        if (ended) qs_cache_forget(s->c.cache, p->blob, "is beyond the end of the file");
+        bool good = !ended && qs_cache_verify(s->c.cache, p->blob, p->memory);
         uint64_t verified = qs_now_ns();
         s->stats.verify_ns += verified - arrived;
         qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, p->blob, arrived, verified);
@@ -389,6 +401,7 @@ static void pump(qs_stream *s)
     int32_t reach = 2 * (list->layers + list->tiles) + 2; /* every blob is visited within so many */
     bool places_left = true, slots_left = !unified(s), expecting = false;
     settle_written(s);
+    if (s->c.cache) qs_cache_refresh(s->c.cache);
     for (int32_t i = 0; s->c.recorder && i < s->place_count; i++) record_copy(s, &s->places[i]);
     for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
         int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
@@ -404,6 +417,8 @@ static void pump(qs_stream *s)
 
 void qs_stream_begin(qs_stream *s, const qs_schedule *schedule)
 {
+    settle_written(s);
+    sync_whole_cache(s);
     s->schedule = schedule;
     s->at = 0;
 }
@@ -494,6 +509,7 @@ void qs_stream_close(qs_stream *s)
         qs_aio_finish(s->c.aio, &p->op, &ignored);
         record_transfer(s, QS_ACTIVITY_READ, p->blob, &p->op);
     }
+    sync_whole_cache(s);
     if (!unified(s)) {
         for (int q = 0; q < QS_QUEUE_COUNT; q++) api(s)->queue_sync(s->c.device, (qs_queue)q);
         for (int32_t i = 0; i < s->place_count; i++) record_copy(s, &s->places[i]);

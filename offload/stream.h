@@ -58,7 +58,7 @@ void qs_stream_release(qs_stream *s, int32_t v);
 /* Keeps the disk busy during a long visit: reaps completions and submits what waits. Cheap; call it between operations. */
 void qs_stream_poll(qs_stream *s);
 
-/* Waits until every cache write has been committed; makes the cache durable. */
+/* Waits until every cache write has been committed; makes the cache durable. A cache that has become whole is made so by the next begin, or the close, as well. */
 int qs_stream_settle(qs_stream *s, qs_err *e);
 
 typedef struct qs_stream_stats {

@@ -1,6 +1,7 @@
 #include "src/step/quantise_on_load.h"
 
 #include <string.h>
+#include <xxhash.h>
 
 #include "src/base/memory.h"
 
@@ -34,6 +35,7 @@ struct qs_quantise_on_load {
     int count, capacity;
     int started, finished;       /* pieces whose read was queued, was used */
     uint64_t read_bytes;
+    XXH3_state_t *source_hash;   /* of the pieces used so far */
 };
 
 static uint64_t chunk_elements(const qs_source_tensor *t) { return QS_TOUCH_CHUNK_BYTES / qs_dtype_bytes(t->type); }
@@ -74,6 +76,8 @@ void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_s
 {
     qs_quantise_on_load *t = qs_calloc(1, sizeof *t);
     *t = (qs_quantise_on_load){.a = a, .l = l, .source = source, .aio = aio, .cpu = cpu, .blob = -1};
+    t->source_hash = XXH3_createState();
+    QS_ASSERT(t->source_hash);
     carve(t, l, memory);
     t->capacity = qs_quantise_on_load_pieces(l);
     t->pieces = qs_calloc((size_t)t->capacity, sizeof *t->pieces);
@@ -100,6 +104,7 @@ static void list_blob(qs_quantise_on_load *t, int blob)
     t->place = NULL;
     t->failed = false;
     t->count = t->started = t->finished = 0;
+    XXH3_64bits_reset(t->source_hash);
     if (blob >= l->layers) {
         int32_t tile = blob - l->layers;
         qs_layout_head_name(t->a, t->source, name);
@@ -220,6 +225,7 @@ static int lay_next(qs_quantise_on_load *t, qs_err *e)
 {
     chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
     QS_TRY(arrive(t, c, e));
+    XXH3_64bits_update(t->source_hash, c->read.data, c->read.bytes);
     QS_TRY(lay(t, &t->pieces[t->finished], c->read.data, t->place, e));
     t->finished++;
     read_ahead(t);
@@ -266,7 +272,14 @@ void qs_quantise_on_load_close(qs_quantise_on_load *t)
     if (!t) return;
     abandon(t);
     qs_free(t->pieces);
+    XXH3_freeState(t->source_hash);
     qs_free(t);
 }
 
 uint64_t qs_quantise_on_load_read_bytes(const qs_quantise_on_load *t) { return t->read_bytes; }
+
+uint64_t qs_quantise_on_load_source_hash(void *context)
+{
+    const qs_quantise_on_load *t = context;
+    return XXH3_64bits_digest(t->source_hash);
+}

@@ -29,6 +29,7 @@ void qs_quantise_on_load_close(qs_quantise_on_load *t);
 void qs_quantise_on_load_expect(void *context, int blob);
 qs_made qs_quantise_on_load_advance(void *context, int blob, void *place);
 int qs_quantise_on_load_make(void *context, int blob, void *place, qs_err *e);
+uint64_t qs_quantise_on_load_source_hash(void *context);
 
 /* Bytes read from the checkpoint so far. */
 uint64_t qs_quantise_on_load_read_bytes(const qs_quantise_on_load *t);

@@ -194,8 +194,8 @@ static int open_cache(qs_engine *g, qs_err *e)
     bool by_default = unset(g->options, "cache");
     g->cache_dir = by_default ? default_cache_dir(g, format) : qs_strdup(given->items[0]);
     const char *slash = strrchr(g->options->model, '/');
-    qs_cache_key key = {.model = slash && slash[1] ? slash + 1 : g->options->model, .fingerprint = qs_source_fingerprint(g->source),
-                        .format = format, .blobs = qs_layout_blobs(&g->layout), .blob_bytes = g->blob_bytes};
+    qs_cache_key key = {.model = slash && slash[1] ? slash + 1 : g->options->model, .path = g->options->model, .fingerprint = qs_source_fingerprint(g->source),
+                        .dates = qs_source_dates(g->source), .format = format, .blobs = qs_layout_blobs(&g->layout), .blob_bytes = g->blob_bytes};
     int rc = by_default ? qs_cache_open((const char *const *)&g->cache_dir, 1, &key, &g->cache, e)
                         : qs_cache_open((const char *const *)given->items, given->count, &key, &g->cache, e);
     qs_free(format);
@@ -260,7 +260,8 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
                                .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
-                               .maker = {g->maker, qs_quantise_on_load_make, qs_quantise_on_load_expect, qs_quantise_on_load_advance}};
+                               .maker = {g->maker, qs_quantise_on_load_make, qs_quantise_on_load_expect, qs_quantise_on_load_advance,
+                                         qs_quantise_on_load_source_hash}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));
     QS_TRY(start_adapters(g, e));
     QS_TRY(start_sweep(g, e));

@@ -245,9 +245,7 @@ static int steps(run *r, qs_err *e)
     QS_TRY(save(r, e));
     if (r->step == 0) QS_TRY(evaluate(r, e));
     while (r->step < r->total && !stop) {
-        bool first_sweep = qs_cache_present(r->engine.cache) < r->engine.plan.blobs;
         QS_TRY(one_step(r, e));
-        if (first_sweep) QS_TRY(qs_stream_settle(r->engine.stream, e));
         stop = qs_interrupt_requested() || (o->stop_at_step > 0 && r->step >= o->stop_at_step);
         bool last = r->step == r->total;
         if (last || every(r->step, o->eval_steps)) QS_TRY(evaluate(r, e));

@@ -9,7 +9,7 @@
 
 enum { BLOBS = 3, BLOB_BYTES = 4096 };
 static const uint64_t blob_bytes[BLOBS] = {BLOB_BYTES, BLOB_BYTES, BLOB_BYTES};
-static const qs_cache_key key = {"model", "0123456789abcdef0123456789abcdef", "nf4 test", BLOBS, blob_bytes};
+static const qs_cache_key key = {.model = "model", .fingerprint = "0123456789abcdef0123456789abcdef", .format = "nf4 test", .blobs = BLOBS, .blob_bytes = blob_bytes};
 
 /* The journal of a cache whose blobs are all there. */
 static char *good_journal(const char *dir, size_t *bytes)
@@ -20,7 +20,7 @@ static char *good_journal(const char *dir, size_t *bytes)
     char *journal = NULL, *path = qs_path_join(dir, "journal.bin");
     if (qs_cache_open(&dir, 1, &key, &c, &e)) abort();
     for (int i = 0; i < BLOBS; i++)
-        if (qs_cache_commit(c, i, blob, &e)) abort();
+        if (qs_cache_commit(c, i, blob, 7, &e)) abort();
     qs_cache_close(c);
     if (qs_file_read(path, 1 << 20, &journal, bytes, &e)) abort();
     qs_free(path);

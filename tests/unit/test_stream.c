@@ -8,6 +8,7 @@
 
 #include "io/aio_fault.h"
 #include "io/file.h"
+#include "io/file_lock.h"
 #include "src/base/log.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
@@ -353,6 +354,62 @@ END_TEST
 
 /* ---- accidents ----------------------------------------------------------------------------------------------------------- */
 
+/* Under an open cache, where reads then meet the end of the file, and before it is opened. */
+START_TEST(a_cache_file_that_is_cut_heals)
+{
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
+    for (int open = 0; open < 2; open++)
+        for (int homes = -1; homes <= 0; homes++) {
+            char *sub = test_path(dir, "cache"), *blobs = test_path(dir, "cache/blobs.bin");
+            r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = homes};
+            open_in(sub);
+            follow(&train);
+            ck_assert_int_eq(qs_stream_settle(r.stream, &r.e), 0);
+            rig_close(&r);
+            if (open) open_in(sub);
+            ck_assert_int_eq(truncate(blobs, 4096), 0);
+            if (!open) open_in(sub);
+            qs_log_set_level(QS_LOG_ERROR);
+            follow(&train);
+            qs_log_set_level(QS_LOG_INFO);
+            ck_assert_int_ge(rig_total_made(&r), 7);
+            ck_assert_int_eq(qs_stream_settle(r.stream, &r.e), 0);
+            reopen();
+            follow(&train);
+            ck_assert_int_eq(rig_total_made(&r), 0);
+            rig_close(&r);
+            test_dir_remove(sub);
+            qs_free(blobs);
+        }
+}
+END_TEST
+
+/* What other processes wait for: nobody calls settle in a run that begins with a validation, or ends after one sweep. */
+START_TEST(a_cache_that_has_become_whole_is_synced_by_the_next_sweep_or_the_end)
+{
+    qs_schedule_train(6, 2, 1, 0, 1, &train);
+    for (int close = 0; close < 2; close++) {
+        char *sub = test_path(dir, "cache");
+        r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 0};
+        open_in(sub);
+        follow(&train);
+        if (close) rig_close(&r);
+        for (int i = 0; i < 2000 && !close && qs_cache_present(r.cache) < 8; i++) {
+            qs_stream_poll(r.stream);
+            usleep(1000);
+        }
+        if (!close) follow(&train);
+        char *fill = test_path(dir, "cache/fill");
+        int fd;
+        ck_assert_int_eq(qs_lock_try(fill, true, &fd, &r.e), 0); /* nobody fills it any more */
+        qs_lock_release(&fd);
+        qs_free(fill);
+        if (!close) rig_close(&r);
+        test_dir_remove(sub);
+    }
+}
+END_TEST
+
 START_TEST(a_damaged_blob_is_made_again)
 {
     qs_schedule_train(6, 2, 1, 0, 1, &train);
@@ -592,6 +649,8 @@ int main(void)
     tcase_add_test(t, the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends);
     tcase_add_test(t, homes_are_committed_during_the_sweep);
     tcase_add_test(t, a_run_killed_during_the_quantise_on_load_goes_on_with_what_is_missing);
+    tcase_add_test(t, a_cache_file_that_is_cut_heals);
+    tcase_add_test(t, a_cache_that_has_become_whole_is_synced_by_the_next_sweep_or_the_end);
     tcase_add_test(t, a_damaged_blob_is_made_again);
     tcase_add_test(t, slow_short_interrupted_and_reordered_transfers_change_nothing);
     tcase_add_test(t, a_failed_read_is_told_at_acquire);
