@@ -35,8 +35,9 @@ KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -ldnnl -fopenmp -lpthread -lm
 
 SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
+                      src/model/parts/*.c src/model/families/*.c \
                       src/step/*.c src/plan/*.c src/options/*.c src/train/*.c src/report/*.c src/commands/*.c)
-OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o
+OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o $(B)/generated/families.o
 TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/bench_*.c))
@@ -78,6 +79,12 @@ $(B)/generated/presets.c: src/options/embed.sh $(wildcard configs/*.yaml)
 $(B)/generated/hardware.c: src/options/embed.sh $(wildcard configs/hardware/*.yaml)
 	@mkdir -p $(@D)
 	$(Q)sh $< qs_hardware_files $(filter %.yaml,$^) >$@
+
+# The list of model families: a file of src/model/families is one.
+FAMILIES := $(sort $(notdir $(basename $(wildcard src/model/families/*.c))))
+$(B)/generated/families.c: src/model/families/list.sh $(wildcard src/model/families/*.c)
+	@mkdir -p $(@D)
+	$(Q)sh $< $(FAMILIES) >$@
 
 $(B)/generated/%.o: $(B)/generated/%.c
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<

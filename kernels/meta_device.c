@@ -9,6 +9,8 @@ typedef struct meta {
     qs_device base;
     qs_op_list *list;
     int64_t document_tokens;
+    qs_device *real;        /* asked what each product's workspace is; or NULL */
+    size_t *workspace;
 } meta;
 
 struct qs_event { int unused; };
@@ -59,8 +61,18 @@ static void note(qs_device *d, qs_op_call c)
 
 static double size_of(qs_mat m) { return (double)m.rows * (double)m.cols * (double)qs_dtype_bytes(m.type); }
 
+/* The workspace that a real device takes for what is noted. */
+static void ask(qs_device *d, const qs_gemm *g, const qs_attention *a)
+{
+    meta *p = (meta *)d;
+    if (!p->real) return;
+    size_t n = g ? qs_op_gemm_workspace_bytes(p->real, g) : qs_op_attention_workspace_bytes(p->real, a);
+    if (n > *p->workspace) *p->workspace = n;
+}
+
 static void meta_gemm(qs_device *d, const qs_gemm *g)
 {
+    ask(d, g, NULL);
     int64_t m = g->c.rows, n = g->c.cols, k = g->transpose_a ? g->a.rows : g->a.cols;
     int32_t flags = (g->transpose_a ? QS_OP_TRANSPOSE_A : 0) | (g->transpose_b ? QS_OP_TRANSPOSE_B : 0) | (g->beta != 0 ? QS_OP_ACCUMULATE : 0) |
                     (g->bias ? QS_OP_BIAS : 0);
@@ -156,7 +168,11 @@ static void note_attention(qs_device *d, qs_op_kind kind, const qs_attention *a,
                          .flops = flops_per_pair * (double)a->q.rows * width * (double)a->heads * (double)a->head_dim,
                          .bytes = mats * size_of(a->q)});
 }
-static void meta_attention(qs_device *d, const qs_attention *a) { note_attention(d, QS_OP_ATTENTION, a, 4, 3); }
+static void meta_attention(qs_device *d, const qs_attention *a)
+{
+    ask(d, NULL, a);
+    note_attention(d, QS_OP_ATTENTION, a, 4, 3);
+}
 static void meta_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
 {
     note_attention(d, QS_OP_ATTENTION_BACKWARD, a, 10, 6);
@@ -217,6 +233,13 @@ qs_device *qs_meta_device(const qs_device_info *info)
     meta *p = qs_calloc(1, sizeof *p);
     p->base = (qs_device){.api = &meta_api, .ops = &meta_ops, .info = *info};
     return &p->base;
+}
+
+void qs_meta_device_ask(qs_device *d, qs_device *real, size_t *most)
+{
+    meta *p = (meta *)d;
+    p->real = real;
+    p->workspace = most;
 }
 
 void qs_meta_device_note(qs_device *d, qs_op_list *list, int64_t document_tokens)

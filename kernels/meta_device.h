@@ -40,6 +40,9 @@ qs_device *qs_meta_device(const qs_device_info *info);
 /* Calls go to *list from here on; NULL: nowhere. `document_tokens` is what attention is noted to be over. */
 void qs_meta_device_note(qs_device *d, qs_op_list *list, int64_t document_tokens);
 
+/* From here on *most becomes the largest workspace that `real` takes for any call. */
+void qs_meta_device_ask(qs_device *d, qs_device *real, size_t *most);
+
 /* An address for memory that is never touched, 4096-aligned, for arenas: {.base = qs_meta_memory(), .capacity = SIZE_MAX / 2}. */
 void *qs_meta_memory(void);
 

@@ -16,7 +16,7 @@
 #include "src/commands/commands.h"
 #include "src/model/architecture.h"
 #include "src/model/lora.h"
-#include "src/model/names.h"
+#include "src/model/parts/part.h"
 #include "src/options/options.h"
 
 /* 6738415616 as "6,738,415,616". */
@@ -34,42 +34,57 @@ static const char *grouped(int64_t n, char text[32])
 
 /* ---- the model ----------------------------------------------------------------------------------------------------- */
 
-static const char *rope_text(const qs_architecture *a, char *text, size_t bytes)
+static const char *rope_text(const qs_rotary *a, char *text, size_t bytes)
 {
     static const char *const names[] = {"", "linear", "dynamic", "llama3", "yarn"};
     char theta[32];
-    int n = snprintf(text, bytes, "rope theta %s", grouped((int64_t)a->rope_theta, theta));
-    if (a->rope != QS_ROPE_PLAIN) snprintf(text + n, bytes - (size_t)n, ", %s scaling by %g", names[a->rope], a->rope_factor);
+    int n = snprintf(text, bytes, "rope theta %s", grouped((int64_t)a->theta, theta));
+    if (a->scaling != QS_ROPE_PLAIN) snprintf(text + n, bytes - (size_t)n, ", %s scaling by %g", names[a->scaling], a->factor);
     return text;
+}
+
+/* "128 in 5 of every 6 layers": which layers have this window. */
+static void print_windows(const qs_architecture *a)
+{
+    for (int k = 0; k < a->kinds; k++) {
+        int32_t window = a->kind[k].part[0].attention.window, layers = 0;
+        char t[32];
+        for (int32_t l = 0; l < a->layers; l++) layers += a->kind_of[l] == k;
+        if (!window) continue;
+        if (layers == a->layers) printf("  sliding window of %s\n", grouped(window, t));
+        else printf("  sliding window of %s in %d of %d layers\n", grouped(window, t), layers, a->layers);
+    }
 }
 
 static void print_architecture(const char *dir, const qs_architecture *a)
 {
     static const char *const activations[] = {"silu", "gelu (tanh)", "gelu (erf)"};
     char t[3][32], rope[96];
+    const qs_layer *l = qs_architecture_layer(a, 0);
+    const qs_attention_config *attention = &l->part[0].attention;
+    const qs_mlp_config *mlp = &l->part[1].mlp;
     printf("%s: %s\n\n", dir, a->class_name);
-    printf("  %s layers, hidden %s, ffn %s, %s\n", grouped(a->layers, t[0]), grouped(a->hidden, t[1]), grouped(a->ffn, t[2]),
-           activations[a->activation]);
-    if (a->parallel_residual) printf("  attention and mlp in parallel, %d columns of a head rotate\n", a->rotary_dim);
-    printf("  %d heads of %d, %d key and value heads%s%s%s%s\n", a->heads, a->head_dim, a->kv_heads, a->qk_norm ? ", q and k norm" : "",
-           a->qkv_bias ? ", q k v bias" : "", a->o_bias ? ", o bias" : "", a->mlp_bias ? ", mlp bias" : "");
+    printf("  %s layers, hidden %s, ffn %s, %s\n", grouped(a->layers, t[0]), grouped(a->hidden, t[1]), grouped(mlp->ffn, t[2]),
+           activations[mlp->activation]);
+    if (l->parallel) printf("  attention and mlp in parallel\n");
+    if (a->rotary[0].dim < attention->head_dim) printf("  %d columns of a head rotate\n", a->rotary[0].dim);
+    printf("  %d heads of %d, %d key and value heads%s%s%s%s\n", attention->heads, attention->head_dim, attention->kv_heads,
+           attention->qk_norm ? ", q and k norm" : "", attention->qkv_bias ? ", q k v bias" : "", attention->o_bias ? ", o bias" : "",
+           mlp->bias ? ", mlp bias" : "");
     printf("  vocabulary %s, %s, positions %s, %s\n", grouped(a->vocab, t[0]), a->tied ? "head tied to the embedding" : "separate head",
-           grouped(a->max_positions, t[1]), rope_text(a, rope, sizeof rope));
-    if (a->window && a->window_from_layer)
-        printf("  sliding window of %s from layer %d on\n", grouped(a->window, t[0]), a->window_from_layer);
-    else if (a->window)
-        printf("  sliding window of %s\n", grouped(a->window, t[0]));
+           grouped(a->max_positions, t[1]), rope_text(&a->rotary[0], rope, sizeof rope));
+    print_windows(a);
 }
 
-typedef struct qs_part {
+typedef struct share {
     const char *name;
-    int64_t linear[QS_LINEAR_COUNT], linears; /* elements of each quantised matrix */
+    int64_t linear[QS_TENSORS_MAX], linears;  /* elements of each quantised matrix */
     int64_t other;                            /* elements that stay in 16 bits */
     int64_t times;
-} qs_part;
+} share;
 
 /* Bytes of one such part; nested: the block scales are quantised as well. */
-static uint64_t part_bytes(const qs_part *p, qs_quant_type type, bool nested)
+static uint64_t part_bytes(const share *p, qs_quant_type type, bool nested)
 {
     uint64_t bytes = 2 * (uint64_t)p->other;
     for (int64_t i = 0; i < p->linears; i++) {
@@ -80,7 +95,7 @@ static uint64_t part_bytes(const qs_part *p, qs_quant_type type, bool nested)
     return bytes;
 }
 
-static int64_t part_parameters(const qs_part *p)
+static int64_t part_parameters(const share *p)
 {
     int64_t n = p->other;
     for (int64_t i = 0; i < p->linears; i++) n += p->linear[i];
@@ -95,7 +110,7 @@ static void print_row(const char *name, int64_t parameters, const uint64_t bytes
 }
 
 /* Adds the part, `times` over, to the totals and prints it. */
-static void print_part(const qs_part *p, int64_t *total, uint64_t total_bytes[3])
+static void print_part(const share *p, int64_t *total, uint64_t total_bytes[3])
 {
     int64_t parameters = part_parameters(p) * p->times;
     uint64_t bytes[3] = {part_bytes(p, QS_QUANT_NONE, false), part_bytes(p, QS_QUANT_NF4, false), part_bytes(p, QS_QUANT_NF4, true)};
@@ -104,24 +119,25 @@ static void print_part(const qs_part *p, int64_t *total, uint64_t total_bytes[3]
     print_row(p->name, parameters, bytes);
 }
 
-static void add_linear(qs_part *p, const qs_architecture *a, qs_linear l)
+/* A layer's tensor, `times` over. */
+static void add_tensor(share *p, const qs_tensor *t, int64_t times)
 {
-    if (!qs_linear_present(a, l)) return;
-    p->linear[p->linears++] = (int64_t)qs_linear_out(a, l) * qs_linear_in(a, l);
-    if (qs_linear_bias(a, l)) p->other += qs_linear_out(a, l);
+    if (t->role != QS_TENSOR_LINEAR) p->other += times * t->out;
+    else p->linear[p->linears++] = (int64_t)t->out * t->in;
 }
 
 static void print_parts(const qs_architecture *a)
 {
-    qs_part embedding = {.name = "embedding", .other = (int64_t)a->vocab * a->hidden, .times = 1};
-    qs_part attention = {.name = "attention, all layers", .times = a->layers}, mlp = {.name = "mlp, all layers", .times = a->layers};
-    int64_t norm = (a->norm == QS_NORM_LAYER ? 2 : 1) * (int64_t)a->hidden;
-    qs_part norms = {.name = "norms", .times = 1, .other = norm}, head = {.name = "head", .other = embedding.other, .times = 1};
-    qs_part layer = {.name = "of which one layer", .times = 1, .other = 2 * norm + (a->qk_norm ? 2 * a->head_dim : 0)};
-    norms.other += a->layers * layer.other;
-    for (int l = 0; l < QS_LINEAR_COUNT; l++) {
-        add_linear(l <= QS_LINEAR_O ? &attention : &mlp, a, (qs_linear)l);
-        add_linear(&layer, a, (qs_linear)l);
+    const qs_layer *l = qs_architecture_layer(a, 0);
+    share embedding = {.name = "embedding", .other = (int64_t)a->vocab * a->hidden, .times = 1};
+    share attention = {.name = "attention, all layers", .times = a->layers}, mlp = {.name = "mlp, all layers", .times = a->layers};
+    share norms = {.name = "norms", .times = 1, .other = qs_norm_floats(a)}, head = {.name = "head", .other = embedding.other, .times = 1};
+    share layer = {.name = "of which one layer", .times = 1};
+    for (int i = 0; i < l->tensors; i++) {
+        const qs_tensor *t = &l->tensor[i];
+        add_tensor(&layer, t, 1);
+        if (t->group < 0) add_tensor(&norms, t, a->layers);
+        else add_tensor(t->group < 2 ? &attention : &mlp, t, 1);
     }
     int64_t total = 0, ignored = 0;
     uint64_t bytes[3] = {0}, ignored_bytes[3] = {0};
@@ -140,8 +156,11 @@ static void print_targets(const qs_lora *l)
 {
     int32_t layers = 0;
     for (int32_t i = 0; i < l->layers; i++) layers += l->layer_mask[i];
-    for (int k = 0, n = 0; k < QS_LINEAR_COUNT; k++)
-        if (l->slot[k].active) printf("%s%s", n++ ? ", " : "", qs_names_last(l->names->linear[k]));
+    const qs_lora_layer *first = &l->kind[0];
+    for (int i = 0, n = 0; i < first->layer->tensors; i++) {
+        char module[QS_TENSOR_NAME];
+        if (first->slot[i].active) printf("%s%s", n++ ? ", " : "", qs_module_last(qs_tensor_module(&first->layer->tensor[i], module)));
+    }
     if (layers < l->layers) printf(" in %d of %d layers", layers, l->layers);
 }
 

@@ -46,10 +46,10 @@ static void help(FILE *f)
 int qs_synth_write(const char *shape, const char *out, uint64_t seed, int32_t layers, qs_architecture *a, qs_err *e)
 {
     const double std = 0.02; /* the initializer_range of these families */
-    const qs_shape *s;
+    qs_shape s;
     QS_TRY(qs_shape_find(shape, &s, e));
     QS_TRY(qs_dir_create(out, e));
-    char *path = qs_path_join(out, "config.json"), *config = qs_shape_config(s, layers);
+    char *path = qs_path_join(out, "config.json"), *config = qs_shape_config(&s, layers);
     int rc = qs_file_replace(path, config, strlen(config), e);
     qs_free(config);
     qs_free(path);

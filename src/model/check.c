@@ -5,8 +5,6 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/model/architecture.h"
-#include "src/model/layout.h"
-#include "src/model/names.h"
 
 enum { SHAPE_BYTES = 96, NAME_BYTES = 128 };
 
@@ -68,43 +66,46 @@ static int check_tensor(const qs_source *s, const char *name, int64_t rows, int6
     return 0;
 }
 
-/* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what was meant. */
+/* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what was meant:
+ * more layers than config.json has, or biases and norms beside tensors that are read. */
 static void warn_of_unused(const qs_architecture *a, const qs_source *s)
 {
+    const qs_layer *l = qs_architecture_layer(a, 0);
     char name[NAME_BYTES];
-    for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-        if (!qs_layout_vector_name(a, 0, (qs_vector)v, name) || qs_layout_vector_length(a, (qs_vector)v)) continue;
+    qs_architecture_tensor_name(a, a->layers, &l->tensor[0], name);
+    const qs_source_tensor *beyond = qs_source_find(s, name);
+    if (beyond) qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, beyond->file), name, a->layers);
+    for (int i = 0; i < l->tensors; i++) {
+        char module[QS_TENSOR_NAME];
+        qs_tensor bias = l->tensor[i];
+        snprintf(bias.name, sizeof bias.name, "%.50s.bias", qs_tensor_module(&l->tensor[i], module));
+        if (qs_layer_find(l, bias.name) >= 0) continue;
+        qs_architecture_tensor_name(a, 0, &bias, name);
         const qs_source_tensor *t = qs_source_find(s, name);
         if (t) qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it", qs_source_path(s, t->file), name);
     }
-    qs_layout_vector_name(a, a->layers, QS_VECTOR_NORM1, name);
-    const qs_source_tensor *t = qs_source_find(s, name);
-    if (t) qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, t->file), name, a->layers);
 }
 
 int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *e)
 {
     char name[NAME_BYTES];
     /* With tied weights either name may be the one that was kept. */
-    qs_layout_embedding_name(a, s, name);
-    if (!qs_source_find(s, name)) snprintf(name, sizeof name, "%s.weight", qs_names_of(a)->embedding);
+    qs_architecture_embedding_name(a, s, name);
+    if (!qs_source_find(s, name)) snprintf(name, sizeof name, "%s.weight", a->names.embedding);
     QS_TRY(check_tensor(s, name, a->vocab, a->hidden, e));
     for (int32_t layer = 0; layer < a->layers; layer++) {
-        for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-            int64_t n = qs_layout_vector_length(a, (qs_vector)v);
-            if (n && qs_layout_vector_name(a, layer, (qs_vector)v, name)) QS_TRY(check_tensor(s, name, n, 0, e));
-        }
-        for (int l = 0; l < QS_LINEAR_COUNT; l++) {
-            if (!qs_layout_linear_name(a, layer, (qs_linear)l, name)) continue;
-            QS_TRY(check_tensor(s, name, qs_linear_out(a, (qs_linear)l), qs_linear_in(a, (qs_linear)l), e));
+        const qs_layer *l = qs_architecture_layer(a, layer);
+        for (int i = 0; i < l->tensors; i++) {
+            qs_architecture_tensor_name(a, layer, &l->tensor[i], name);
+            QS_TRY(check_tensor(s, name, l->tensor[i].out, l->tensor[i].in, e));
         }
     }
     for (int bias = 0; bias <= (a->norm == QS_NORM_LAYER); bias++) {
-        qs_layout_final_norm_name(a, bias, name);
+        qs_architecture_final_norm_name(a, bias, name);
         QS_TRY(check_tensor(s, name, a->hidden, 0, e));
     }
     if (!a->tied) {
-        qs_layout_head_name(a, s, name);
+        qs_architecture_head_name(a, s, name);
         QS_TRY(check_tensor(s, name, a->vocab, a->hidden, e));
     }
     warn_of_unused(a, s);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "src/base/memory.h"
-#include "src/model/layout.h"
 
 enum { IN_FLIGHT = 64, FILL_BYTES = 1 << 20 };
 
@@ -23,7 +22,7 @@ static uint64_t row_bytes(const qs_architecture *a, const qs_source_tensor *t) {
 static const qs_source_tensor *tensor_of(const qs_architecture *a, const qs_source *s)
 {
     char name[128];
-    qs_layout_embedding_name(a, s, name);
+    qs_architecture_embedding_name(a, s, name);
     return qs_source_find(s, name);
 }
 

@@ -12,18 +12,19 @@
 
 #include "src/base/memory.h"
 #include "src/base/random.h"
-#include "src/model/names.h"
 
-enum { PATH_MAX_BYTES = 64, R_MAX = 1 << 16, PACK_ALIGN = 64 };
+enum { PATH_MAX_BYTES = 128, R_MAX = 1 << 16, PACK_ALIGN = 64 };
 
 /* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs into them. */
 static const uint64_t INIT_STREAM = (uint64_t)0x4c4f << 48;
 
-/* "model.layers.3.self_attn.q_proj"; false where the family has no such linear. */
-static bool module_path(const qs_names *n, char *out, int32_t layer, qs_linear linear)
+/* "model.layers.3.self_attn.q_proj"; false where tensor i is no linear. */
+static bool module_path(const qs_architecture *a, char *out, int32_t layer, int i)
 {
-    if (!n->linear[linear]) return false;
-    snprintf(out, PATH_MAX_BYTES, "%s.%d.%s", n->blocks, layer, n->linear[linear]);
+    char module[QS_TENSOR_NAME];
+    const qs_tensor *t = &qs_architecture_layer(a, layer)->tensor[i];
+    if (t->role != QS_TENSOR_LINEAR) return false;
+    snprintf(out, PATH_MAX_BYTES, "%s.%d.%s", a->names.blocks, layer, qs_tensor_module(t, module));
     return true;
 }
 
@@ -103,7 +104,7 @@ static int takes(const qs_matcher *m, int i, const char *path, bool *out, qs_err
     return 0;
 }
 
-static int refuse_embeddings(const qs_matcher *m, const qs_names *n, qs_err *e)
+static int refuse_embeddings(const qs_matcher *m, const qs_model_names *n, qs_err *e)
 {
     const char *const outside[] = {n->head, n->embedding, n->other_head ? n->other_head : n->head};
     for (size_t i = 0; i < sizeof outside / sizeof *outside && !m->all; i++) {
@@ -116,84 +117,90 @@ static int refuse_embeddings(const qs_matcher *m, const qs_names *n, qs_err *e)
     return 0;
 }
 
-/* "q_proj, k_proj and v_proj", and a path for example. */
-static void list_modules(const qs_names *n, char list[160], char example[PATH_MAX_BYTES])
+/* "q_proj, k_proj and v_proj" of the first layer, and a path for example. */
+static void list_modules(const qs_architecture *a, char list[160], char example[PATH_MAX_BYTES])
 {
-    int used = 0;
-    for (int k = 0; k < QS_LINEAR_COUNT; k++) {
-        const char *between = k == QS_LINEAR_DOWN ? " and " : ", ";
-        if (!module_path(n, example, 0, k)) continue;
-        used += snprintf(list + used, 160 - (size_t)used, "%s%s", used ? between : "", qs_names_last(n->linear[k]));
+    int used = 0, n = qs_architecture_layer(a, 0)->tensors, last = n - 1;
+    while (last > 0 && !module_path(a, example, 0, last)) last--;
+    for (int i = 0; i < n; i++) {
+        if (!module_path(a, example, 0, i)) continue;
+        used += snprintf(list + used, 160 - (size_t)used, "%s%s", !used ? "" : i == last ? " and " : ", ", qs_module_last(example));
     }
-    module_path(n, example, 0, QS_LINEAR_Q);
+    for (int i = n - 1; i >= 0; i--) module_path(a, example, 0, i);
 }
 
 /* Every name must match something, or a misspelt one would silently train less than was asked. */
-static int check_each_matches(const qs_matcher *m, const qs_names *n, int32_t layers, qs_err *e)
+static int check_each_matches(const qs_matcher *m, const qs_architecture *a, qs_err *e)
 {
     for (int t = 0; t < (m->regex || m->all ? 1 : m->config->target_count); t++) {
         bool any = false;
-        for (int32_t l = 0; l < layers && !any; l++) {
-            for (int k = 0; k < QS_LINEAR_COUNT && !any; k++) {
+        for (int32_t l = 0; l < a->layers && !any; l++) {
+            for (int i = 0; i < qs_architecture_layer(a, l)->tensors && !any; i++) {
                 char path[PATH_MAX_BYTES];
-                if (module_path(n, path, l, k)) QS_TRY(takes(m, t, path, &any, e));
+                if (module_path(a, path, l, i)) QS_TRY(takes(m, t, path, &any, e));
             }
         }
         if (any) continue;
         char list[160], example[PATH_MAX_BYTES];
-        list_modules(n, list, example);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)", m->config->targets[t], list, n->blocks,
-                layers - 1, example);
+        list_modules(a, list, example);
+        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)", m->config->targets[t], list,
+                a->names.blocks, a->layers - 1, example);
     }
     return 0;
 }
 
-/* Fills slot[].active and layer_mask. */
+/* Fills slot[].active of every kind of layer, and layer_mask. */
 static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
 {
-    int32_t first = -1;
+    int32_t first[QS_LAYER_KINDS_MAX];
+    for (int k = 0; k < QS_LAYER_KINDS_MAX; k++) first[k] = -1;
     for (int32_t l = 0; l < out->layers; l++) {
-        bool taken[QS_LINEAR_COUNT] = {false}, any = false;
-        for (int k = 0; k < QS_LINEAR_COUNT; k++) {
-            char path[PATH_MAX_BYTES];
-            if (module_path(out->names, path, l, k)) QS_TRY(takes(m, -1, path, &taken[k], e));
-            any |= taken[k];
+        int kind = out->a->kind_of[l];
+        qs_lora_slot *slot = out->kind[kind].slot;
+        bool taken[QS_TENSORS_MAX] = {false}, any = false;
+        char path[PATH_MAX_BYTES];
+        int n = out->a->kind[kind].tensors;
+        for (int i = 0; i < n; i++) {
+            if (module_path(out->a, path, l, i)) QS_TRY(takes(m, -1, path, &taken[i], e));
+            any |= taken[i];
         }
         out->layer_mask[l] = any;
-        for (int k = 0; any && k < QS_LINEAR_COUNT; k++) {
-            if (first < 0) out->slot[k].active = taken[k];
-            else if (out->slot[k].active != taken[k])
+        for (int i = 0; any && i < n; i++) {
+            if (first[kind] < 0) slot[i].active = taken[i];
+            else if (slot[i].active != taken[i] && module_path(out->a, path, l, i))
                 QS_FAIL(e, QS_EUNSUP, "target_modules takes %s in layer %d but not in layer %d; layers with different sets are not supported",
-                        out->names->linear[k], taken[k] ? l : first, taken[k] ? first : l);
+                        qs_module_last(path), taken[i] ? l : first[kind], taken[i] ? first[kind] : l);
         }
-        if (any && first < 0) first = l;
+        if (any && first[kind] < 0) first[kind] = l;
     }
     return 0;
 }
 
-static void lay_out(const qs_architecture *a, qs_lora *out)
+static void lay_out(const qs_layer *layer, int32_t r, qs_lora_layer *out)
 {
     int64_t at = 0;
-    for (int k = 0; k < QS_LINEAR_COUNT; k++) { /* sizes of inactive ones too: they take columns of their group's output */
-        out->slot[k].out = qs_linear_out(a, k);
-        out->slot[k].in = qs_linear_in(a, k);
+    out->layer = layer;
+    for (int i = 0; i < layer->tensors; i++) {
+        out->slot[i].out = layer->tensor[i].out;
+        out->slot[i].in = layer->tensor[i].in;
     }
-    for (int g = 0; g < QS_GROUP_COUNT; g++) {
-        for (int k = 0; k < QS_LINEAR_COUNT; k++) {
-            qs_lora_slot *s = &out->slot[k];
-            if (!s->active || (int)qs_linear_group(k) != g) continue;
-            s->row_in_group = out->group_targets[g]++ * out->r;
+    for (int g = 0; g < QS_GROUPS_MAX; g++) {
+        const qs_layer_group *group = &layer->group[g];
+        for (int i = group->first; i < group->first + group->count; i++) {
+            qs_lora_slot *s = &out->slot[i];
+            if (!s->active) continue;
+            s->row_in_group = out->group_targets[g]++ * r;
             s->a_at = at;
-            at += (int64_t)out->r * s->in;
+            at += (int64_t)r * s->in;
         }
-        for (int k = 0; k < QS_LINEAR_COUNT; k++) {
-            qs_lora_slot *s = &out->slot[k];
-            if (!s->active || (int)qs_linear_group(k) != g) continue;
+        for (int i = group->first; i < group->first + group->count; i++) {
+            qs_lora_slot *s = &out->slot[i];
+            if (!s->active) continue;
             s->b_at = at;
-            at += (int64_t)s->out * out->r;
+            at += (int64_t)s->out * r;
         }
     }
-    out->pack_floats = (at + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    out->floats = (at + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
 }
 
 static int check_numbers(const qs_lora_config *c, qs_err *e)
@@ -206,22 +213,25 @@ static int check_numbers(const qs_lora_config *c, qs_err *e)
 
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e)
 {
-    *out = (qs_lora){.names = qs_names_of(a), .layers = a->layers, .r = config->r, .alpha = config->alpha, .dropout = config->dropout, .rslora = config->rslora};
+    *out = (qs_lora){.a = a, .layers = a->layers, .r = config->r, .alpha = config->alpha, .dropout = config->dropout, .rslora = config->rslora};
     QS_TRY(check_numbers(config, e));
     out->scaling = (float)(config->alpha / (config->rslora ? sqrt(config->r) : config->r));
     out->layer_mask = qs_calloc((size_t)a->layers, 1);
 
     qs_matcher m;
     int rc = matcher_open(config, &m, e);
-    if (!rc) rc = refuse_embeddings(&m, out->names, e);
-    if (!rc) rc = check_each_matches(&m, out->names, a->layers, e);
+    if (!rc) rc = refuse_embeddings(&m, &a->names, e);
+    if (!rc) rc = check_each_matches(&m, a, e);
     if (!rc) rc = match_layers(&m, out, e);
     matcher_close(&m);
     if (rc) {
         qs_lora_free(out);
         return rc;
     }
-    lay_out(a, out);
+    for (int k = 0; k < a->kinds; k++) {
+        lay_out(&a->kind[k], out->r, &out->kind[k]);
+        if (out->kind[k].floats > out->pack_floats) out->pack_floats = out->kind[k].floats;
+    }
     out->target_names = qs_calloc((size_t)config->target_count, sizeof *out->target_names);
     for (int i = 0; i < config->target_count; i++) out->target_names[i] = qs_strdup(config->targets[i]);
     out->target_count = config->target_count;
@@ -239,20 +249,23 @@ void qs_lora_free(qs_lora *l)
 
 int64_t qs_lora_parameters(const qs_lora *l)
 {
-    int64_t layer = 0, layers = 0;
-    for (int k = 0; k < QS_LINEAR_COUNT; k++)
-        if (l->slot[k].active) layer += (int64_t)l->r * ((int64_t)l->slot[k].in + l->slot[k].out);
-    for (int32_t i = 0; i < l->layers; i++) layers += l->layer_mask[i];
-    return layer * layers;
+    int64_t n = 0;
+    for (int32_t layer = 0; layer < l->layers; layer++) {
+        const qs_lora_layer *k = qs_lora_of_layer(l, layer);
+        for (int i = 0; i < k->layer->tensors && l->layer_mask[layer]; i++)
+            if (k->slot[i].active) n += (int64_t)l->r * ((int64_t)k->slot[i].in + k->slot[i].out);
+    }
+    return n;
 }
 
 static void init_pack(const qs_lora *l, uint64_t seed, int32_t layer, float *pack)
 {
+    const qs_lora_layer *k = qs_lora_of_layer(l, layer);
     memset(pack, 0, (size_t)l->pack_floats * sizeof *pack);
-    for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
-        const qs_lora_slot *s = &l->slot[k];
+    for (int t = 0; t < k->layer->tensors && l->layer_mask[layer]; t++) {
+        const qs_lora_slot *s = &k->slot[t];
         if (!s->active) continue;
-        uint64_t stream = INIT_STREAM | (uint64_t)layer << 3 | (uint64_t)k;
+        uint64_t stream = INIT_STREAM | (uint64_t)layer << 3 | (uint64_t)k->layer->tensor[t].key;
         float *A = pack + s->a_at, bound = (float)(1 / sqrt(s->in));
         for (int64_t i = 0; i < (int64_t)l->r * s->in; i++)
             A[i] = (2 * qs_uniform_f32(qs_random_u32(seed, stream, (uint64_t)i)) - 1) * bound;

@@ -1,8 +1,8 @@
 /* lora.h - the adapters: which linear layers have one, where their numbers lie, and PEFT's files.
  *
  * All adapters are fp32 vectors (masters), one contiguous stretch per block: "pack" l holds layer l and is record l of a pager, in host memory or on disk. Within a pack the order is, for each group
- * of linears that share an input (q k v | o | gate up | down; GPT-NeoX: query_key_value | dense | dense_h_to_4h | dense_4h_to_h): the A matrices [r, in] of its targets one below the other, then their B matrices [out, r]
- * one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
+ * of linears that share an input (as a rule q k v | o | gate up | down): the A matrices [r, in] of its targets one below the other, then their B matrices
+ * [out, r] one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
  * (Hu et al., "LoRA", 2021; rank-stabilised scaling: Kalajdzievski 2023.)
  */
 #ifndef QS_MODEL_LORA_H
@@ -10,8 +10,6 @@
 
 #include "offload/pager.h"
 #include "src/model/architecture.h"
-
-typedef enum qs_group { QS_GROUP_QKV, QS_GROUP_O, QS_GROUP_GATE_UP, QS_GROUP_DOWN, QS_GROUP_COUNT } qs_group;
 
 typedef struct qs_lora_config {
     int32_t r;
@@ -25,38 +23,42 @@ typedef struct qs_lora_config {
 /* One linear's adapter inside a pack; offsets in floats. */
 typedef struct qs_lora_slot {
     bool active;
-    int32_t out, in;             /* of the linear, active or not */
+    int32_t out, in;             /* of the linear */
     int32_t row_in_group;        /* first row of its A in the group's stacked A */
     int64_t a_at, b_at;          /* [r, in], [out, r] */
 } qs_lora_slot;
 
+/* The adapters of one kind of layer. */
+typedef struct qs_lora_layer {
+    const qs_layer *layer;
+    qs_lora_slot slot[QS_TENSORS_MAX]; /* as in the layer's list of tensors */
+    int32_t group_targets[QS_GROUPS_MAX];
+    int64_t floats;
+} qs_lora_layer;
+
 typedef struct qs_lora {
-    const struct qs_names *names; /* of the family's modules */
+    const qs_architecture *a;
     int32_t layers, r;
     float scaling, dropout;
     double alpha;
     bool rslora;
-    qs_lora_slot slot[QS_LINEAR_COUNT]; /* where present; the layout is the same in every layer */
-    int32_t group_targets[QS_GROUP_COUNT];
-    int64_t pack_floats;         /* of one layer, a multiple of 64 (padding is zero) */
+    qs_lora_layer kind[QS_LAYER_KINDS_MAX];
+    int64_t pack_floats;         /* of the layer that has most, a multiple of 64 (padding is zero) */
     uint8_t *layer_mask;         /* [layers] 1: this layer has adapters (a regex may pick layers) */
     char **target_names;         /* as given, for adapter_config.json */
     int target_count;
 } qs_lora;
 
+static inline const qs_lora_layer *qs_lora_of_layer(const qs_lora *l, int32_t layer) { return &l->kind[l->a->kind_of[layer]]; }
+
 /* Matches the targets as PEFT does: one string with regex characters is a full match on "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a
- * suffix after a dot; "all-linear" (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer that has adapters
- * must have the same set (QS_EUNSUP otherwise). Freed with qs_lora_free. */
+ * suffix after a dot; "all-linear" (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer of one kind that has adapters
+ * must have the same set (QS_EUNSUP otherwise). `a` is borrowed. Freed with qs_lora_free. */
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
 void qs_lora_free(qs_lora *l);
 
 /* Whether a target is a module name (letters, digits, _ and .) and not a pattern. */
 bool qs_lora_is_name(const char *target);
-
-static inline qs_group qs_linear_group(qs_linear l)
-{
-    return l <= QS_LINEAR_V ? QS_GROUP_QKV : l == QS_LINEAR_O ? QS_GROUP_O : l == QS_LINEAR_DOWN ? QS_GROUP_DOWN : QS_GROUP_GATE_UP;
-}
 
 /* Trainable parameters. */
 int64_t qs_lora_parameters(const qs_lora *l);

@@ -1,17 +1,18 @@
-/* lora_linear.h - the adapters of a group of linears that share their input: y_t += s * drop_t(x) A_t^T B_t^T, and its gradients.
+/* lora_linear.h - the adapters of a group of linears that share their input: y_t += s * drop_t(x) A_t^T B_t^T, and its
+ * gradients.
  *
  * Without dropout the A matrices of a group form one product; with dropout every target has its own mask, as in PEFT.
  */
 #ifndef QS_MODEL_LORA_LINEAR_H
 #define QS_MODEL_LORA_LINEAR_H
 
-#include "src/model/block.h"
+#include "src/model/parts/part.h"
 
 typedef struct qs_lora_call {
     qs_device *device;
     qs_dtype type;
     const qs_block_lora *l;
-    qs_group group;
+    int group;
     qs_mat x;              /* [rows, in] */
     int64_t first_row;     /* of x within the micro-batch: keys the dropout mask */
     qs_mat h;              /* [rows, targets * r] x A^T: written forward, read backward */
@@ -26,8 +27,5 @@ void qs_lora_inner(const qs_lora_call *c);
 
 /* dA, dB += from dy; dx += the adapters' input gradient (dx.data NULL: not wanted). dh: scratch like h. */
 void qs_lora_backward(const qs_lora_call *c, qs_mat dy, qs_mat dh, qs_mat dx);
-
-/* Columns of the group's output at which linear `i` begins. */
-int64_t qs_lora_column(const qs_lora *l, qs_linear i);
 
 #endif

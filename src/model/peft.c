@@ -13,15 +13,16 @@
 #include "io/safetensors.h"
 #include "src/base/memory.h"
 #include "src/model/lora.h"
-#include "src/model/names.h"
 #include "src/model/peft_config.h"
 
-enum { KEY_BYTES = 112, TARGETS_BYTES = 96 };
+enum { KEY_BYTES = 160, TARGETS_BYTES = 160 };
 
 /* side 0: A [r, in]; 1: B [out, r]. */
-static void tensor_key(const qs_lora *l, char *out, int32_t layer, qs_linear linear, int side)
+static void tensor_key(const qs_lora *l, char *out, int32_t layer, int linear, int side)
 {
-    snprintf(out, KEY_BYTES, "base_model.model.%s.%d.%s.lora_%c.weight", l->names->blocks, layer, l->names->linear[linear], "AB"[side]);
+    char module[QS_TENSOR_NAME];
+    qs_tensor_module(&qs_architecture_layer(l->a, layer)->tensor[linear], module);
+    snprintf(out, KEY_BYTES, "base_model.model.%s.%d.%s.lora_%c.weight", l->a->names.blocks, layer, module, "AB"[side]);
 }
 
 static int32_t masked_layers(const qs_lora *l)
@@ -31,19 +32,35 @@ static int32_t masked_layers(const qs_lora *l)
     return n;
 }
 
+/* The names of a layer's targets, without doubles of other kinds of layers; false: the name is there already. */
+static bool is_first_so_called(const qs_lora *l, int kind, const char *last)
+{
+    for (int k = 0; k < kind; k++) {
+        int other = qs_layer_find(&l->a->kind[k], last);
+        if (other >= 0 && l->kind[k].slot[other].active) return false;
+    }
+    return true;
+}
+
 /* "q_proj,v_proj in 32 of 32 layers" */
 static void describe_targets(const qs_lora *l, char *text)
 {
     int n = 0;
-    for (int k = 0; k < QS_LINEAR_COUNT; k++)
-        if (l->slot[k].active) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", qs_names_last(l->names->linear[k]));
+    for (int k = 0; k < l->a->kinds; k++)
+        for (int i = 0; i < l->a->kind[k].tensors; i++) {
+            char module[QS_TENSOR_NAME];
+            if (!l->kind[k].slot[i].active) continue;
+            const char *last = qs_module_last(qs_tensor_module(&l->a->kind[k].tensor[i], module));
+            if (is_first_so_called(l, k, last)) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", last);
+        }
     snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
 }
 
 static bool same_targets(const qs_lora *x, const qs_lora *y)
 {
-    for (int k = 0; k < QS_LINEAR_COUNT; k++)
-        if (x->slot[k].active != y->slot[k].active) return false;
+    for (int k = 0; k < x->a->kinds; k++)
+        for (int i = 0; i < x->a->kind[k].tensors; i++)
+            if (x->kind[k].slot[i].active != y->kind[k].slot[i].active) return false;
     return memcmp(x->layer_mask, y->layer_mask, (size_t)x->layers) == 0;
 }
 
@@ -100,8 +117,9 @@ static int load_matrix(const char *path, const qs_source_tensor **sorted, int co
 static int load_pack(const char *path, const qs_source_tensor **sorted, int count, const qs_lora *l, int32_t layer, bool *taken, float *pack, qs_err *e)
 {
     memset(pack, 0, (size_t)l->pack_floats * sizeof *pack);
-    for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
-        const qs_lora_slot *t = &l->slot[k];
+    const qs_lora_layer *adapters = qs_lora_of_layer(l, layer);
+    for (int k = 0; k < adapters->layer->tensors && l->layer_mask[layer]; k++) {
+        const qs_lora_slot *t = &adapters->slot[k];
         char key[KEY_BYTES];
         if (!t->active) continue;
         tensor_key(l, key, layer, k, 0);
@@ -209,14 +227,15 @@ static void list_packs(const qs_lora *l, qs_page_list *out)
 static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, qs_err *e)
 {
     static const char *const metadata[] = {"format", "pt"};
-    size_t capacity = (size_t)masked_layers(l) * QS_LINEAR_COUNT * 2;
+    size_t capacity = (size_t)masked_layers(l) * QS_TENSORS_MAX * 2;
     qs_safetensors_entry *entries = qs_calloc(capacity, sizeof *entries);
     char(*keys)[KEY_BYTES] = qs_malloc(capacity * sizeof *keys);
     pack_source source = {.l = l, .masters = masters, .place = qs_calloc(capacity, sizeof *source.place), .held = -1};
     int n = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) {
-        for (int k = 0; k < QS_LINEAR_COUNT && l->layer_mask[layer]; k++) {
-            const qs_lora_slot *t = &l->slot[k];
+        const qs_lora_layer *adapters = qs_lora_of_layer(l, layer);
+        for (int k = 0; k < adapters->layer->tensors && l->layer_mask[layer]; k++) {
+            const qs_lora_slot *t = &adapters->slot[k];
             for (int side = 0; side < 2 && t->active; side++, n++) {
                 tensor_key(l, keys[n], layer, k, side);
                 entries[n] = (qs_safetensors_entry){.name = keys[n], .type = QS_F32, .dims = 2, .shape = {side ? t->out : l->r, side ? l->r : t->in}};

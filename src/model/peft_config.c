@@ -14,7 +14,6 @@
 #include "io/file.h"
 #include "src/base/json.h"
 #include "src/base/memory.h"
-#include "src/model/names.h"
 
 enum { CONFIG_MAX_BYTES = 16 << 20, R_MAX = 1 << 16 };
 
@@ -126,8 +125,12 @@ static json_t *targets(const qs_lora *l)
 {
     json_t *list = json_array();
     if (l->target_count == 1 && strcasecmp(l->target_names[0], "all-linear") == 0) {
-        for (int k = 0; k < QS_LINEAR_COUNT; k++)
-            if (l->names->linear[k]) json_array_append_new(list, json_string(qs_names_last(l->names->linear[k])));
+        const qs_layer *layer = qs_architecture_layer(l->a, 0);
+        for (int i = 0; i < layer->tensors; i++) {
+            char module[QS_TENSOR_NAME];
+            if (layer->tensor[i].role != QS_TENSOR_LINEAR) continue;
+            json_array_append_new(list, json_string(qs_module_last(qs_tensor_module(&layer->tensor[i], module))));
+        }
         return list;
     }
     if (l->target_count == 1 && !qs_lora_is_name(l->target_names[0])) {

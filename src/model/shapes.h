@@ -8,10 +8,14 @@
 #include "io/synthetic.h"
 #include "src/model/architecture.h"
 
-typedef struct qs_shape qs_shape;
+/* A well-known model of a family; families/NAME.c has its keys. */
+typedef struct qs_shape {
+    const struct qs_family *family;
+    const struct qs_family_shape *is;
+} qs_shape;
 
 /* QS_EUSAGE for a name that is not known (lists those that are). */
-int qs_shape_find(const char *name, const qs_shape **out, qs_err *e);
+int qs_shape_find(const char *name, qs_shape *out, qs_err *e);
 
 /* Names by index; NULL past the last one. */
 const char *qs_shape_name(int index);

@@ -12,57 +12,36 @@ typedef struct pad {
 
 static void begin(pad *p, qs_part part) { qs_meta_device_note(p->device, &p->out->part[part], p->document_tokens); }
 
+/* Of the last layer, for all. */
+static qs_layer_weights weights(const pad *p)
+{
+    return qs_weights_of(p->c->layout, p->c->layout->layers - 1, p->c->type, p->memory, p->memory);
+}
+
 static void note_weights(pad *p)
 {
     const qs_layout *l = p->c->layout;
     begin(p, QS_PART_WEIGHTS);
-    bool in_place = l->quant.type == QS_QUANT_NONE && l->base_type == p->c->type;
-    p->out->layer_bytes = (double)qs_layout_blob_bytes(l, 0) + (in_place ? 0 : (double)l->dense_elements * (double)qs_dtype_bytes(p->c->type));
-    for (int i = 0; i < QS_LINEAR_COUNT && !in_place; i++) {
-        int64_t n = (int64_t)l->linear[i].out * l->linear[i].in;
-        if (!n) continue; /* the family has none */
-        qs_qtensor q = {.type = l->quant.type, .n = n, .codes = p->memory};
-        if (l->quant.double_quant) {
-            q.absmax8 = p->memory;
-            q.nested = q.offset = p->memory;
-        } else {
-            q.absmax = p->memory;
-        }
-        if (l->quant.type == QS_QUANT_NONE) qs_op_convert(p->device, p->memory, p->c->type, p->memory, l->base_type, n);
-        else qs_op_dequantise4(p->device, &q, p->memory, p->c->type);
-    }
+    bool in_place = qs_weights_in_place(l, p->c->type);
+    qs_layer_weights w = weights(p);
+    p->out->layer_bytes = (double)qs_layout_blob_bytes(l, l->layers - 1) + (in_place ? 0 : (double)w.place->dense_elements * (double)qs_dtype_bytes(p->c->type));
+    if (!in_place) qs_weights_decode(p->device, &w);
     if (p->c->type != QS_F32) qs_op_convert(p->device, p->memory, p->c->type, p->memory, QS_F32, p->c->lora->pack_floats);
     begin(p, QS_PART_GRADIENTS);
     p->device->api->fill(p->device, QS_QUEUE_COMPUTE, p->memory, 0, (size_t)p->c->lora->pack_floats * sizeof(float));
-}
-
-static qs_block_weights weights(const pad *p)
-{
-    const qs_architecture *a = p->c->a;
-    const qs_linear_layout *l = p->c->layout->linear;
-    qs_dtype type = p->c->type;
-    qs_norm norm = {p->memory, a->norm == QS_NORM_LAYER ? p->memory : NULL};
-    qs_block_weights w = {.qkv = qs_mat_of(p->memory, type, l[QS_LINEAR_Q].out + l[QS_LINEAR_K].out + l[QS_LINEAR_V].out, a->hidden),
-                          .o = qs_mat_of(p->memory, type, a->hidden, l[QS_LINEAR_O].in),
-                          .gate_up = qs_mat_of(p->memory, type, l[QS_LINEAR_GATE].out + l[QS_LINEAR_UP].out, a->hidden),
-                          .down = qs_mat_of(p->memory, type, a->hidden, a->ffn), .norm1 = norm, .norm2 = norm, .q_norm = {.weight = p->memory},
-                          .k_norm = {.weight = p->memory}, .window = qs_architecture_window(a, a->layers - 1)};
-    if (a->qkv_bias) w.bias[QS_GROUP_QKV] = p->memory;
-    if (a->o_bias) w.bias[QS_GROUP_O] = p->memory;
-    if (a->mlp_bias) w.bias[QS_GROUP_GATE_UP] = w.bias[QS_GROUP_DOWN] = p->memory;
-    return w;
 }
 
 static void note_block(pad *p)
 {
     const qs_sweep_config *c = p->c;
     qs_arena memory = {.base = p->memory, .capacity = SIZE_MAX / 2};
-    qs_block_config config = {p->device, c->a, c->lora, c->type, p->rows, c->sizes.mlp_rows};
+    qs_block_config config = {p->device, c->a, c->lora, c->layout, c->type, p->rows, c->sizes.mlp_rows};
     qs_block *b;
     qs_block_create(&config, &memory, &b);
-    qs_block_weights w = weights(p);
-    qs_block_lora adapters = {.lora = c->lora, .values = p->memory, .gradients = p->memory, .dropout = c->lora->dropout}, none = {0};
-    qs_block_batch batch = {p->rows, p->memory, p->memory, p->memory, p->memory};
+    qs_layer_weights w = weights(p);
+    qs_block_lora adapters = {.lora = qs_lora_of_layer(c->lora, c->layout->layers - 1), .r = c->lora->r, .values = p->memory, .gradients = p->memory, .dropout = c->lora->dropout}, none = {0};
+    const float *tables[QS_ROTARIES_MAX] = {p->memory, p->memory};
+    qs_block_batch batch = {p->rows, p->memory, p->memory, tables, tables};
     char *x = p->memory, *y = x + 4096;
     qs_mat out = qs_mat_of(y, c->type, p->rows, c->a->hidden);
     for (int plain = 0; plain < 2; plain++) {
@@ -126,9 +105,11 @@ static void note_pack(pad *p, const qs_update_config *u)
     qs_adamw_rule rule = u->optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
     void *m = p->memory;
     qs_op_sum_squares(p->device, m, l->pack_floats, m);
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        if (!l->slot[i].active) continue;
-        int64_t n[2] = {(int64_t)l->r * l->slot[i].in, (int64_t)l->r * l->slot[i].out};
+    const qs_lora_layer *adapters = qs_lora_of_layer(l, l->layers - 1);
+    for (int i = 0; i < adapters->layer->tensors; i++) {
+        const qs_lora_slot *slot = &adapters->slot[i];
+        if (!slot->active) continue;
+        int64_t n[2] = {(int64_t)l->r * slot->in, (int64_t)l->r * slot->out};
         for (int k = 0; k < 2; k++) {
             if (small_states && n[k] >= LEAST_8BIT) qs_op_adamw8(p->device, &h, m, m, m, m, m, m, n[k]);
             else qs_op_adamw(p->device, rule, &h, m, m, m, m, n[k]);

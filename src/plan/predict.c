@@ -120,7 +120,7 @@ static void price_quantise_on_load(const pricing *p, uint64_t *source, double *s
 {
     const qs_layout *l = p->job->sweep.layout;
     for (int b = 0; b < qs_layout_blobs(l); b++) {
-        uint64_t bytes = b < l->layers ? l->dense_elements * qs_dtype_bytes(l->base_type) : l->tile_bytes;
+        uint64_t bytes = b < l->layers ? qs_layout_layer(l, b)->dense_elements * qs_dtype_bytes(l->base_type) : l->tile_bytes;
         source[b] = p->job->recipe ? 0 : bytes;
         bool copied = b >= l->layers && !p->job->recipe; /* a tile of the head is only moved */
         seconds[b] = copied || p->rates->quantise_on_load <= 0 ? 0 : (double)bytes / p->rates->quantise_on_load;

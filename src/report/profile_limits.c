@@ -30,7 +30,7 @@ double qs_profile_product_flops(const qs_engine *e)
     qs_device *d = e->device;
     qs_dtype type = e->sweep_config.type;
     int32_t tokens = e->sweep_config.sizes.max_tokens, m = at_most(qs_sweep_rows(tokens, tokens), MOST_ROWS), k = e->architecture.hidden,
-            n = at_most(e->architecture.ffn, MOST_FFN);
+            n = at_most(qs_architecture_ffn(&e->architecture), MOST_FFN);
     qs_gemm g = {.a = {.rows = m, .cols = k, .stride = k, .type = type}, .b = {.rows = n, .cols = k, .stride = k, .type = type},
                  .c = {.rows = m, .cols = n, .stride = n, .type = type}, .transpose_b = true, .alpha = 1};
     size_t one = qs_dtype_bytes(type), a = qs_round_up((size_t)m * (size_t)k * one, 256), b = qs_round_up((size_t)n * (size_t)k * one, 256),

@@ -10,8 +10,7 @@ typedef struct piece {
     const qs_source_tensor *tensor;
     uint64_t first;   /* element */
     uint64_t count;
-    int linear;       /* qs_linear, or -1 */
-    int vector;       /* qs_vector, or -1 (both -1: the head) */
+    int index;        /* of the layer's tensors, or -1: the head */
 } piece;
 
 typedef struct chunk {
@@ -40,13 +39,16 @@ struct qs_quantise_on_load {
 
 static uint64_t chunk_elements(const qs_source_tensor *t) { return QS_TOUCH_CHUNK_BYTES / qs_dtype_bytes(t->type); }
 
+static uint64_t elements(const qs_tensor *t) { return (uint64_t)t->out * (uint64_t)(t->role == QS_TENSOR_LINEAR ? t->in : 1); }
+
 static int64_t largest_linear(const qs_layout *l)
 {
     int64_t most = 0;
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        int64_t n = (int64_t)l->linear[i].out * l->linear[i].in;
-        if (n > most) most = n;
-    }
+    for (int k = 0; k < l->a->kinds; k++)
+        for (int i = 0; i < l->a->kind[k].tensors; i++) {
+            int64_t n = (int64_t)elements(&l->a->kind[k].tensor[i]);
+            if (n > most) most = n;
+        }
     return most;
 }
 
@@ -66,9 +68,13 @@ uint64_t qs_quantise_on_load_bytes(const qs_layout *l)
 
 int qs_quantise_on_load_pieces(const qs_layout *l)
 {
-    uint64_t layer_elements = 0;
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) layer_elements += (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in;
-    return (int)(layer_elements / (QS_TOUCH_CHUNK_BYTES / 4)) + (int)(l->tile_bytes / QS_TOUCH_CHUNK_BYTES) + QS_LINEAR_COUNT + QS_VECTOR_COUNT + 2;
+    uint64_t most = l->tile_bytes / QS_TOUCH_CHUNK_BYTES + 2;
+    for (int k = 0; k < l->a->kinds; k++) {
+        uint64_t pieces = 0;
+        for (int i = 0; i < l->a->kind[k].tensors; i++) pieces += elements(&l->a->kind[k].tensor[i]) / (QS_TOUCH_CHUNK_BYTES / 4) + 1;
+        if (pieces > most) most = pieces;
+    }
+    return (int)most;
 }
 
 void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio, qs_device *cpu, qs_arena *memory,
@@ -84,13 +90,13 @@ void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_s
     *out = t;
 }
 
-static void list_tensor(qs_quantise_on_load *t, const qs_source_tensor *tensor, uint64_t first, uint64_t count, int linear, int vector)
+static void list_tensor(qs_quantise_on_load *t, const qs_source_tensor *tensor, uint64_t first, uint64_t count, int index)
 {
     QS_ASSERT(tensor);
     for (uint64_t done = 0; done < count;) {
         uint64_t n = count - done < chunk_elements(tensor) ? count - done : chunk_elements(tensor);
         QS_ASSERT(t->count < t->capacity);
-        t->pieces[t->count++] = (piece){tensor, first + done, n, linear, vector};
+        t->pieces[t->count++] = (piece){tensor, first + done, n, index};
         done += n;
     }
 }
@@ -107,21 +113,19 @@ static void list_blob(qs_quantise_on_load *t, int blob)
     XXH3_64bits_reset(t->source_hash);
     if (blob >= l->layers) {
         int32_t tile = blob - l->layers;
-        qs_layout_head_name(t->a, t->source, name);
+        qs_architecture_head_name(t->a, t->source, name);
         list_tensor(t, qs_source_find(t->source, name),
                     (uint64_t)tile * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden,
-                    (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1, -1);
+                    (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1);
         return;
     }
-    for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-        if (!l->vector[v].n) continue;
-        qs_layout_vector_name(t->a, blob, (qs_vector)v, name);
-        list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->vector[v].n, -1, v);
-    }
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        if (!qs_layout_linear_name(t->a, blob, (qs_linear)i, name)) continue;
-        list_tensor(t, qs_source_find(t->source, name), 0, (uint64_t)l->linear[i].out * (uint64_t)l->linear[i].in, i, -1);
-    }
+    const qs_layer *layer = qs_architecture_layer(t->a, blob);
+    for (int linears = 0; linears < 2; linears++)
+        for (int i = 0; i < layer->tensors; i++) {
+            if ((layer->tensor[i].role == QS_TENSOR_LINEAR) != linears) continue;
+            qs_architecture_tensor_name(t->a, blob, &layer->tensor[i], name);
+            list_tensor(t, qs_source_find(t->source, name), 0, elements(&layer->tensor[i]), i);
+        }
 }
 
 /* Queues reads until every chunk buffer is in use. */
@@ -189,12 +193,12 @@ static int refuse(const piece *p, qs_err *e)
 /* A piece of a quantised linear. A non-finite weight shows in its block's absmax, so the weights need no look of their own. */
 static int quantise(qs_quantise_on_load *t, const piece *p, const void *data, char *place, qs_err *e)
 {
-    const qs_linear_layout *w = &t->l->linear[p->linear];
+    const qs_tensor_layout *w = &qs_layout_layer(t->l, t->blob)->tensor[p->index];
     bool twice = t->l->quant.double_quant;
     float *absmax = twice ? t->absmax : (float *)(place + w->absmax_at), *mine = absmax + p->first / QS_QUANT_BLOCK;
-    qs_op_quantise4(t->cpu, t->l->quant.type, data, p->tensor->type, (int64_t)p->count, (uint8_t *)place + w->weight_at + p->first / 2, mine);
+    qs_op_quantise4(t->cpu, t->l->quant.type, data, p->tensor->type, (int64_t)p->count, (uint8_t *)place + w->at + p->first / 2, mine);
     if (!all_finite(mine, QS_F32, (uint64_t)qs_quant_blocks((int64_t)p->count))) return refuse(p, e);
-    int64_t n = (int64_t)w->out * w->in;
+    int64_t n = (int64_t)elements(&qs_architecture_layer(t->a, t->blob)->tensor[p->index]);
     if (twice && p->first + p->count == (uint64_t)n)
         qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at, (float *)(place + w->nested_at),
                               (float *)(place + w->offset_at));
@@ -206,13 +210,14 @@ static int lay(qs_quantise_on_load *t, const piece *p, const void *data, char *p
 {
     const qs_layout *l = t->l;
     qs_dtype type = p->tensor->type;
-    if (p->linear >= 0 && l->quant.type != QS_QUANT_NONE) return quantise(t, p, data, place, e);
+    const qs_tensor *is = p->index < 0 ? NULL : &qs_architecture_layer(t->a, t->blob)->tensor[p->index];
+    bool linear = is && is->role == QS_TENSOR_LINEAR;
+    if (linear && l->quant.type != QS_QUANT_NONE) return quantise(t, p, data, place, e);
     if (!all_finite(data, type, p->count)) return refuse(p, e);
-    if (p->vector >= 0) {
-        qs_convert((float *)(place + l->vector[p->vector].at) + p->first, QS_F32, data, type, p->count);
-    } else if (p->linear >= 0) {
-        char *to = place + l->linear[p->linear].weight_at + p->first * qs_dtype_bytes(l->base_type);
-        qs_op_convert(t->cpu, to, l->base_type, data, type, (int64_t)p->count);
+    if (is) {
+        char *to = place + qs_layout_layer(l, t->blob)->tensor[p->index].at;
+        if (linear) qs_op_convert(t->cpu, to + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type, (int64_t)p->count);
+        else qs_convert((float *)to + p->first, QS_F32, data, type, p->count);
     } else { /* head */
         uint64_t tile_first = (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
         memcpy(place + (p->first - tile_first) * qs_dtype_bytes(type), data, p->count * qs_dtype_bytes(type));

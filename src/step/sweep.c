@@ -48,7 +48,7 @@ static int visit_embed(qs_sweep *s, const qs_visit *v, qs_err *e)
     return 0;
 }
 
-static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_block_weights *w, bool evaluate)
+static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w, bool evaluate)
 {
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
@@ -65,7 +65,7 @@ static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_block_weights
     }
 }
 
-static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_block_weights *w)
+static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w)
 {
     bool need_dx = v->index > s->lowest;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
@@ -121,7 +121,7 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
 /* last: the micro-batches of this visit are the last ones of the step. */
 static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, bool last, qs_err *e)
 {
-    qs_block_weights w;
+    qs_layer_weights w;
     switch (v->kind) {
     case QS_VISIT_EMBED:
         return visit_embed(s, v, e);

@@ -52,18 +52,20 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     const qs_layout *l = c->layout;
     bool unified = c->device->info.unified;
     size_t k = (size_t)c->sizes.micro_batches, rows = (size_t)s->max_rows, e = qs_dtype_bytes(c->type);
-    size_t half = (size_t)c->a->rotary_dim / 2;
 
     s->norm = qs_arena_take(&a->constants, (size_t)qs_norm_floats(c->a) * sizeof(float), QS_ARENA_ALIGN);
-    s->cos = qs_arena_take(&a->constants, (size_t)c->sizes.max_positions * half * sizeof(float), QS_ARENA_ALIGN);
-    s->sin = qs_arena_take(&a->constants, (size_t)c->sizes.max_positions * half * sizeof(float), QS_ARENA_ALIGN);
+    for (int i = 0; i < c->a->rotaries; i++) {
+        size_t table = (size_t)c->sizes.max_positions * (size_t)c->a->rotary[i].dim / 2 * sizeof(float);
+        s->cos[i] = qs_arena_take(&a->constants, table, QS_ARENA_ALIGN);
+        s->sin[i] = qs_arena_take(&a->constants, table, QS_ARENA_ALIGN);
+    }
 
-    size_t dense = l->quant.type == QS_QUANT_NONE && l->base_type == c->type ? 0 : l->dense_elements;
+    size_t dense = qs_weights_in_place(l, c->type) ? 0 : l->dense_elements;
     if (l->head_type != c->type) dense = larger(dense, (size_t)l->tile_rows * (size_t)c->a->hidden);
     s->dense = qs_arena_take(&a->dense, dense * e, 4096);
 
     /* Blocks and head take turns. */
-    qs_block_config block = {c->device, c->a, c->lora, c->type, s->max_rows, c->sizes.mlp_rows};
+    qs_block_config block = {c->device, c->a, c->lora, l, c->type, s->max_rows, c->sizes.mlp_rows};
     qs_head_config head = {c->device, c->a, c->type, s->group, s->max_rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
     qs_arena for_head = a->work;
     qs_block_create(&block, &a->work, &s->block);
@@ -181,14 +183,17 @@ uint64_t qs_sweep_written_bytes(const qs_sweep_config *c)
 static void fill_constants(qs_sweep *s)
 {
     qs_device *d = s->c.device;
-    size_t half = (size_t)s->c.a->rotary_dim / 2, table = (size_t)s->c.sizes.max_positions * half;
-    float *tables = qs_malloc(2 * table * sizeof(float));
-    qs_rope_tables(s->c.a, s->c.sizes.max_positions, tables, tables + table);
-    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->cos, tables, table * sizeof(float));
-    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->sin, tables + table, table * sizeof(float));
+    for (int i = 0; i < s->c.a->rotaries; i++) {
+        size_t table = (size_t)s->c.sizes.max_positions * (size_t)s->c.a->rotary[i].dim / 2;
+        float *tables = qs_malloc(2 * table * sizeof(float));
+        qs_rotary_tables(&s->c.a->rotary[i], s->c.sizes.max_positions, tables, tables + table);
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, (float *)s->cos[i], tables, table * sizeof(float));
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, (float *)s->sin[i], tables + table, table * sizeof(float));
+        d->api->queue_sync(d, QS_QUEUE_COMPUTE);
+        qs_free(tables);
+    }
     d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm, (size_t)qs_norm_floats(s->c.a) * sizeof(float));
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
-    qs_free(tables);
 }
 
 static int open_saved(qs_sweep *s, qs_err *e)

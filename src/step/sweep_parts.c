@@ -7,63 +7,13 @@
 
 /* ---- weights ------------------------------------------------------------------------------------------------------------- */
 
-static const float *vector_of(const qs_sweep *s, const char *blob, qs_vector v)
+qs_layer_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob)
 {
-    return s->c.layout->vector[v].n ? (const float *)(blob + s->c.layout->vector[v].at) : NULL;
-}
-
-static void dequantise(qs_sweep *s, const char *blob)
-{
-    const qs_layout *l = s->c.layout;
-    size_t e = qs_dtype_bytes(s->c.type);
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        const qs_linear_layout *w = &l->linear[i];
-        int64_t n = (int64_t)w->out * w->in;
-        if (!n) continue; /* the family has none */
-        void *out = s->dense + w->dense_at * e;
-        if (l->quant.type == QS_QUANT_NONE) {
-            qs_op_convert(s->c.device, out, s->c.type, blob + w->weight_at, l->base_type, n);
-            continue;
-        }
-        qs_qtensor q = {.type = l->quant.type, .n = n, .codes = (const uint8_t *)blob + w->weight_at};
-        if (l->quant.double_quant) {
-            q.absmax8 = (const uint8_t *)blob + w->absmax_at;
-            q.nested = (const float *)(blob + w->nested_at);
-            q.offset = (const float *)(blob + w->offset_at);
-        } else {
-            q.absmax = (const float *)(blob + w->absmax_at);
-        }
-        qs_op_dequantise4(s->c.device, &q, out, s->c.type);
-    }
-}
-
-qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *data)
-{
-    const qs_layout *l = s->c.layout;
-    const char *blob = data;
-    size_t e = qs_dtype_bytes(s->c.type);
-    bool in_place = l->quant.type == QS_QUANT_NONE && l->base_type == s->c.type;
-    if (!in_place && s->dense_blob != index) {
-        dequantise(s, blob);
+    qs_layer_weights w = qs_weights_of(s->c.layout, index, s->c.type, blob, s->dense);
+    if (!qs_weights_in_place(s->c.layout, s->c.type) && s->dense_blob != index) {
+        qs_weights_decode(s->c.device, &w);
         s->dense_blob = index;
     }
-    const void *at[QS_LINEAR_COUNT];
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) at[i] = in_place ? blob + l->linear[i].weight_at : s->dense + l->linear[i].dense_at * e;
-    int64_t hidden = s->c.a->hidden, ffn = s->c.a->ffn, q = l->linear[QS_LINEAR_Q].out, kv = l->linear[QS_LINEAR_K].out;
-    qs_linear first_up = s->c.a->plain_mlp ? QS_LINEAR_UP : QS_LINEAR_GATE;
-    qs_block_weights w = {.qkv = qs_mat_of((void *)at[QS_LINEAR_Q], s->c.type, q + 2 * kv, hidden),
-                          .o = qs_mat_of((void *)at[QS_LINEAR_O], s->c.type, hidden, l->linear[QS_LINEAR_O].in),
-                          .gate_up = qs_mat_of((void *)at[first_up], s->c.type, l->linear[QS_LINEAR_GATE].out + ffn, hidden),
-                          .down = qs_mat_of((void *)at[QS_LINEAR_DOWN], s->c.type, hidden, ffn),
-                          .norm1 = {vector_of(s, blob, QS_VECTOR_NORM1), vector_of(s, blob, QS_VECTOR_NORM1_BIAS)},
-                          .norm2 = {vector_of(s, blob, QS_VECTOR_NORM2), vector_of(s, blob, QS_VECTOR_NORM2_BIAS)},
-                          .q_norm = {.weight = vector_of(s, blob, QS_VECTOR_Q_NORM)},
-                          .k_norm = {.weight = vector_of(s, blob, QS_VECTOR_K_NORM)},
-                          .window = qs_architecture_window(s->c.a, index)};
-    w.bias[QS_GROUP_QKV] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_Q);
-    w.bias[QS_GROUP_O] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_O);
-    w.bias[QS_GROUP_GATE_UP] = vector_of(s, blob, QS_VECTOR_BIAS + first_up);
-    w.bias[QS_GROUP_DOWN] = vector_of(s, blob, QS_VECTOR_BIAS + QS_LINEAR_DOWN);
     return w;
 }
 
@@ -124,7 +74,9 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
     if (!has_adapters(s, layer)) return (qs_block_lora){0};
     bool unified = s->c.device->info.unified;
     const void *f32 = unified ? s->pack : s->adapters_f32;
-    return (qs_block_lora){.lora = s->c.lora,
+    return (qs_block_lora){.lora = qs_lora_of_layer(s->c.lora, layer),
+                           .r = s->c.lora->r,
+                           .scaling = s->c.lora->scaling,
                            .values = s->c.type == QS_F32 ? f32 : s->adapters,
                            .gradients = unified ? s->pack_gradients : s->gradients,
                            .dropout = evaluate ? 0 : s->c.lora->dropout,

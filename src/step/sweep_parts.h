@@ -22,7 +22,8 @@ struct qs_sweep {
     qs_activation_store *activations;
     qs_activation_store *saved_store;              /* [saved_in_ram] levels of intermediates in host memory; NULL: none */
     /* device */
-    float *norm, *cos, *sin;           /* constants */
+    float *norm;                       /* constants, like the tables of the rotary embeddings */
+    const float *cos[QS_ROTARIES_MAX], *sin[QS_ROTARIES_MAX];
     char *saved;                        /* [saved_layers - saved_in_ram][micro-batches at a time][saved_bytes] intermediates */
     size_t saved_bytes;
     void *saved_buffers;                /* the saved activation store's */
@@ -56,7 +57,7 @@ struct qs_sweep {
 };
 
 /* Weights of layer `index`, dequantised into the dense scratch unless they are there or need not be. */
-qs_block_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
+qs_layer_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob);
 qs_norm qs_sweep_final_norm(const qs_sweep *s);
 /* Tile `index` of the head in the compute type. */
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);

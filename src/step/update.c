@@ -16,9 +16,8 @@ typedef struct tensor {
 
 struct qs_update {
     qs_update_config c;
-    tensor tensors[2 * QS_LINEAR_COUNT];
-    int count;
-    uint64_t pack_state_bytes;
+    struct pack { tensor tensors[2 * QS_TENSORS_MAX]; int count; } pack[QS_LAYER_KINDS_MAX]; /* of each kind of layer */
+    uint64_t pack_state_bytes;   /* of the largest */
     qs_pager_spec place;         /* of the states: one record per layer */
     qs_pager *states;
     bool managed;                /* in unified memory */
@@ -36,9 +35,9 @@ static uint64_t take(uint64_t *used, uint64_t bytes)
     return at;
 }
 
-static void add_tensor(qs_update *u, int64_t at, int64_t n, uint64_t *used)
+static void add_tensor(const qs_update *u, struct pack *pack, int64_t at, int64_t n, uint64_t *used)
 {
-    tensor *t = &u->tensors[u->count++];
+    tensor *t = &pack->tensors[pack->count++];
     *t = (tensor){.at = at, .n = n, .small_states = is_8bit(u->c.optim) && n >= LEAST_8BIT};
     uint64_t bytes = (uint64_t)n * (t->small_states ? 1 : sizeof(float)), blocks = (uint64_t)(n + STATE_BLOCK - 1) / STATE_BLOCK;
     t->m_at = take(used, bytes);
@@ -53,11 +52,15 @@ static qs_update *create(const qs_update_config *c)
     qs_update *u = qs_calloc(1, sizeof *u);
     u->c = *c;
     u->managed = is_paged(c->optim) && c->device->info.managed && !c->on_disk;
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        const qs_lora_slot *s = &c->lora->slot[i];
-        if (!s->active) continue;
-        add_tensor(u, s->a_at, (int64_t)c->lora->r * s->in, &u->pack_state_bytes);
-        add_tensor(u, s->b_at, (int64_t)s->out * c->lora->r, &u->pack_state_bytes);
+    for (int k = 0; k < c->lora->a->kinds; k++) {
+        uint64_t used = 0;
+        for (int i = 0; i < c->lora->a->kind[k].tensors; i++) {
+            const qs_lora_slot *s = &c->lora->kind[k].slot[i];
+            if (!s->active) continue;
+            add_tensor(u, &u->pack[k], s->a_at, (int64_t)c->lora->r * s->in, &used);
+            add_tensor(u, &u->pack[k], s->b_at, (int64_t)s->out * c->lora->r, &used);
+        }
+        if (used > u->pack_state_bytes) u->pack_state_bytes = used;
     }
     u->place = qs_pager_spec_of(c->device, "optimizer states", c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
     if (u->managed) u->place.pool = QS_POOL_MANAGED;
@@ -132,11 +135,12 @@ static int global_norm(const qs_lora *l, const double *squares, double *norm, qs
     return 0;
 }
 
-static void update_pack(qs_update *u, const qs_adamw *h, float *p, const float *g, char *state)
+static void update_pack(qs_update *u, int32_t layer, const qs_adamw *h, float *p, const float *g, char *state)
 {
     qs_adamw_rule rule = u->c.optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
-    for (int i = 0; i < u->count; i++) {
-        const tensor *t = &u->tensors[i];
+    const struct pack *pack = &u->pack[u->c.lora->a->kind_of[layer]];
+    for (int i = 0; i < pack->count; i++) {
+        const tensor *t = &pack->tensors[i];
         void *m = state + t->m_at, *v = state + t->v_at;
         if (t->small_states)
             qs_op_adamw8(u->c.device, h, p + t->at, g + t->at, m, v, (float *)(void *)(state + t->m_absmax_at),
@@ -146,7 +150,7 @@ static void update_pack(qs_update *u, const qs_adamw *h, float *p, const float *
 }
 
 /* A pack's update on a discrete device: over, updated, back. */
-static void update_over_link(qs_update *u, const qs_adamw *h, float *p, const float *g, char *state)
+static void update_over_link(qs_update *u, int32_t layer, const qs_adamw *h, float *p, const float *g, char *state)
 {
     qs_device *d = u->c.device;
     size_t pack = (size_t)u->c.lora->pack_floats * sizeof(float);
@@ -155,7 +159,7 @@ static void update_over_link(qs_update *u, const qs_adamw *h, float *p, const fl
     char *here = u->managed ? state : u->state;
     if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, true);
     else d->api->copy_in(d, QS_QUEUE_COMPUTE, here, state, u->pack_state_bytes);
-    update_pack(u, h, u->p, u->g, here);
+    update_pack(u, layer, h, u->p, u->g, here);
     d->api->copy_out(d, QS_QUEUE_COMPUTE, p, u->p, pack);
     if (u->managed) d->api->managed_prefetch(d, QS_QUEUE_COMPUTE, state, u->pack_state_bytes, false);
     else d->api->copy_out(d, QS_QUEUE_COMPUTE, state, here, u->pack_state_bytes);
@@ -190,8 +194,8 @@ int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_
         float *p = qs_pager_acquire(masters, layer, QS_PAGE_CHANGE);
         const float *g = qs_pager_acquire(gradients, layer, QS_PAGE_READ);
         char *state = qs_pager_acquire(u->states, layer, QS_PAGE_CHANGE);
-        if (d->info.unified) update_pack(u, &h, p, g, state);
-        else update_over_link(u, &h, p, g, state);
+        if (d->info.unified) update_pack(u, layer, &h, p, g, state);
+        else update_over_link(u, layer, &h, p, g, state);
         qs_pager_release(masters, layer, true, QS_QUEUE_COMPUTE);
         qs_pager_release(gradients, layer, false, QS_QUEUE_COMPUTE);
         qs_pager_release(u->states, layer, true, QS_QUEUE_COMPUTE);

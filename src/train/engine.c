@@ -156,7 +156,8 @@ void qs_engine_predict(qs_engine *g, bool measure)
         predict_by(g, &rates);
         return;
     }
-    qs_layout_linear_name(&g->architecture, 0, QS_LINEAR_DOWN, tensor);
+    const qs_layer *layer = qs_architecture_layer(&g->architecture, 0);
+    qs_architecture_tensor_name(&g->architecture, 0, &layer->tensor[layer->group[QS_GROUPS_MAX - 1].first], tensor);
     qs_calibrate_config c = {.device = g->device, .cpu = g->cpu, .dir = o->cache.items[0], .io_engine = o->io_engine, .source = g->source, .tensor = tensor,
                              .quant = g->layout.quant, .renew = o->recalibrate && !g->calibration, .quiet = o->quiet,
                              .processor_time = g->calibrate_by_processor_time};
@@ -205,7 +206,7 @@ static int open_cache(qs_engine *g, qs_err *e)
 static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
 {
     char name[128];
-    qs_layout_final_norm_name(&g->architecture, bias, name);
+    qs_architecture_final_norm_name(&g->architecture, bias, name);
     const qs_source_tensor *t = qs_source_find(g->source, name);
     QS_ASSERT(t);
     qs_region buffer;

@@ -7,17 +7,16 @@
 #include "src/base/memory.h"
 #include "src/model/architecture.h"
 #include "tests/support/model_files.h"
+#include "tests/support/model_parts.h"
 #include "tests/support/temp_dir.h"
 
 static char *dir;
 static qs_err err;
 
-static void make_dir(void) { dir = test_dir_create(); }
 static void remove_dir(void) { test_dir_remove(dir); }
 
 /* Two layers with everything: q, k, v, o bias, q and k norm. */
-static const qs_architecture model = {.layers = 2, .hidden = 16, .ffn = 20, .heads = 4, .kv_heads = 2, .head_dim = 6, .vocab = 32, .qkv_bias = true,
-                                      .o_bias = true, .qk_norm = true};
+static qs_architecture model;
 enum { MOST = 48 };
 static test_tensor tensors[MOST];
 static char names[MOST][96];
@@ -52,8 +51,7 @@ static void whole_model(void)
     add("lm_head.weight", 32, 16);
 }
 
-static const qs_architecture neox = {.naming = QS_NAMING_NEOX, .norm = QS_NORM_LAYER, .fused_qkv = true, .plain_mlp = true, .qkv_bias = true, .o_bias = true,
-                                     .mlp_bias = true, .layers = 2, .hidden = 16, .ffn = 20, .heads = 4, .kv_heads = 4, .head_dim = 4, .vocab = 32};
+static qs_architecture neox;
 
 static void whole_neox(const char *head)
 {
@@ -98,6 +96,15 @@ static void refused(int code, const char *word, const char *file)
         ck_assert_msg(strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
         ck_assert_msg(strstr(err.text, shards == 1 ? "/model.safetensors: " : file), "no file in: %s", err.text);
     }
+}
+
+static void make_dir(void)
+{
+    dir = test_dir_create();
+    model = test_architecture("{'model_type':'qwen3','num_hidden_layers':2,'hidden_size':16,'intermediate_size':20,'num_attention_heads':4,"
+                              "'num_key_value_heads':2,'head_dim':6,'vocab_size':32,'attention_bias':true}");
+    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':2,'hidden_size':16,'intermediate_size':20,'num_attention_heads':4,"
+                             "'vocab_size':32,'rotary_pct':0.5}");
 }
 
 START_TEST(a_whole_model_passes_in_one_file_and_in_shards)

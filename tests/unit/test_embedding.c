@@ -57,7 +57,7 @@ static void begin(int32_t vocab, int32_t hidden, qs_dtype type, const qs_aio_fau
     const test_tensor model[] = {{"a", type, 1, {5}}, tensor};
     test_model_write(dir, model, 2, 1, SEED);
     rows = test_tensor_data(SEED, &tensor);
-    arch = (qs_architecture){.vocab = vocab, .hidden = hidden};
+    arch = (qs_architecture){.vocab = vocab, .hidden = hidden, .names.embedding = "model.embed_tokens"};
     ck_assert_msg(!qs_source_open(dir, &source, &e), "%s", e.text);
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = faults}, &aio, &e), 0);
 }
@@ -212,7 +212,7 @@ START_TEST(a_tied_table_is_found_under_the_heads_name)
     tensor = model[0];
     test_model_write(dir, model, 1, 1, SEED);
     rows = test_tensor_data(SEED, &tensor);
-    arch = (qs_architecture){.vocab = 30, .hidden = 8, .tied = true};
+    arch = (qs_architecture){.vocab = 30, .hidden = 8, .tied = true, .names = {.embedding = "model.embed_tokens", .head = "lm_head"}};
     ck_assert_int_eq(qs_source_open(dir, &source, &e), 0);
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD}, &aio, &e), 0);
     ck_assert_int_eq(open_embedding(20, false), 0);

@@ -11,7 +11,6 @@
 #include "io/safetensors.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
-#include "src/model/names.h"
 #include "src/train/engine.h"
 #include "tests/support/packs.h"
 #include "tests/support/temp_dir.h"
@@ -195,13 +194,14 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------------ */
 
-static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer, qs_linear linear, bool b, double *worst)
+static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer, int linear, bool b, double *worst)
 {
     const qs_lora *l = &f->engine.lora;
-    const qs_lora_slot *s = &l->slot[linear];
-    char name[256];
+    const qs_lora_slot *s = &qs_lora_of_layer(l, layer)->slot[linear];
+    char name[256], module[QS_TENSOR_NAME];
     int64_t n;
-    snprintf(name, sizeof name, "base_model.model.%s.%d.%s.lora_%c.weight", l->names->blocks, layer, l->names->linear[linear], b ? 'B' : 'A');
+    snprintf(name, sizeof name, "base_model.model.%s.%d.%s.lora_%c.weight", l->a->names.blocks, layer,
+             qs_tensor_module(&qs_architecture_layer(l->a, layer)->tensor[linear], module), b ? 'B' : 'A');
     float *want = read_tensor(path, name, &n);
     const float *got = gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
     ck_assert_int_eq(n, (int64_t)l->r * (b ? s->out : s->in));
@@ -230,10 +230,10 @@ START_TEST(gradients_of_the_first_step)
     ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, 1, &result, &mb, &document, &e), "%s", e.text);
     float *gradients = test_packs_read(&f.engine.lora, f.engine.gradients);
     for (int32_t layer = 0; layer < f.engine.lora.layers; layer++)
-        for (int i = 0; i < QS_LINEAR_COUNT && f.engine.lora.layer_mask[layer]; i++) {
-            if (!f.engine.lora.slot[i].active) continue;
-            compare_gradient(&f, gradients, path, layer, (qs_linear)i, false, &worst);
-            compare_gradient(&f, gradients, path, layer, (qs_linear)i, true, &worst);
+        for (int i = 0; i < QS_TENSORS_MAX && f.engine.lora.layer_mask[layer]; i++) {
+            if (!qs_lora_of_layer(&f.engine.lora, layer)->slot[i].active) continue;
+            compare_gradient(&f, gradients, path, layer, i, false, &worst);
+            compare_gradient(&f, gradients, path, layer, i, true, &worst);
         }
     qs_free(gradients);
     printf("%-10s first gradients within %.1e of each tensor's largest\n", cases[_i], worst);

@@ -5,12 +5,13 @@
 
 #include "src/base/memory.h"
 #include "src/model/lora.h"
+#include "tests/support/model_parts.h"
 #include "tests/support/packs.h"
 
 static qs_err err;
 
 /* A grouped-query model with 12 layers: q 48x40, k and v 24x40, o 40x48, gate and up 100x40, down 40x100. */
-static const qs_architecture model = {.layers = 12, .hidden = 40, .ffn = 100, .heads = 6, .kv_heads = 3, .head_dim = 8, .vocab = 64};
+static qs_architecture model;
 
 static int try(const qs_architecture *a, int n, const char *const *targets, qs_lora *out)
 {
@@ -25,8 +26,9 @@ static void expect(int n, const char *const *targets, const char *active, const 
     qs_lora l;
     ck_assert_msg(try(&model, n, targets, &l) == 0, "%s", err.text);
     char got[8] = "", mask[13] = "";
-    for (int k = 0, at = 0; k < QS_LINEAR_COUNT; k++)
-        if (l.slot[k].active) got[at++] = "qkvogud"[k];
+    static const char *const linears[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    for (int k = 0, at = 0; k < 7; k++)
+        if (test_slot(&l, linears[k])->active) got[at++] = "qkvogud"[k];
     for (int i = 0; i < 12; i++) mask[i] = l.layer_mask[i] ? '1' : '0';
     ck_assert_str_eq(got, active);
     ck_assert_str_eq(mask, layers);
@@ -70,14 +72,13 @@ START_TEST(all_linear_is_all_seven_in_any_case)
 END_TEST
 
 /* q 120x40 is the fused one, o 40x40, up 100x40, down 40x100. */
-static const qs_architecture neox = {.naming = QS_NAMING_NEOX, .fused_qkv = true, .plain_mlp = true, .layers = 12, .hidden = 40, .ffn = 100, .heads = 5,
-                                     .kv_heads = 5, .head_dim = 8, .vocab = 64};
+static qs_architecture neox;
 
 START_TEST(the_fused_query_key_value_of_gpt_neox_is_one_target)
 {
     qs_lora l;
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"query_key_value"}, &l), 0);
-    ck_assert(l.slot[QS_LINEAR_Q].active && !l.slot[QS_LINEAR_K].active && !l.slot[QS_LINEAR_V].active && !l.slot[QS_LINEAR_O].active);
+    ck_assert(test_slot(&l, "query_key_value")->active && !test_slot(&l, "dense")->active);
     ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (40 + 120));
     qs_lora_free(&l);
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"dense"}, &l), 0); /* attention.dense, not mlp.dense_h_to_4h */
@@ -140,18 +141,18 @@ START_TEST(packs_stack_the_a_of_each_group_then_its_b)
     qs_lora l;
     ck_assert_int_eq(try(&model, 1, all, &l), 0);
     int64_t at = 0;
-    static const qs_linear groups[4][3] = {{QS_LINEAR_Q, QS_LINEAR_K, QS_LINEAR_V}, {QS_LINEAR_O}, {QS_LINEAR_GATE, QS_LINEAR_UP}, {QS_LINEAR_DOWN}};
+    static const char *const groups[4][3] = {{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}};
     static const int counts[4] = {3, 1, 2, 1};
     for (int g = 0; g < 4; g++) {
-        ck_assert_int_eq(l.group_targets[g], counts[g]);
+        ck_assert_int_eq(l.kind[0].group_targets[g], counts[g]);
         for (int i = 0; i < counts[g]; i++) {
-            const qs_lora_slot *s = &l.slot[groups[g][i]];
+            const qs_lora_slot *s = test_slot(&l, groups[g][i]);
             ck_assert_int_eq(s->a_at, at);
             ck_assert_int_eq(s->row_in_group, 4 * i);
             at += 4 * s->in;
         }
         for (int i = 0; i < counts[g]; i++) {
-            const qs_lora_slot *s = &l.slot[groups[g][i]];
+            const qs_lora_slot *s = test_slot(&l, groups[g][i]);
             ck_assert_int_eq(s->b_at, at);
             at += 4 * s->out;
         }
@@ -165,7 +166,7 @@ END_TEST
 
 START_TEST(llama_2_7b_with_r_8_on_q_and_v_trains_4194304)
 {
-    const qs_architecture llama = {.layers = 32, .hidden = 4096, .ffn = 11008, .heads = 32, .kv_heads = 32, .head_dim = 128};
+    const qs_architecture llama = test_architecture("{'model_type':'llama'}"); /* whose defaults are those */
     static const char *const qv[] = {"q_proj", "v_proj"};
     qs_lora_config c = {.r = 8, .alpha = 16, .targets = qv, .target_count = 2, .rslora = true};
     qs_lora l;
@@ -202,9 +203,9 @@ START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
         for (int64_t i = 0; i < l.pack_floats; i++) nonzero += pack[i] != 0;
         if (layer > 4) ck_assert_int_eq(nonzero, 0);
         else ck_assert_int_ge(nonzero, 2 * 4 * 40 - 2);
-        for (int k = QS_LINEAR_Q; k <= QS_LINEAR_K && layer <= 4; k++) {
+        for (int k = 0; k < 2 && layer <= 4; k++) {
             for (int i = 0; i < 4 * 40; i++, count++) {
-                double v = pack[l.slot[k].a_at + i];
+                double v = pack[test_slot(&l, k ? "k_proj" : "q_proj")->a_at + i];
                 ck_assert_double_le(fabs(v), 1 / sqrt(40));
                 sum += v;
                 square += v * v;
@@ -214,7 +215,7 @@ START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
     /* Variance of U(-b, b) is b^2 / 3; 1600 samples. */
     ck_assert_double_eq_tol(square / count * 3 * 40, 1, 0.08);
     ck_assert_double_eq_tol(sum / count * sqrt(40), 0, 0.05);
-    ck_assert_float_ne(x[l.slot[QS_LINEAR_Q].a_at], x[l.slot[QS_LINEAR_K].a_at]);
+    ck_assert_float_ne(x[test_slot(&l, "q_proj")->a_at], x[test_slot(&l, "k_proj")->a_at]);
     ck_assert_float_ne(x[0], x[l.pack_floats]);
     init(&l, 8, y);
     ck_assert_float_ne(x[0], y[0]);
@@ -224,11 +225,20 @@ START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
 }
 END_TEST
 
+static void make_models(void)
+{
+    model = test_architecture("{'model_type':'llama','num_hidden_layers':12,'hidden_size':40,'intermediate_size':100,'num_attention_heads':6,"
+                              "'num_key_value_heads':3,'head_dim':8,'vocab_size':64}");
+    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':12,'hidden_size':40,'intermediate_size':100,'num_attention_heads':5,"
+                             "'vocab_size':64}");
+}
+
 int main(void)
 {
     Suite *s = suite_create("lora");
     TCase *t = tcase_create("lora");
     tcase_set_timeout(t, 60);
+    tcase_add_unchecked_fixture(t, make_models, NULL);
     tcase_add_test(t, names_match_the_end_of_a_path_after_a_dot);
     tcase_add_test(t, all_linear_is_all_seven_in_any_case);
     tcase_add_test(t, the_fused_query_key_value_of_gpt_neox_is_one_target);

@@ -10,8 +10,8 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/model/lora.h"
-#include "src/model/names.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/model_parts.h"
 #include "tests/support/packs.h"
 
 static int save(const char *to, const qs_lora *l, const char *base_model, float *x, qs_err *e)
@@ -29,11 +29,17 @@ static int load(const char *from, const qs_lora *l, const qs_architecture *a, fl
 static char *dir;
 static qs_err err;
 
-static void make_dir(void) { dir = test_dir_create(); }
 static void remove_dir(void) { test_dir_remove(dir); }
 
 /* Two layers: q 24x20, k and v 12x20, o 20x24, gate and up 28x20, down 20x28. */
-static const qs_architecture model = {.layers = 2, .hidden = 20, .ffn = 28, .heads = 4, .kv_heads = 2, .head_dim = 6, .vocab = 32};
+static qs_architecture model;
+
+static void make_dir(void)
+{
+    dir = test_dir_create();
+    model = test_architecture("{'model_type':'llama','num_hidden_layers':2,'hidden_size':20,'intermediate_size':28,'num_attention_heads':4,"
+                              "'num_key_value_heads':2,'head_dim':6,'vocab_size':32}");
+}
 
 static qs_lora create(const qs_architecture *a, qs_lora_config c)
 {
@@ -57,9 +63,9 @@ static float *noise(const qs_lora *l)
     qs_lora_init(l, 3, p);
     test_packs_done(p, 0);
     for (int32_t layer = 0; layer < l->layers; layer++)
-        for (int k = 0; k < QS_LINEAR_COUNT; k++)
-            for (int64_t i = 0; l->slot[k].active && l->layer_mask[layer] && i < (int64_t)l->r * l->slot[k].out; i++)
-                x[layer * l->pack_floats + l->slot[k].b_at + i] = qs_uniform_f32(qs_random_u32(9, (uint64_t)layer, (uint64_t)i)) - 0.5f;
+        for (int k = 0; k < l->kind[0].layer->tensors; k++)
+            for (int64_t i = 0; l->kind[0].slot[k].active && l->layer_mask[layer] && i < (int64_t)l->r * l->kind[0].slot[k].out; i++)
+                x[layer * l->pack_floats + l->kind[0].slot[k].b_at + i] = qs_uniform_f32(qs_random_u32(9, (uint64_t)layer, (uint64_t)i)) - 0.5f;
     return x;
 }
 
@@ -168,13 +174,15 @@ START_TEST(adapters_saved_by_peft_load)
             int layer, side = strstr(s.tensors[t].name, ".lora_B.") != NULL;
             const char *number = strstr(s.tensors[t].name, ".layers.");
             ck_assert(number && sscanf(number, ".layers.%d.", &layer) == 1);
+            const qs_lora_layer *kind = qs_lora_of_layer(&l, layer);
+            char module[QS_TENSOR_NAME];
             int k = 0;
-            while (k < QS_LINEAR_COUNT && !(l.names->linear[k] && strstr(s.tensors[t].name, l.names->linear[k]))) k++;
-            ck_assert_int_lt(k, QS_LINEAR_COUNT);
+            while (k < kind->layer->tensors && !strstr(s.tensors[t].name, qs_tensor_module(&kind->layer->tensor[k], module))) k++;
+            ck_assert_int_lt(k, kind->layer->tensors);
             int64_t n = s.tensors[t].shape[0] * s.tensors[t].shape[1];
             float *want = qs_malloc((size_t)n * 4);
             ck_assert_int_eq(qs_safetensors_read_f32(path, &s.tensors[t], want, n, &err), 0);
-            ck_assert_mem_eq(want, x + layer * l.pack_floats + (side ? l.slot[k].b_at : l.slot[k].a_at), (size_t)n * 4);
+            ck_assert_mem_eq(want, x + layer * l.pack_floats + (side ? kind->slot[k].b_at : kind->slot[k].a_at), (size_t)n * 4);
             elements += n;
             qs_free(want);
         }
@@ -197,7 +205,8 @@ START_TEST(a_published_adapter_loads)
     if (!qs_file_exists(adapter)) {
         printf("skip: no shared data\n");
     } else {
-        const qs_architecture qwen = {.layers = 24, .hidden = 896, .ffn = 4864, .heads = 14, .kv_heads = 2, .head_dim = 64, .vocab = 151936};
+        const qs_architecture qwen = test_architecture("{'model_type':'qwen2','num_hidden_layers':24,'hidden_size':896,'intermediate_size':4864,"
+                                                       "'num_attention_heads':14,'num_key_value_heads':2,'vocab_size':151936}");
         qs_peft_config c;
         ck_assert_msg(qs_peft_read_config(adapter, &c, &err) == 0, "%s", err.text);
         ck_assert_int_eq(c.lora.r, 8);
@@ -323,8 +332,8 @@ START_TEST(half_precision_adapters_load)
         float *x = qs_malloc((size_t)test_pack_floats(&l) * 4);
         ck_assert_msg(load(dir, &l, &model, x, &err) == 0, "%s", err.text);
         /* Layer 1, v_proj, B: the eighth tensor. */
-        ck_assert_float_eq(x[l.pack_floats + l.slot[QS_LINEAR_V].b_at], 8);
-        ck_assert_float_eq(x[l.pack_floats + l.slot[QS_LINEAR_V].b_at + 40], 8.3125f);
+        ck_assert_float_eq(x[l.pack_floats + test_slot(&l, "v_proj")->b_at], 8);
+        ck_assert_float_eq(x[l.pack_floats + test_slot(&l, "v_proj")->b_at + 40], 8.3125f);
         qs_free(x);
         qs_lora_free(&l);
     }

@@ -56,7 +56,7 @@ static void begin(const char *model, qs_quant_config quant, const qs_aio_faults 
     ck_assert_msg(!qs_architecture_check(&arch, source, &e), "%s", e.text);
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = faults}, &aio, &e), 0);
     qs_layout_make(&arch, source, quant, &layout);
-    uint64_t bytes = qs_quantise_on_load_bytes(&layout), most = layout.layer_bytes > layout.tile_bytes ? layout.layer_bytes : layout.tile_bytes;
+    uint64_t bytes = qs_quantise_on_load_bytes(&layout), most = qs_layout_blob_bytes(&layout, 0) > layout.tile_bytes ? qs_layout_blob_bytes(&layout, 0) : layout.tile_bytes;
     ck_assert_int_eq(qs_region_map(&memory, bytes, "buffers", &e), 0);
     ck_assert_int_eq(qs_region_map(&place, most, "a place", &e), 0);
     ck_assert_int_eq(qs_region_map(&want, most, "a blob", &e), 0);
@@ -86,15 +86,14 @@ static void *whole(const char *name, qs_dtype *type)
     return data;
 }
 
-static void want_linear(char *blob, const qs_linear_layout *w, const void *data, qs_dtype type)
+static void want_linear(char *blob, const qs_tensor_layout *w, int64_t n, const void *data, qs_dtype type)
 {
-    int64_t n = (int64_t)w->out * w->in;
     if (layout.quant.type == QS_QUANT_NONE) {
-        qs_convert(blob + w->weight_at, layout.base_type, data, type, (size_t)n);
+        qs_convert(blob + w->at, layout.base_type, data, type, (size_t)n);
         return;
     }
     float *absmax = qs_calloc((size_t)qs_quant_blocks(n), sizeof *absmax);
-    qs_op_quantise4(cpu, layout.quant.type, data, type, n, (uint8_t *)blob + w->weight_at, absmax);
+    qs_op_quantise4(cpu, layout.quant.type, data, type, n, (uint8_t *)blob + w->at, absmax);
     if (layout.quant.double_quant)
         qs_op_quantise_absmax(cpu, absmax, qs_quant_blocks(n), (uint8_t *)blob + w->absmax_at, (float *)(blob + w->nested_at),
                               (float *)(blob + w->offset_at));
@@ -109,24 +108,21 @@ static void want_blob(int b)
     qs_dtype type;
     memset(blob, 0, want.bytes);
     if (b >= layout.layers) {
-        qs_layout_head_name(&arch, source, name);
+        qs_architecture_head_name(&arch, source, name);
         char *data = whole(name, &type);
         size_t row = (size_t)arch.hidden * qs_dtype_bytes(type), tile = (size_t)(b - layout.layers);
         memcpy(blob, data + tile * (size_t)layout.tile_rows * row, (size_t)qs_layout_tile_rows(&layout, (int32_t)tile) * row);
         qs_free(data);
         return;
     }
-    for (int v = 0; v < QS_VECTOR_COUNT; v++) {
-        if (!layout.vector[v].n) continue;
-        ck_assert(qs_layout_vector_name(&arch, b, (qs_vector)v, name));
+    const qs_layer *layer = qs_architecture_layer(&arch, b);
+    for (int i = 0; i < layer->tensors; i++) {
+        const qs_tensor *t = &layer->tensor[i];
+        const qs_tensor_layout *w = &qs_layout_layer(&layout, b)->tensor[i];
+        qs_architecture_tensor_name(&arch, b, t, name);
         void *data = whole(name, &type);
-        qs_convert(blob + layout.vector[v].at, QS_F32, data, type, (size_t)layout.vector[v].n);
-        qs_free(data);
-    }
-    for (int i = 0; i < QS_LINEAR_COUNT; i++) {
-        if (!qs_layout_linear_name(&arch, b, (qs_linear)i, name)) continue;
-        void *data = whole(name, &type);
-        want_linear(blob, &layout.linear[i], data, type);
+        if (t->role == QS_TENSOR_LINEAR) want_linear(blob, w, (int64_t)t->out * t->in, data, type);
+        else qs_convert(blob + w->at, QS_F32, data, type, (size_t)t->out);
         qs_free(data);
     }
 }
@@ -280,7 +276,7 @@ START_TEST(the_checkpoint_is_read_once)
         ck_assert_int_eq(qs_quantise_on_load_make(maker, b, place.base, &e), 0);
     }
     char head_name[128];
-    qs_layout_head_name(&arch, source, head_name);
+    qs_architecture_head_name(&arch, source, head_name);
     for (int i = 0; i < qs_source_count(source); i++) {
         const qs_source_tensor *t = qs_source_at(source, i);
         bool head = !strcmp(t->name, head_name);
