@@ -91,6 +91,7 @@ $(B)/generated/%.o: $(B)/generated/%.c
 
 include tests/cudasim/cudasim.mk
 include tests/fuzz/fuzz.mk
+include tests/faults/faults.mk
 
 $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a
 	@mkdir -p $(@D)

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { QS_VOCAB_MAX_ID = 1 << 24 }; /* no vocabulary comes near; a larger id in a file is damage */
+enum { QS_VOCAB_MAX_ID = 1 << 21 }; /* no vocabulary comes near; a larger id in a file is damage */
 
 typedef struct qs_vocab {
     char *pool;

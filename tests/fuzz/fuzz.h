@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define QS_FUZZ_BASE ((size_t)16 << 20)
+#define QS_FUZZ_BASE ((size_t)48 << 20)
 #define QS_FUZZ_FACTOR 256
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

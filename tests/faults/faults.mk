@@ -1,0 +1,21 @@
+# Crashes and faults of whole runs (tests/faults/*). Included by the Makefile.
+
+$(B)/faults/preload.so: tests/faults/preload.c
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-parameter $(if $(WERROR),-Werror) -fPIC -shared -o $@ $< -ldl
+
+$(B)/faults/%: $(B)/tests/faults/%.o $(B)/tests/faults/harness.o $(B)/tests/faults/power_cut.o $(B)/libqs.a | $(B)/faults/preload.so $(B)/qlora-stream
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+
+## test-crash: kills at every change of the disk and at random moments, and power cuts, of whole runs: the same results (minutes)
+test-crash: $(B)/faults/test_crash
+	$(Q)QS_JOBS=$${QS_JOBS:-$$(nproc)} $<
+
+## test-faults: every call into the system fails once, and at random: retried, or one error and a resume that works (minutes)
+test-faults: $(B)/faults/test_faults
+	$(Q)QS_JOBS=$${QS_JOBS:-$$(nproc)} $<
+
+.PHONY: test-crash test-faults
