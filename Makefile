@@ -34,7 +34,7 @@ endif
 KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -ldnnl -fopenmp -lpthread -lm
 
-SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/model/*.c \
+SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/data/jinja/*.c src/model/*.c \
                       src/model/parts/*.c src/model/families/*.c \
                       src/step/*.c src/plan/*.c src/options/*.c src/train/*.c src/report/*.c src/commands/*.c)
 OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o $(B)/generated/families.o
@@ -97,6 +97,11 @@ $(B)/tests/%: tests/unit/%.c $(TEST_HELPERS) $(B)/libqs.a
 	@mkdir -p $(@D)
 	@echo "  TEST  $@"
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(TEST_HELPERS) $(B)/libqs.a -lcheck -lsubunit -lrt $(LDLIBS)
+
+# Renders chat templates, for tests/templates/compare.py.
+$(B)/tests/render: tests/templates/render.c $(B)/libqs.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(B)/libqs.a $(LDLIBS)
 
 $(B)/bench/%: bench/%.c $(B)/libqs.a
 	@mkdir -p $(@D)
