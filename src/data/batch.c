@@ -31,20 +31,44 @@ static int32_t sample_of(const part *p, int64_t i) { return p->index ? p->index[
 
 static const qs_sample *entry_of(const part *p, int64_t i) { return &p->cache->samples[sample_of(p, i)]; }
 
-/* Sets aside the validation samples: the first n of a seeded permutation; both parts keep file order. */
-static void split_off(qs_batcher *b, int64_t held_out)
+/* Whether sample i begins another row than the one before it: pieces of a row, and its copies, stand together. */
+static bool begins_row(const qs_token_cache *c, int64_t i)
 {
-    int64_t n = b->train.cache->sample_count, k = 0;
-    bool *held = qs_calloc((size_t)n, sizeof *held);
-    for (int64_t i = 0; i < held_out; i++) held[qs_random_permute(b->o.seed, STREAM_SPLIT, (uint64_t)n, (uint64_t)i)] = true;
+    return !i || c->samples[i].row != c->samples[i - 1].row || c->samples[i].file != c->samples[i - 1].file;
+}
+
+static int64_t count_rows(const qs_token_cache *c)
+{
+    int64_t rows = 0;
+    for (int64_t i = 0; i < c->sample_count; i++) rows += begins_row(c, i);
+    return rows;
+}
+
+/* Sets aside the samples of some rows for validation, so that no row is on both sides: the first n of a seeded permutation of the rows;
+ * both parts keep file order. */
+static void split_off(qs_batcher *b, int64_t rows, int64_t held_rows)
+{
+    const qs_token_cache *c = b->train.cache;
+    int64_t n = c->sample_count, k = 0, row = -1, held_out = 0;
+    bool *held = qs_calloc((size_t)rows, sizeof *held), *eval = qs_calloc((size_t)n, sizeof *eval);
+    for (int64_t i = 0; i < held_rows; i++) held[qs_random_permute(b->o.seed, STREAM_SPLIT, (uint64_t)rows, (uint64_t)i)] = true;
+    for (int64_t i = 0; i < n; i++) {
+        row += begins_row(c, i);
+        eval[i] = held[row] && (begins_row(c, i) || c->samples[i].first != c->samples[i - 1].first); /* of copies, one is enough */
+        held_out += eval[i];
+    }
     b->split = qs_malloc((size_t)n * sizeof *b->split);
     for (int64_t i = 0; i < n; i++)
-        if (held[i]) b->split[k++] = (int32_t)i;
-    for (int64_t i = 0; i < n; i++)
-        if (!held[i]) b->split[k++] = (int32_t)i;
+        if (eval[i]) b->split[k++] = (int32_t)i;
+    row = -1;
+    for (int64_t i = 0; i < n; i++) {
+        row += begins_row(c, i);
+        if (!held[row]) b->split[k++] = (int32_t)i;
+    }
     qs_free(held);
-    b->eval = (part){b->train.cache, b->split, held_out};
-    b->train = (part){b->train.cache, b->split + held_out, n - held_out};
+    qs_free(eval);
+    b->eval = (part){c, b->split, held_out};
+    b->train = (part){c, b->split + held_out, k - held_out};
 }
 
 /* Sum of the k largest of count values (all of them when there are fewer). */
@@ -120,9 +144,10 @@ int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, c
         QS_FAIL(e, QS_EINVAL, "eval_data and val_set_size both given; expected at most one: val_set_size takes validation samples "
                               "out of the training data");
     /* A fraction is rounded up, as scikit-learn's train_test_split does for its test part. */
-    double asked = o->val_set_size < 1 ? ceil(o->val_set_size * (double)n) : floor(o->val_set_size);
-    if (asked >= (double)n)
-        QS_FAIL(e, QS_EINVAL, "%s: has %lld samples, and val_set_size %g leaves none to train on", train->files[0], (long long)n,
+    int64_t rows = o->val_set_size > 0 ? count_rows(train) : 0;
+    double asked = o->val_set_size < 1 ? ceil(o->val_set_size * (double)rows) : floor(o->val_set_size);
+    if (rows && asked >= (double)rows)
+        QS_FAIL(e, QS_EINVAL, "%s: has %lld rows with samples, and val_set_size %g leaves none to train on", train->files[0], (long long)rows,
                 o->val_set_size);
     if (o->packing && train->longest > o->max_seq_length)
         QS_FAIL(e, QS_EINVAL, "%s: its longest sample has %lld tokens; packing needs max_seq_length of at least that, found %lld",
@@ -133,7 +158,7 @@ int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, c
     if (!b->o.eval_rows) b->o.eval_rows = o->rows;
     b->train = (part){train, NULL, n};
     if (eval) b->eval = (part){eval, NULL, eval->sample_count};
-    if (asked > 0) split_off(b, (int64_t)asked);
+    if (asked > 0) split_off(b, rows, (int64_t)asked);
     size_up(b);
 
     qs_batch_info *info = &b->info;

@@ -147,13 +147,13 @@ static const char *why_refused(qs_row_kind kind, const char *key)
     return NULL;
 }
 
-int qs_columns_check(const json_t *row, qs_row_kind kind, bool odd, qs_unused *unused, qs_err *e)
+int qs_columns_check(const json_t *row, const qs_column_choice *choice, qs_row_kind kind, bool odd, qs_unused *unused, qs_err *e)
 {
     const char *key, *why;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)row, key, v)
     {
-        if (is_used(row, kind, key)) {
+        if (choice->text ? strcmp(choice->text, key) == 0 : is_used(row, kind, key)) {
             const char *number = odd ? qs_row_json_odd(v) : NULL;
             if (number) QS_FAIL(e, QS_EFORMAT, "column \"%s\" holds the number %.40s, which JSON has no place for", key, number);
             continue;
@@ -194,6 +194,6 @@ static bool classify(const json_t *row, is_there is, qs_row_kind *kind)
 
 bool qs_columns_classify(const json_t *row, const qs_column_choice *choice, qs_row_kind *kind)
 {
-    if (choice->text_only) return *kind = QS_ROW_TEXT, present(row, "text");
+    if (choice->text) return *kind = QS_ROW_TEXT, present(row, choice->text);
     return classify(row, filled, kind) || classify(row, present, kind);
 }

@@ -34,7 +34,7 @@ void qs_unused_free(qs_unused *u);
 /* Columns to treat as if they were not there, "a,b", and the kind of row that a configuration asks for. */
 typedef struct qs_column_choice {
     const char *ignore; /* comma-separated; NULL: none */
-    bool text_only;     /* the column text, trained whole, whatever else there is */
+    const char *text;   /* this column is the text, trained whole, whatever else there is; NULL: none */
 } qs_column_choice;
 
 /* Removes nulls and ignored columns. */
@@ -45,7 +45,7 @@ bool qs_columns_classify(const json_t *row, const qs_column_choice *choice, qs_r
 
 /* Looks at every column of a row of this kind: QS_EFORMAT names the first that cannot be honoured and says why; those that are not used
  * are noted. odd: some numbers have no place in JSON (row_json.h); in a used column they are an error. */
-int qs_columns_check(const json_t *row, qs_row_kind kind, bool odd, qs_unused *unused, qs_err *e);
+int qs_columns_check(const json_t *row, const qs_column_choice *choice, qs_row_kind kind, bool odd, qs_unused *unused, qs_err *e);
 
 /* Whether a value says nothing: null, "", [], {}. */
 bool qs_column_is_empty(const json_t *v);

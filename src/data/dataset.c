@@ -158,7 +158,7 @@ static void hand_out_tokens(qs_dataset *d, qs_row *row)
 
 static int read_row(qs_dataset *d, qs_row *row, qs_err *e)
 {
-    static const char *const texts[] = {"text", NULL};
+    const char *const texts[] = {d->choice.text ? d->choice.text : "text", NULL};
     json_t *v;
     switch (row->kind) {
     case QS_ROW_ALPACA: return read_instruction(d, row, e);
@@ -242,9 +242,9 @@ static int no_kind(qs_dataset *d, qs_err *e)
     char columns[256];
     const char *key = holder_of_rows(d->object);
     qs_columns_list(d->object, columns, sizeof columns);
-    if (!d->decided) QS_TRY(qs_columns_check(d->object, QS_ROW_TEXT, false, &d->unused, e)); /* may name what they are */
+    if (!d->decided) QS_TRY(qs_columns_check(d->object, &d->choice, QS_ROW_TEXT, false, &d->unused, e)); /* may name what they are */
     QS_FAIL(e, QS_EFORMAT, "expected the columns %s; found (null counts as absent): %s%s%.60s%s",
-            d->decided ? "of the first row, so that all rows are of one kind" : d->choice.text_only ? "text" : EXPECTED, columns,
+            d->decided ? "of the first row, so that all rows are of one kind" : d->choice.text ? d->choice.text : EXPECTED, columns,
             key ? " (\"" : "", key ? key : "", key ? "\" holds a list: are the rows inside it?)" : "");
 }
 
@@ -259,7 +259,7 @@ static int take_record(qs_dataset *d, const qs_record *record, qs_row *row, qs_e
     qs_columns_clean(d->object, &d->choice);
     qs_row_kind kind;
     if (!qs_columns_classify(d->object, &d->choice, &kind) || (d->decided && kind != d->kind)) return no_kind(d, e);
-    QS_TRY(qs_columns_check(d->object, kind, d->odd, &d->unused, e));
+    QS_TRY(qs_columns_check(d->object, &d->choice, kind, d->odd, &d->unused, e));
     d->decided = true;
     row->kind = d->kind = kind;
     return read_row(d, row, e);

@@ -2,7 +2,30 @@
 
 #include <string.h>
 
+#include "io/file.h"
+#include "src/base/json.h"
 #include "src/base/memory.h"
+#include "src/data/sample_text.h"
+
+/* max_position_embeddings of config.json, where scaled rotary positions reach further that; 0 when it is not told. */
+static int64_t positions_of_model(const char *dir)
+{
+    char *path = qs_path_join(dir, "config.json"), *text = NULL;
+    size_t bytes;
+    qs_err ignored;
+    json_t *config = NULL;
+    if (!qs_file_read(path, 1 << 20, &text, &bytes, &ignored)) config = json_loadb(text, bytes, 0, NULL);
+    json_t *inner = json_object_get(config, "text_config"), *o = json_is_object(inner) ? inner : config, *scaling = json_object_get(o, "rope_scaling");
+    int64_t positions = json_integer_value(json_object_get(o, "max_position_embeddings"));
+    double factor = json_number_value(json_object_get(scaling, "factor")),
+           original = json_number_value(json_object_get(scaling, "original_max_position_embeddings"));
+    if (!original) original = (double)positions;
+    if (positions && factor > 1 && factor * original > (double)positions && factor * original < 1e12) positions = (int64_t)(factor * original);
+    json_decref(config);
+    qs_free(text);
+    qs_free(path);
+    return positions > 0 ? positions : 0;
+}
 
 static bool is_auto(const char *name) { return !name || !*name || strcmp(name, "auto") == 0; }
 
@@ -16,19 +39,44 @@ static int choose_template(qs_preparer *p, qs_err *e)
     return 0;
 }
 
-int qs_preparer_open(qs_preparer *p, const qs_data_options *o, qs_row_kind kind, qs_err *e)
+int qs_preparer_open(qs_preparer *p, const qs_data_options *o, qs_err *e)
 {
-    *p = (qs_preparer){.o = o, .kind = kind, .file = o->data[0]};
+    *p = (qs_preparer){.o = o, .file = o->data[0], .stop = -1};
     int rc = o->model_dir ? qs_tokenizer_open(o->model_dir, &p->tokenizer, e) : 0;
-    if (rc == -QS_EMISSING && kind == QS_ROW_TOKENS) rc = 0;
-    if (rc) return rc;
-    if (!p->tokenizer && kind != QS_ROW_TOKENS)
-        QS_FAIL(e, QS_EMISSING, "%s: has text, and there is no model directory to take a tokenizer from", o->data[0]);
+    if (rc == -QS_EMISSING) rc = 0; /* rows of input_ids do without */
+    if (!rc && o->model_dir) p->audit.positions = positions_of_model(o->model_dir);
+    return rc;
+}
+
+/* The token that ends an answer of this kind of row, and its text. */
+static void find_stop(qs_preparer *p)
+{
+    qs_free(p->stop_text);
+    p->stop_text = NULL;
+    p->stop = p->chat ? qs_chat_stop_id(p->chat, p->tokenizer) : p->tokenizer ? qs_tokenizer_info(p->tokenizer)->eos : -1;
+    if (p->stop >= 0) p->stop_text = qs_tokenizer_decode(p->tokenizer, &p->stop, 1, QS_DECODE_CONTINUE, NULL);
+    if (p->stop_text && !*p->stop_text) {
+        qs_free(p->stop_text);
+        p->stop_text = NULL;
+    }
+}
+
+int qs_preparer_take_kind(qs_preparer *p, qs_row_kind kind, qs_err *e)
+{
+    p->kind = kind;
+    p->chat = NULL;
+    p->fatal = true; /* whatever fails here fails for every row */
+    if (!p->tokenizer && kind != QS_ROW_TOKENS) {
+        if (p->o->model_dir) return qs_tokenizer_open(p->o->model_dir, &p->tokenizer, e); /* says what is missing */
+        QS_FAIL(e, QS_EMISSING, "%s: has text, and there is no model directory to take a tokenizer from", p->file);
+    }
     QS_TRY(choose_template(p, e));
     if (p->tokenizer && kind != QS_ROW_TOKENS && qs_tokenizer_info(p->tokenizer)->eos < 0)
         QS_FAIL(e, QS_EMISSING, "%s: the tokenizer names no end-of-sequence token, so nothing could learn to stop; expected eos_token in "
-                                "tokenizer_config.json or eos_token_id in generation_config.json", o->model_dir);
+                                "tokenizer_config.json or eos_token_id in generation_config.json", p->o->model_dir);
+    p->fatal = false;
     p->audit.stop_known = p->tokenizer && qs_tokenizer_info(p->tokenizer)->eos >= 0;
+    find_stop(p);
     return 0;
 }
 
@@ -41,6 +89,7 @@ void qs_preparer_free(qs_preparer *p)
     qs_labelled_free(&p->piece);
     qs_plain_messages_free(&p->plain);
     qs_free(p->user);
+    qs_free(p->stop_text);
     *p = (qs_preparer){0};
 }
 
@@ -149,8 +198,69 @@ static void render_plain(qs_preparer *p, const qs_row *row)
     qs_rendering_text(&p->rendering, row->output.data, row->output.bytes, text ? QS_TEXT_BEGIN : QS_TEXT_CUT, true, true);
 }
 
-static int render(qs_preparer *p, const qs_row *row, qs_err *e)
+/* ---- answers ---------------------------------------------------------------------------------------------------------------- */
+
+static bool is_blank(const char *text, size_t bytes)
 {
+    for (size_t i = 0; i < bytes; i++)
+        if (!strchr(" \t\r\n", text[i]) || !text[i]) return false;
+    return true;
+}
+
+/* The length of an answer without end tokens typed behind it: the real one comes there, once. */
+static size_t without_end(const qs_preparer *p, const char *text, size_t bytes)
+{
+    const char *const ends[] = {p->stop_text, qs_tokenizer_eos_text(p->tokenizer)};
+    size_t kept = bytes, trimmed = bytes;
+    while (trimmed && strchr(" \t\r\n", text[trimmed - 1]) && text[trimmed - 1]) trimmed--;
+    for (int i = 0; i < 2; i++) {
+        size_t n = ends[i] ? strlen(ends[i]) : 0;
+        if (!n || n > trimmed || memcmp(text + trimmed - n, ends[i], n) != 0) continue;
+        kept = trimmed = trimmed - n;
+        i = -1; /* there may be another in front */
+    }
+    return kept;
+}
+
+/* Takes typed end tokens off the answers of a conversation, and counts those that say nothing. */
+static void look_at_answers(qs_preparer *p, const qs_conversation *c)
+{
+    size_t i;
+    json_t *m;
+    bool typed = false, empty = false;
+    json_array_foreach(c->messages, i, m)
+    {
+        const char *role = json_string_value(json_object_get(m, "role"));
+        json_t *content = json_object_get(m, "content");
+        if (!role || strcmp(role, "assistant") != 0) continue;
+        if (json_is_string(content)) {
+            size_t n = json_string_length(content), kept = without_end(p, json_string_value(content), n);
+            typed |= kept < n;
+            if (kept < n) json_object_set_new(m, "content", json_stringn(json_string_value(content), kept));
+        }
+        char *joined;
+        size_t bytes;
+        const char *text = qs_content_text(json_object_get(m, "content"), &joined, &bytes);
+        empty |= is_blank(text, bytes) && !json_array_size(json_object_get(m, "tool_calls")) && !(c->untrained && c->untrained[i]);
+        qs_free(joined);
+    }
+    p->audit.typed_ends += typed;
+    p->audit.empty_answers += empty;
+}
+
+static void look_at_answer(qs_preparer *p, qs_row *row)
+{
+    size_t n = p->chat ? without_end(p, row->output.data, row->output.bytes) : row->output.bytes; /* as it is, it may hold the token */
+    p->audit.typed_ends += n < row->output.bytes;
+    row->output.bytes = n;
+    p->audit.empty_answers += is_blank(row->output.data, n);
+}
+
+static int render(qs_preparer *p, const qs_row *given, qs_err *e)
+{
+    qs_row changed = *given, *row = &changed;
+    if (row->conversation) look_at_answers(p, row->conversation);
+    else if (row->kind != QS_ROW_TEXT) look_at_answer(p, row);
     if (row->conversation) return render_conversation(p, row->conversation, e);
     if (row->kind == QS_ROW_ALPACA) return render_instruction(p, row, e);
     if (p->chat) return render_exchange(p, row, e);
@@ -159,6 +269,43 @@ static int render(qs_preparer *p, const qs_row *row, qs_err *e)
                                "--chat_template, or write messages");
     render_plain(p, row);
     return 0;
+}
+
+/* The template's own words of a rendering: marks in them that are no token of this tokenizer are learnt as letters. */
+static void look_for_lost_marks(qs_preparer *p, const char *text, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at++) {
+        size_t end = qs_mark_end(text, at, bytes);
+        bool mark = end > at + 4 && text[at] == '<' && text[at + 1] == '|' && text[end - 2] == '|';
+        char name[80];
+        if (!mark || end - at >= sizeof name || qs_is_added_mark(p->tokenizer, text, at, end)) continue;
+        memcpy(name, text + at, end - at);
+        name[end - at] = 0;
+        qs_unused_note(&p->audit.lost_marks, "", name);
+    }
+}
+
+/* What is odd in the texts of a row that has been written out. */
+static void count_texts(qs_preparer *p)
+{
+    const qs_rendering *r = &p->rendering;
+    bool typed = false;
+    for (size_t i = 0; i < r->count; i++) {
+        const qs_segment *s = &r->segments[i];
+        const char *text = r->text + s->offset;
+        if (s->id >= 0) continue;
+        if (s->special && p->chat) look_for_lost_marks(p, text, s->bytes);
+        for (size_t at = 0; !s->special && at < s->bytes; at++) typed |= qs_is_added_mark(p->tokenizer, text, at, qs_mark_end(text, at, s->bytes));
+        for (const char *at = text; (at = memmem(at, s->bytes - (size_t)(at - text), "\xef\xbf\xbd", 3)); at += 3) p->audit.replaced++;
+    }
+    p->audit.typed_marks += typed;
+}
+
+static void count_tokens(qs_preparer *p)
+{
+    const qs_token_info *info = p->tokenizer ? qs_tokenizer_info(p->tokenizer) : NULL;
+    if (!info || info->unk < 0 || info->unk == info->eos || info->unk == info->bos || info->unk == info->pad) return;
+    for (size_t i = 0; i < p->row.ids.count; i++) p->audit.unknown += p->row.ids.data[i] == info->unk;
 }
 
 static int tokenise(qs_preparer *p, const qs_row *row, qs_err *e)
@@ -171,10 +318,12 @@ static int tokenise(qs_preparer *p, const qs_row *row, qs_err *e)
     } else {
         qs_rendering_clear(&p->rendering);
         QS_TRY(render(p, row, e));
+        count_texts(p);
         QS_TRY(qs_rendering_encode(&p->rendering, p->tokenizer, out, e));
         int32_t eos = qs_tokenizer_info(p->tokenizer)->eos;
         if (!p->chat && (!out->ids.count || out->ids.data[out->ids.count - 1] != eos)) qs_labelled_push(out, eos, true);
     }
+    count_tokens(p);
     if (out->ids.count) out->trained[0] = 0; /* nothing comes before it to predict it from */
     int32_t bos = p->tokenizer ? qs_tokenizer_info(p->tokenizer)->bos : -1;
     if (bos >= 0 && out->ids.count > 1 && out->ids.data[0] == bos && out->ids.data[1] == bos)
@@ -201,6 +350,7 @@ static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size
     a->samples++;
     a->tokens += (int64_t)count;
     a->targets += targets;
+    a->beyond += a->positions && (int64_t)count > a->positions;
     if ((int64_t)count > a->longest) a->longest = (int64_t)count;
     return sink(user, ids, trained, count, row, e);
 }
@@ -209,9 +359,8 @@ static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size
 static void count_end(qs_preparer *p, int32_t id, bool trained)
 {
     if (!p->audit.stop_known) return;
-    int32_t eos = qs_tokenizer_info(p->tokenizer)->eos, stop = p->chat ? qs_chat_stop_id(p->chat, p->tokenizer) : eos;
     p->audit.ends++;
-    p->audit.ends_trained += trained && (id == eos || id == stop);
+    p->audit.ends_trained += trained && (id == qs_tokenizer_info(p->tokenizer)->eos || id == p->stop);
 }
 
 /* Cuts a row into samples. Each later one begins with the row's BOS, or where there is none with the token before it, as context
@@ -238,17 +387,18 @@ static int split(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void *u
 
 static int hand_on(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void *user, qs_err *e)
 {
-    QS_TRY(tokenise(p, row, e));
     qs_audit *a = &p->audit;
+    a->rows += !row->continued;
+    QS_TRY(tokenise(p, row, e));
     size_t n = p->row.ids.count, max = (size_t)p->o->max_seq_length;
     bool kept, long_row = n > max;
-    a->rows++;
     a->overlong += long_row;
     if (n < 2 || (row->kind == QS_ROW_TEXT && !row->output.bytes)) {
         a->empty++;
         return 0;
     }
-    if (long_row && p->o->overlong == QS_OVERLONG_ERROR)
+    p->fatal = long_row && p->o->overlong == QS_OVERLONG_ERROR;
+    if (p->fatal)
         QS_FAIL(e, QS_EFORMAT, "has %zu tokens, more than max_seq_length %zu; raise max_seq_length, or choose overlong: truncate, drop or split",
                 n, max);
     if (long_row && p->o->overlong == QS_OVERLONG_SPLIT) return split(p, row, sink, user, e);

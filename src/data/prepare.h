@@ -17,9 +17,12 @@
 typedef struct qs_preparer {
     const qs_data_options *o;
     const char *file;               /* of the current row, for messages */
-    qs_tokenizer *tokenizer;        /* NULL: rows of input_ids, and no tokenizer in model_dir */
+    qs_tokenizer *tokenizer;        /* NULL: only rows of input_ids so far, and no tokenizer in model_dir */
     const qs_chat_template *chat;   /* NULL: rows are taken as they are */
     qs_row_kind kind;
+    int32_t stop;                   /* the token that ends an answer; -1: none */
+    char *stop_text;                /* and its text, or NULL */
+    bool fatal;                     /* the last error is no matter of one row: overlong: error */
     qs_audit audit;
     qs_rendering rendering;
     qs_labelled row, piece;
@@ -31,8 +34,10 @@ typedef struct qs_preparer {
 /* Where samples go. ids and trained have `count` entries. */
 typedef int (*qs_sample_sink)(void *user, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row, qs_err *e);
 
-/* Opens what rows of this kind need. Freed with qs_preparer_free, also after a failure. */
-int qs_preparer_open(qs_preparer *p, const qs_data_options *o, qs_row_kind kind, qs_err *e);
+/* Opens the tokenizer. Freed with qs_preparer_free, also after a failure. */
+int qs_preparer_open(qs_preparer *p, const qs_data_options *o, qs_err *e);
+/* Makes ready for rows of this kind: the template. Before the first row, and wherever the kind changes. */
+int qs_preparer_take_kind(qs_preparer *p, qs_row_kind kind, qs_err *e);
 void qs_preparer_free(qs_preparer *p);
 
 /* Hands the samples of a row to the sink. Errors name file and row. */

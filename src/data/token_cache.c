@@ -13,6 +13,7 @@
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/data/data_files.h"
 #include "src/data/token_cache_file.h"
 
 /* ---- the key ---------------------------------------------------------------------------------------------------------------- */
@@ -25,9 +26,9 @@ static const char *const model_files[] = {"tokenizer.json",         "tokenizer.m
 static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err *e)
 {
     enum { CHUNK = 1 << 20 };
-    int fd, rc = qs_file_open(path, &fd, e);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint64_t total = 0;
-    if (rc && (required || rc != -QS_EMISSING)) return rc;
+    if (fd < 0 && required) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path, strerror(errno));
     ssize_t n = 0;
     char *chunk = qs_malloc(CHUNK);
     while (fd >= 0 && ((n = read(fd, chunk, CHUNK)) > 0 || (n < 0 && errno == EINTR))) {
@@ -43,18 +44,39 @@ static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err
     return 0;
 }
 
-static int hash_all(const qs_data_options *o, XXH3_state_t *hash, qs_err *e)
+/* A data file by itself: its content alone. */
+static int hash_data_file(const char *path, uint64_t out[2], qs_err *e)
 {
-    char *options = qs_printf("%d %lld %d %d %s %d %s", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong,
-                              o->train_on_inputs, o->chat_template ? o->chat_template : "auto", o->data_count,
-                              o->ignore_columns ? o->ignore_columns : "");
+    XXH3_state_t *hash = XXH3_createState();
+    XXH3_128bits_reset(hash);
+    int rc = hash_file(hash, path, true, e);
+    XXH128_hash_t h = XXH3_128bits_digest(hash);
+    XXH3_freeState(hash);
+    out[0] = h.low64;
+    out[1] = h.high64;
+    return rc;
+}
+
+/* Everything of the options that decides tokens, samples or what the audit says. */
+static char *options_text(const qs_data_options *o)
+{
+    return qs_printf("%d %lld %d %d %d %s %d %s %s", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong, o->train_on_inputs,
+                     o->drop_bad_rows, o->chat_template ? o->chat_template : "auto", o->data_count, o->ignore_columns ? o->ignore_columns : "",
+                     o->text_column ? o->text_column : "");
+}
+
+static int hash_all(const qs_data_options *o, XXH3_state_t *hash, uint64_t (*file_hashes)[2], qs_err *e)
+{
+    char *options = options_text(o);
     XXH3_128bits_update(hash, options, strlen(options) + 1);
     qs_free(options);
     for (int i = 0; i < o->data_count; i++) { /* the name decides the format, and stands in the audit */
         const char *name = strrchr(o->data[i], '/');
         name = name ? name + 1 : o->data[i];
         XXH3_128bits_update(hash, name, strlen(name) + 1);
-        QS_TRY(hash_file(hash, o->data[i], true, e));
+        XXH3_128bits_update(hash, &o->weights[i], sizeof *o->weights);
+        QS_TRY(hash_data_file(o->data[i], file_hashes[i], e));
+        XXH3_128bits_update(hash, file_hashes[i], sizeof file_hashes[i]);
     }
     for (size_t i = 0; i < sizeof model_files / sizeof *model_files && o->model_dir; i++) {
         char *path = qs_path_join(o->model_dir, model_files[i]);
@@ -65,11 +87,11 @@ static int hash_all(const qs_data_options *o, XXH3_state_t *hash, qs_err *e)
     return 0;
 }
 
-static int make_key(const qs_data_options *o, uint64_t key[2], qs_err *e)
+static int make_key(const qs_data_options *o, uint64_t key[2], uint64_t (*file_hashes)[2], qs_err *e)
 {
     XXH3_state_t *hash = XXH3_createState();
     XXH3_128bits_reset(hash);
-    int rc = hash_all(o, hash, e);
+    int rc = hash_all(o, hash, file_hashes, e);
     XXH128_hash_t h = XXH3_128bits_digest(hash);
     XXH3_freeState(hash);
     key[0] = h.low64;
@@ -152,6 +174,7 @@ static int take_header(qs_token_cache *c, const qs_data_options *o, qs_err *e)
     c->tokens = (const void *)(base + QS_TOKEN_CACHE_TOKENS_AT);
     c->samples = (const void *)(base + h->samples_at);
     c->audit = base + h->audit_at;
+    c->audit_json = c->audit + strlen(c->audit) + 1;
     c->token_count = (int64_t)h->token_count;
     c->sample_count = (int64_t)h->sample_count;
     c->target_count = (int64_t)h->target_count;
@@ -198,17 +221,13 @@ static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_
     return got < 0 ? got : 0;
 }
 
-static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+/* With the files found and their weights known. */
+static int open_files(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
 {
-    if (o->data_count < 1) QS_FAIL(e, QS_EINVAL, "there is no data file; expected at least one");
-    if (o->max_seq_length < 2 || o->max_seq_length > INT32_MAX)
-        QS_FAIL(e, QS_EINVAL, "max_seq_length must be 2 to 2^31 - 1, found %lld", (long long)o->max_seq_length);
-    char **files = qs_calloc((size_t)o->data_count, sizeof *files);
-    c->files = (const char *const *)files;
-    c->file_count = o->data_count;
-    for (int i = 0; i < o->data_count; i++) files[i] = qs_strdup(o->data[i]);
     uint64_t key[2];
-    QS_TRY(make_key(o, key, e));
+    uint64_t(*hashes)[2] = qs_calloc((size_t)o->data_count, sizeof *hashes);
+    c->file_hashes = (const uint64_t(*)[2])hashes;
+    QS_TRY(make_key(o, key, hashes, e));
     QS_TRY(qs_dir_create(o->cache_dir, e));
     char *name = qs_printf("%016llx%016llx.tokens", (unsigned long long)key[1], (unsigned long long)key[0]);
     c->path = qs_path_join(o->cache_dir, name);
@@ -217,6 +236,24 @@ static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progres
     if (got < 0) return got;
     if (!got) QS_TRY(make_cache(o, c, key, progress, user, e));
     return take_header(c, o, e);
+}
+
+static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+{
+    if (o->data_count < 1) QS_FAIL(e, QS_EINVAL, "there is no data file; expected at least one");
+    if (o->max_seq_length < 2 || o->max_seq_length > INT32_MAX)
+        QS_FAIL(e, QS_EINVAL, "max_seq_length must be 2 to 2^31 - 1, found %lld", (long long)o->max_seq_length);
+    qs_data_files found;
+    int rc = qs_data_files_find(o->data, o->data_count, o->validation, &found, e);
+    c->files = (const char *const *)found.paths;
+    c->file_count = found.count;
+    qs_data_options all = *o;
+    all.data = c->files;
+    all.data_count = found.count;
+    all.weights = found.weights;
+    if (!rc) rc = open_files(&all, c, progress, user, e);
+    qs_free(found.weights);
+    return rc;
 }
 
 int qs_token_cache_open(const qs_data_options *o, FILE *report, int (*progress)(void *, uint64_t done, uint64_t of), void *user,
@@ -249,6 +286,7 @@ void qs_token_cache_close(qs_token_cache *c)
     }
     for (int i = 0; i < c->file_count; i++) qs_free((char *)(uintptr_t)c->files[i]);
     qs_free((void *)(uintptr_t)c->files);
+    qs_free((void *)(uintptr_t)c->file_hashes);
     qs_free(c->path);
     qs_free(c);
 }

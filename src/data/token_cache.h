@@ -28,8 +28,10 @@ typedef enum qs_overlong {
 } qs_overlong;
 
 typedef struct qs_data_options {
-    const char *const *data;   /* [data_count] data files, all of one kind of row */
+    const char *const *data;   /* [data_count] files, patterns and directories, with weights: data_files.h */
     int data_count;
+    const double *weights;     /* [data_count] NULL from callers: they stand in the words */
+    bool validation;           /* of a directory, take the files for validation */
     const char *model_dir;     /* tokenizer files and chat template; rows of input_ids do without */
     const char *cache_dir;     /* created when missing */
     const char *chat_template; /* a name; NULL or "auto": alpaca for instruction rows, the model's own for conversations */
@@ -38,6 +40,8 @@ typedef struct qs_data_options {
     qs_overlong overlong;
     bool train_on_inputs;      /* loss on everything instead of on answers */
     const char *ignore_columns; /* comma-separated; NULL: none */
+    const char *text_column;   /* this column is the text, trained whole, whatever else a row holds; NULL: by the columns */
+    bool drop_bad_rows;        /* rows that cannot be used are left out instead of refused */
 } qs_data_options;
 
 /* Index entry. */
@@ -58,8 +62,10 @@ typedef struct qs_token_cache {
     int64_t token_count, sample_count, target_count;
     int64_t longest;          /* tokens of the longest sample */
     const char *audit;        /* text of several lines */
+    const char *audit_json;   /* the same as a JSON object */
     uint64_t key[2];          /* of data, tokenizer and options: equal keys, equal samples */
     const char *const *files; /* names of the data files, for messages */
+    const uint64_t (*file_hashes)[2]; /* [file_count] of their contents */
     int file_count;
     char *path;               /* of the cache file */
     void *map;

@@ -1,11 +1,13 @@
 /* Makes a token cache file in one pass over the data, in constant memory: tokens go straight to the file, the index to a second
  * file that is appended at the end. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/data/dataset.h"
 #include "src/data/prepare.h"
@@ -27,6 +29,7 @@ typedef struct builder {
     stream tokens, index;
     qs_token_cache_header h;
     uint32_t file;
+    qs_file_audit *audit; /* of that file */
 } builder;
 
 static int flush(stream *s, qs_err *e)
@@ -68,9 +71,20 @@ static void end(stream *s)
     XXH3_freeState(s->hash);
 }
 
+/* How often a row comes in an epoch: its weight, and for what is behind the point a draw that the row's number decides. */
+static int64_t copies_of(double weight, int64_t row)
+{
+    double whole = floor(weight);
+    return (int64_t)whole + ((double)(XXH3_64bits(&row, sizeof row) >> 11) * 0x1p-53 < weight - whole);
+}
+
 static int add_sample(void *user, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row, qs_err *e)
 {
     builder *b = user;
+    int64_t copies = copies_of(b->audit->weight, row->number);
+    b->audit->samples++;
+    b->audit->tokens += (int64_t)count;
+    if (!copies) return 0;
     qs_sample s = {.first = b->h.token_count, .tokens = (int32_t)count, .row = (uint32_t)row->number, .file = b->file};
     for (size_t i = 0; i < count; i++) {
         if (ids[i] > b->h.max_id) {
@@ -83,10 +97,15 @@ static int add_sample(void *user, const int32_t *ids, const uint8_t *trained, si
         QS_TRY(put(&b->tokens, &token, sizeof token, e));
     }
     b->h.token_count += count;
-    b->h.target_count += (uint64_t)s.targets;
-    b->h.sample_count++;
     if (count > b->h.longest) b->h.longest = count;
-    return put(&b->index, &s, sizeof s, e);
+    b->audit->epoch_samples += copies;
+    b->audit->epoch_tokens += copies * (int64_t)count;
+    for (; copies; copies--) {
+        b->h.target_count += (uint64_t)s.targets;
+        b->h.sample_count++;
+        QS_TRY(put(&b->index, &s, sizeof s, e));
+    }
+    return 0;
 }
 
 static uint64_t bytes_of(const char *path)
@@ -109,52 +128,105 @@ static int report(const reporter *r, const qs_dataset *d, qs_err *e)
     return 0;
 }
 
-static int add_file(builder *b, qs_preparer *p, const char *path, bool *opened, const reporter *r, qs_err *e)
+/* After so many bad rows the data are refused without looking for more. */
+enum { BAD_ROWS_MAX = 1000 };
+
+/* Remembers a row that cannot be used. */
+static void note_bad_row(qs_audit *a, const qs_err *why)
 {
-    qs_dataset *d;
-    qs_row row;
-    int got, rc = 0;
-    const qs_column_choice choice = {.ignore = b->o->ignore_columns};
-    QS_TRY(qs_dataset_open(path, &choice, &d, e));
-    while ((got = qs_dataset_next(d, &row, e)) == 1) {
-        if (!*opened) {
-            *opened = true;
-            rc = qs_preparer_open(p, b->o, row.kind, e);
-        } else if (row.kind != p->kind) {
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its rows are of another kind than those of %s; expected one kind", path,
-                            b->o->data[0]);
-        }
-        p->file = path;
-        if (!rc && row.number > UINT32_MAX) rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: has more than 2^32 rows", path);
-        if (!rc) rc = qs_prepare_row(p, &row, add_sample, b, e);
-        if (!rc && row.number % 256 == 0) rc = report(r, d, e);
-        if (rc) break;
-    }
-    if (!rc && got == 0) rc = report(r, d, e);
-    qs_dataset_close(d);
-    return rc ? rc : got;
+    if (a->bad < QS_BAD_ROWS_SHOWN) a->bad_rows[a->bad].text = qs_strdup(why->text);
+    a->bad++;
 }
 
-static int add_files(builder *b, qs_preparer *p, reporter *r, qs_err *e)
+static bool is_bad_row(int rc) { return rc == -QS_EFORMAT || rc == -QS_EINVAL; }
+
+static int take_row(builder *b, qs_preparer *p, const qs_row *row, const char *path, qs_err *e)
 {
-    bool opened = false;
-    for (int i = 0; i < b->o->data_count; i++) r->total += bytes_of(b->o->data[i]);
-    for (int i = 0; i < b->o->data_count; i++) {
-        b->file = (uint32_t)i;
-        QS_TRY(add_file(b, p, b->o->data[i], &opened, r, e));
-        r->before += bytes_of(b->o->data[i]);
+    if (row->number > UINT32_MAX) QS_FAIL(e, QS_EUNSUP, "%s: has more than 2^32 rows", path);
+    if (!b->audit->how) {
+        QS_TRY(qs_preparer_take_kind(p, row->kind, e));
+        b->audit->how = qs_preparer_describe(p);
     }
-    if (!opened) QS_FAIL(e, QS_EFORMAT, "%s: holds no rows", b->o->data[0]);
-    const qs_audit *a = &p->audit;
+    b->audit->rows += !row->continued;
+    return qs_prepare_row(p, row, add_sample, b, e);
+}
+
+static int add_rows(builder *b, qs_preparer *p, qs_dataset *d, const char *path, const reporter *r, qs_err *e)
+{
+    qs_row row;
+    for (int64_t n = 1;; n++) {
+        int got = qs_dataset_next(d, &row, e);
+        if (!got) return report(r, d, e);
+        bool goes_on = got > 0 || qs_dataset_goes_on(d);
+        int rc = got > 0 ? take_row(b, p, &row, path, e) : got;
+        if (rc && (!is_bad_row(rc) || p->fatal)) return rc;
+        if (rc) {
+            p->audit.rows += got < 0;
+            note_bad_row(&p->audit, e);
+        }
+        if (rc && (!goes_on || (!b->o->drop_bad_rows && p->audit.bad >= BAD_ROWS_MAX))) return goes_on ? 0 : rc;
+        if (n % 256 == 0) QS_TRY(report(r, d, e));
+    }
+}
+
+static int add_file(builder *b, qs_preparer *p, const char *path, const reporter *r, qs_err *e)
+{
+    qs_dataset *d;
+    const qs_column_choice choice = {.ignore = b->o->ignore_columns, .text = b->o->text_column};
+    QS_TRY(qs_dataset_open(path, &choice, &d, e));
+    p->file = path;
+    p->unused = qs_dataset_unused(d);
+    int rc = add_rows(b, p, d, path, r, e);
+    for (int i = 0; i < p->unused->count; i++) qs_unused_note(&p->audit.unused, "", p->unused->names[i]);
+    p->unused = NULL;
+    qs_dataset_close(d);
+    return rc;
+}
+
+/* One bad row is told by itself; of several the first ones, with their number. */
+static int refuse_bad_rows(const qs_audit *a, qs_err *e)
+{
+    static const char way[] = "--bad_rows drop leaves such rows out";
+    if (a->bad == 1) QS_FAIL(e, QS_EFORMAT, "%s; %s", a->bad_rows[0].text, way);
+    for (int i = 0; i < QS_BAD_ROWS_SHOWN && a->bad_rows[i].text; i++) qs_log(QS_LOG_ERROR, "%s", a->bad_rows[i].text);
+    bool more = a->bad >= BAD_ROWS_MAX;
+    QS_FAIL(e, QS_EFORMAT, "%s%lld of %lld rows cannot be used, the first %d of them above (%s); %s", more ? "at least " : "", (long long)a->bad,
+            (long long)a->rows, a->bad < QS_BAD_ROWS_SHOWN ? (int)a->bad : QS_BAD_ROWS_SHOWN, a->bad_rows[0].text, way);
+}
+
+static int check_something_is_left(const builder *b, const qs_audit *a, qs_err *e)
+{
+    if (a->bad && !b->o->drop_bad_rows) return refuse_bad_rows(a, e);
+    if (!a->rows) QS_FAIL(e, QS_EFORMAT, "%s: holds no rows", b->o->data[0]);
     if (!a->samples && a->untrained)
         QS_FAIL(e, QS_EFORMAT,
                 "%s: not one of its %lld samples has a token to train on (all labels are -100, no assistant's message, or only prompts fit in "
                 "max_seq_length %lld); check the columns, the roles and max_seq_length",
                 b->o->data[0], (long long)a->untrained, (long long)b->o->max_seq_length);
     if (!a->samples)
-        QS_FAIL(e, QS_EFORMAT, "%s: no sample is left of its %lld rows (%lld empty, %lld dropped as longer than max_seq_length %lld)",
-                b->o->data[0], (long long)a->rows, (long long)a->empty, (long long)a->dropped, (long long)b->o->max_seq_length);
+        QS_FAIL(e, QS_EFORMAT, "%s: no sample is left of its %lld rows (%lld empty, %lld bad, %lld dropped as longer than max_seq_length %lld)%s%s",
+                b->o->data[0], (long long)a->rows, (long long)a->empty, (long long)a->bad, (long long)a->dropped, (long long)b->o->max_seq_length,
+                a->bad ? "; the first bad row: " : "", a->bad ? a->bad_rows[0].text : "");
+    if (!b->h.sample_count) QS_FAIL(e, QS_EFORMAT, "%s: its weight leaves no sample to train on", b->o->data[0]);
     return 0;
+}
+
+static int add_files(builder *b, qs_preparer *p, reporter *r, qs_err *e)
+{
+    qs_audit *a = &p->audit;
+    a->files = qs_calloc((size_t)b->o->data_count, sizeof *a->files);
+    a->file_count = b->o->data_count;
+    for (int i = 0; i < b->o->data_count; i++) r->total += bytes_of(b->o->data[i]);
+    for (int i = 0; i < b->o->data_count; i++) {
+        b->file = (uint32_t)i;
+        b->audit = &a->files[i];
+        *b->audit = (qs_file_audit){.path = b->o->data[i], .weight = b->o->weights[i]};
+        int rc = add_file(b, p, b->o->data[i], r, e);
+        if (rc && a->bad > 1 && is_bad_row(rc)) return refuse_bad_rows(a, e); /* also what was found before the file was lost */
+        if (rc) return rc;
+        r->before += bytes_of(b->o->data[i]);
+    }
+    return check_something_is_left(b, a, e);
 }
 
 /* Appends what another stream has written, through its buffer. */
@@ -176,7 +248,7 @@ static int append_file(stream *s, const stream *other, qs_err *e)
 }
 
 /* Appends the index, which was written to its own file, and the audit. */
-static int finish(builder *b, const char *audit, qs_err *e)
+static int finish(builder *b, const char *audit, const char *json, qs_err *e)
 {
     static const char zeros[8];
     qs_token_cache_header *h = &b->h;
@@ -187,6 +259,7 @@ static int finish(builder *b, const char *audit, qs_err *e)
     QS_TRY(append_file(s, &b->index, e));
     h->audit_at = s->written + s->used;
     QS_TRY(put(s, audit, strlen(audit) + 1, e));
+    QS_TRY(put(s, json, strlen(json) + 1, e));
     QS_TRY(flush(s, e));
     h->file_bytes = s->written;
     h->content_hash = XXH3_64bits_digest(s->hash);
@@ -210,12 +283,13 @@ int qs_token_cache_build(const qs_data_options *o, const char *path, const uint6
     /* The header's place is kept free; its bytes are not part of the content's hash. */
     if (!rc) rc = qs_file_append(&b.tokens.file, first_page, QS_TOKEN_CACHE_TOKENS_AT, e);
     b.tokens.written = QS_TOKEN_CACHE_TOKENS_AT;
+    if (!rc) rc = qs_preparer_open(&p, o, e);
     if (!rc) rc = add_files(&b, &p, &r, e);
     if (!rc) {
-        char *how = qs_preparer_describe(&p), *audit = qs_audit_text(&p.audit, o, how, p.tokenizer);
-        rc = finish(&b, audit, e);
-        qs_free(how);
+        char *audit = qs_audit_text(&p.audit, o, p.tokenizer), *json = qs_audit_json(&p.audit, o);
+        rc = finish(&b, audit, json, e);
         qs_free(audit);
+        qs_free(json);
     }
     end(&b.tokens);
     end(&b.index);

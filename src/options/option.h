@@ -111,7 +111,8 @@ int qs_option_assign(const qs_option_set *sets, int count, const char *key, cons
 int qs_option_read_yaml(const qs_option_set *sets, int count, const char *name, const char *text, size_t bytes,
                         qs_option_source source, qs_err *e);
 
-/* Reads argv[0, argc). Words that are no flags go to `words` (in order; NULL: they are errors). `--` ends the flags. */
+/* Reads argv[0, argc). Words that are no flags go to `words` (in order; NULL: they are errors, but more paths may follow the first one
+ * of a list of paths). `--` ends the flags. */
 int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **argv, qs_strings *words, qs_err *e);
 
 /* The row called `key` (name or alias, - and _ alike) and its set; NULL when there is none. */

@@ -52,9 +52,17 @@ static int read_flag(const qs_option_set *sets, int count, const char *flag, con
     return rc;
 }
 
+/* Whether further words may follow the value of this flag: paths, as in --data a.jsonl b.jsonl. */
+static bool takes_more(const qs_option_set *sets, int count, const char *flag)
+{
+    const qs_option *row = strchr(flag, '=') ? NULL : qs_option_find(sets, count, flag + 2, NULL);
+    return row && row->type == QS_OPT_PATHS;
+}
+
 int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **argv, qs_strings *words, qs_err *e)
 {
     bool flags_ended = false;
+    const char *paths = NULL; /* the flag whose paths may go on; where words have a meaning of their own none does */
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (!flags_ended && !strcmp(word, "--")) {
@@ -63,8 +71,12 @@ int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **a
             bool used_next;
             QS_TRY(read_flag(sets, count, word, i + 1 < argc ? argv[i + 1] : NULL, &used_next, e));
             i += used_next;
+            paths = !words && takes_more(sets, count, word) ? word : NULL;
         } else if (!flags_ended && word[0] == '-' && word[1]) {
             QS_FAIL(e, QS_EUSAGE, "%s: there are no short flags; write --name, and --help lists the names", word);
+        } else if (paths) {
+            bool used_next;
+            QS_TRY(read_flag(sets, count, paths, word, &used_next, e));
         } else {
             if (!words) QS_FAIL(e, QS_EUSAGE, "\"%s\": expected a flag such as --model here", word);
             qs_strings_add(words, word, strlen(word));

@@ -82,8 +82,30 @@ static void default_cache(qs_options *o)
     o->source[qs_option_find(&set, 1, "cache", NULL) - qs_training_options.rows] = QS_FROM_DEFAULT; /* also over an empty list */
 }
 
+/* A leading ~ of a path is the home directory, as shells expand it on a command line but nobody in a file. */
+static void expand_home(char **path)
+{
+    const char *home = getenv("HOME");
+    if (!*path || **path != '~' || ((*path)[1] && (*path)[1] != '/') || !home || !*home) return;
+    char *expanded = qs_printf("%s%s", home, *path + 1);
+    qs_free(*path);
+    *path = expanded;
+}
+
+static void expand_homes(qs_options *o)
+{
+    for (int r = 0; r < qs_training_options.count; r++) {
+        const qs_option *row = &qs_training_options.rows[r];
+        char *at = (char *)o + row->offset;
+        qs_strings *list = (qs_strings *)at;
+        if (row->type == QS_OPT_PATH || row->type == QS_OPT_FLAGPATH) expand_home((char **)at);
+        for (int i = 0; row->type == QS_OPT_PATHS && i < list->count; i++) expand_home(&list->items[i]);
+    }
+}
+
 static int settle(qs_options *o, qs_err *e)
 {
+    expand_homes(o);
     if (qs_options_target_kind(&o->target_modules) == QS_TARGET_ALL_LINEAR) { /* one spelling from here on */
         qs_strings_clear(&o->target_modules);
         qs_strings_add(&o->target_modules, "all-linear", strlen("all-linear"));

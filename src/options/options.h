@@ -46,6 +46,8 @@ typedef enum qs_lr_type {
     QS_LR_INVERSE_SQRT
 } qs_lr_type;
 
+typedef enum qs_bad_rows { QS_BAD_ROWS_ERROR, QS_BAD_ROWS_DROP } qs_bad_rows;
+
 enum { QS_OPTIONS_MAX = 96 };
 
 typedef struct qs_options {
@@ -91,6 +93,8 @@ typedef struct qs_options {
     bool packing;
     bool train_on_inputs;
     char *ignore_columns;     /* comma-separated, or NULL */
+    char *text_column;        /* trained whole, whatever else a row holds; NULL: by the columns */
+    qs_bad_rows bad_rows;
     qs_overlong overlong;
     char *chat_template;      /* "auto" or a name */
     bool shuffle;

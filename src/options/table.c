@@ -27,6 +27,7 @@ static const qs_option_name computes[] = {
     {0}};
 static const qs_option_name overlongs[] = {
     {"truncate", QS_OVERLONG_TRUNCATE}, {"drop", QS_OVERLONG_DROP}, {"split", QS_OVERLONG_SPLIT}, {"error", QS_OVERLONG_ERROR}, {0}};
+static const qs_option_name bad_rows[] = {{"error", QS_BAD_ROWS_ERROR}, {"drop", QS_BAD_ROWS_DROP}, {0}};
 static const qs_option_name schedules[] = {
     {"cosine", QS_LR_COSINE},
     {"linear", QS_LR_LINEAR},
@@ -49,7 +50,8 @@ static const qs_option rows[] = {
     ROW(model, PATH, G, WARN, .aliases = "model_name_or_path base_model base",
         .help = "directory of the base model: config.json, tokenizer files, *.safetensors"),
     ROW(data, PATHS, G, WARN, .aliases = "dataset datasets train_data",
-        .help = "training files (.jsonl or .json); repeat the flag, or separate with commas"),
+        .help = "training data: files (.jsonl, .json, .csv, .tsv, .txt; also .gz, .xz, .zst, .bz2), patterns or directories; FILE:2 takes each row "
+                "twice an epoch, FILE:0.5 half of them; several after one flag, repeated, or separated by commas"),
     ROW(eval_data, PATHS, G, FREE, .aliases = "eval_dataset test_datasets validation_data",
         .help = "validation files; without them val_set_size takes samples from the training files"),
     ROW(out, PATH, G, FREE, .aliases = "output_dir",
@@ -124,6 +126,9 @@ static const qs_option rows[] = {
         .help = "count the loss of prompts too, not of answers alone"),
     ROW(ignore_columns, STRING, G, SAME,
         .help = "columns of the data to pass over, separated by commas: those that are refused by name because they are not honoured"),
+    ROW(text_column, STRING, G, SAME, .help = "train this column whole, as text, whatever else a row holds"),
+    ROW(bad_rows, ENUM, G, SAME, .fallback = "error", .names = bad_rows,
+        .help = "rows that cannot be used: error refuses the data and lists the first twenty, drop leaves them out and counts them"),
     ROW(chat_template, STRING, G, SAME, .fallback = "auto", .aliases = "template",
         .help = "how conversations become text: auto takes the model's own, or a name such as chatml, llama3, mistral"),
     ROW(shuffle, BOOL, G, SAME, .fallback = "true", .help = "a new order of the samples in every epoch, from the seed"),

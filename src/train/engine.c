@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/data/token_progress.h"
 #include "src/model/shapes.h"
 #include "src/train/placement.h"
 
@@ -71,24 +72,39 @@ static int make_lora(qs_engine *g, qs_err *e)
     return qs_lora_create(&c, &g->architecture, &g->lora, e);
 }
 
-static int open_tokens(qs_engine *g, const qs_strings *data, FILE *report, qs_token_cache **out, qs_err *e)
+static int open_tokens(qs_engine *g, bool validation, FILE *report, qs_token_cache **out, qs_err *e)
 {
     const qs_options *o = g->options;
+    const qs_strings *data = validation ? &o->eval_data : &o->data;
     char *dir = qs_path_join(o->cache.items[0], "tokens");
-    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .model_dir = o->model, .cache_dir = dir, .chat_template = o->chat_template, .ignore_columns = o->ignore_columns,
-                         .max_seq_length = o->max_seq_length, .vocab_size = g->architecture.vocab, .overlong = o->overlong,
-                         .train_on_inputs = o->train_on_inputs};
-    int rc = qs_token_cache_open(&d, report, NULL, NULL, out, e);
+    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .validation = validation, .model_dir = o->model,
+                         .cache_dir = dir, .chat_template = o->chat_template, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
+                         .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length,
+                         .vocab_size = g->architecture.vocab, .overlong = o->overlong, .train_on_inputs = o->train_on_inputs};
+    qs_token_progress progress = {.out = report};
+    int rc = qs_token_cache_open(&d, report, qs_token_progress_show, &progress, out, e);
     qs_free(dir);
     qs_mem_trim();
     return rc;
 }
 
+/* Validation on what is trained on says nothing of other data. */
+static void warn_of_shared_files(const qs_token_cache *train, const qs_token_cache *eval)
+{
+    for (int i = 0; i < eval->file_count; i++)
+        for (int k = 0; k < train->file_count; k++)
+            if (memcmp(eval->file_hashes[i], train->file_hashes[k], sizeof *eval->file_hashes) == 0)
+                qs_warn("eval_data: %s is the same as the training file %s: its rows are trained on, and the validation loss will not tell how "
+                        "the model does on others; val_set_size sets rows aside", eval->files[i], train->files[k]);
+}
+
 static int open_tokens_of(qs_engine *g, FILE *report, qs_err *e)
 {
-    const qs_options *o = g->options;
-    QS_TRY(open_tokens(g, &o->data, report, &g->train_tokens, e));
-    return o->eval_data.count ? open_tokens(g, &o->eval_data, report, &g->eval_tokens, e) : 0;
+    QS_TRY(open_tokens(g, false, report, &g->train_tokens, e));
+    if (!g->options->eval_data.count) return 0;
+    QS_TRY(open_tokens(g, true, report, &g->eval_tokens, e));
+    warn_of_shared_files(g->train_tokens, g->eval_tokens);
+    return 0;
 }
 
 static int make_batches(qs_engine *g, qs_err *e)

@@ -248,6 +248,36 @@ START_TEST(validation_samples_are_set_aside_and_read_in_file_order)
 }
 END_TEST
 
+START_TEST(no_row_is_on_both_sides_of_a_validation_split)
+{
+    enum { ROWS = 20, PIECES = 3 };
+    int32_t lengths[ROWS * PIECES];
+    for (int i = 0; i < ROWS * PIECES; i++) lengths[i] = 4;
+    qs_token_cache c = make_cache(lengths, ROWS * PIECES, 1);
+    qs_sample *samples = (qs_sample *)(uintptr_t)c.samples;
+    for (int i = 0; i < ROWS * PIECES; i++) samples[i].row = (uint32_t)(i / PIECES + 1);
+    for (int i = 0; i < ROWS; i++) samples[PIECES * i + 2].first = samples[PIECES * i + 1].first; /* two pieces, one of them twice */
+    qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.seed = 3, .rows = 1, .micro_batches = 1, .val_set_size = 0.25});
+    const qs_batch_info *info = qs_batcher_info(b);
+    ck_assert_int_eq(info->eval_samples, 5 * 2);
+    ck_assert_int_eq(info->train_samples, 15 * PIECES);
+    bool eval_row[ROWS + 1] = {false};
+    void *memory;
+    qs_micro_batch m = make_micro_batch(info, &memory);
+    for (int64_t i = 0; i < info->eval_batches; i++) {
+        qs_batcher_fill_eval(b, i, &m);
+        eval_row[c.samples[m.samples[0]].row] = true;
+    }
+    for (int64_t s = 0; s < info->steps_per_epoch; s++) {
+        qs_batcher_fill(b, s, 0, &m);
+        ck_assert(!eval_row[c.samples[m.samples[0]].row]);
+    }
+    free(memory);
+    qs_batcher_free(b);
+    free_cache(&c);
+}
+END_TEST
+
 START_TEST(an_evaluation_file_is_read_whole_and_in_order)
 {
     qs_token_cache c = random_cache(10, 20), v = make_cache((int32_t[]){2, 90, 4, 5, 6}, 5, 1);
@@ -364,6 +394,7 @@ int main(void)
     tcase_add_test(t, the_last_group_of_an_epoch_is_a_step_as_in_transformers);
     tcase_add_test(t, how_a_step_is_cut_into_micro_batches_does_not_change_its_rows);
     tcase_add_test(t, validation_samples_are_set_aside_and_read_in_file_order);
+    tcase_add_test(t, no_row_is_on_both_sides_of_a_validation_split);
     tcase_add_test(t, an_evaluation_file_is_read_whole_and_in_order);
     tcase_add_test(t, bad_batch_options_are_refused_in_a_sentence);
     tcase_add_test(t, packing_fills_rows_whole_and_nearly_full);

@@ -238,7 +238,7 @@ START_TEST(columns_of_one_meaning_are_taken_from_where_they_are_filled)
     ck_assert_int_eq(qs_dataset_open(path, &choice, &d, &e), 0);
     ck_assert_str_eq(next(d).output.data, "a");
     ends(d);
-    choice = (qs_column_choice){.text_only = true};
+    choice = (qs_column_choice){.text = "text"};
     ck_assert_int_eq(qs_dataset_open(path, &choice, &d, &e), 0);
     ck_assert_int_lt(qs_dataset_next(d, &r, &e), 0);
     ck_assert_msg(strstr(e.text, "text") != NULL, "%s", e.text);

@@ -61,6 +61,20 @@ static int parse_config(const char *text, const char *more)
 
 /* ---- names and values --------------------------------------------------------------------------------------------------- */
 
+START_TEST(several_paths_may_follow_one_flag_and_a_tilde_is_the_home_directory)
+{
+    setenv("HOME", "/nonexistent/home", 1);
+    ck_assert_msg(parse("--data a.jsonl:2 ~/b.jsonl --seed 1 --model ~") == 0, "%s", e.text);
+    ck_assert_int_eq(o.data.count, 2);
+    ck_assert_str_eq(o.data.items[0], "a.jsonl:2");
+    ck_assert_str_eq(o.data.items[1], "/nonexistent/home/b.jsonl");
+    ck_assert_str_eq(o.model, "/nonexistent/home");
+    qs_options_free(&o);
+    o = (qs_options){0};
+    ck_assert_int_eq(parse("--seed 1 2"), -QS_EUSAGE);
+}
+END_TEST
+
 START_TEST(defaults_are_what_the_help_says)
 {
     OK("");
@@ -588,6 +602,7 @@ int main(void)
     Suite *s = suite_create("options");
     TCase *t = tcase_create("options");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, several_paths_may_follow_one_flag_and_a_tilde_is_the_home_directory);
     tcase_add_test(t, defaults_are_what_the_help_says);
     tcase_add_test(t, dashes_underscores_equals_and_aliases_are_one_option);
     tcase_add_test(t, booleans_take_flags_negations_and_words);

@@ -25,7 +25,17 @@ static void write_at(const char *folder, const char *name, const char *text)
     qs_free(path);
 }
 
-/* A tokenizer of single letters: a..z are 0..25, space 26, <s> 27, </s> 28 (also the padding token), newline 29. */
+/* A tokenizer of single letters: a..z are 0..25, space 26, <s> 27, </s> 28 (also the padding token), newline 29; further ones as given. */
+static void write_tokenizer(const char *more)
+{
+    char vocab[512] = "";
+    for (int c = 0; c < 26; c++) sprintf(vocab + strlen(vocab), "\"%c\":%d,", 'a' + c, c);
+    char *json = qs_printf("{\"added_tokens\":[{\"id\":27,\"content\":\"<s>\",\"special\":true},{\"id\":28,\"content\":\"</s>\",\"special\":true}],"
+                           "\"model\":{\"type\":\"BPE\",\"vocab\":{%s\" \":26,\"\\n\":29%s},\"merges\":[]}}", vocab, more);
+    write_at(model_dir, "tokenizer.json", json);
+    qs_free(json);
+}
+
 static void make_dirs(void)
 {
     dir = test_dir_create();
@@ -33,12 +43,7 @@ static void make_dirs(void)
     model_dir = test_path(dir, "model");
     qs_err e;
     ck_assert_int_eq(qs_dir_create(model_dir, &e), 0);
-    char vocab[512] = "";
-    for (int c = 0; c < 26; c++) sprintf(vocab + strlen(vocab), "\"%c\":%d,", 'a' + c, c);
-    char *json = qs_printf("{\"added_tokens\":[{\"id\":27,\"content\":\"<s>\",\"special\":true},{\"id\":28,\"content\":\"</s>\",\"special\":true}],"
-                           "\"model\":{\"type\":\"BPE\",\"vocab\":{%s\" \":26,\"\\n\":29},\"merges\":[]}}", vocab);
-    write_at(model_dir, "tokenizer.json", json);
-    qs_free(json);
+    write_tokenizer("");
     write_at(model_dir, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"</s>\",\"add_bos_token\":true}");
 }
 
@@ -226,9 +231,122 @@ START_TEST(several_files_make_one_cache_and_samples_know_theirs)
     ck_assert_uint_eq(c->samples[2].file, 1);
     ck_assert_str_eq(c->files[1], second);
     qs_token_cache_close(c);
-    write_at(dir, "b.json", "[{\"input_ids\":[1,2]}]");
-    refuses(o, QS_EFORMAT, "b.json", "another kind");
+    write_at(dir, "b.json", "[{\"input_ids\":[1,2]}]"); /* files may be of different kinds */
+    expect(o, "<A)|<B)|bC");
     qs_free(second);
+}
+END_TEST
+
+START_TEST(weights_say_how_often_rows_come_in_an_epoch)
+{
+    qs_data_options o = options_for("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"bcd\"}");
+    write_at(dir, "b.jsonl", "{\"text\":\"c\"}");
+    char *second = test_path(dir, "b.jsonl"), *twice = qs_printf("%s:2", data_path), *once = qs_printf("%s:1", second);
+    const char *files[] = {twice, once}, *some[1];
+    o.data = files;
+    o.data_count = 2;
+    expect(o, "<A)|<A)|<BCD)|<BCD)|<C)");
+    qs_token_cache *c = open_with(o);
+    ck_assert_msg(strstr(c->audit, "80.0 % of an epoch: a.jsonl") && strstr(c->audit, "weight 2: 4 samples"), "%s", c->audit);
+    qs_token_cache_close(c);
+    /* Of a half about half of the rows, each whole, and always the same ones. */
+    char *text = qs_malloc(40 * 20 + 1);
+    for (int i = 0; i < 40; i++) memcpy(text + 20 * i, "{\"text\":\"abcdefg\"}\n ", 20);
+    text[40 * 20] = 0;
+    o = options_for("c.jsonl", text);
+    char *half = qs_printf("%s:0.5", data_path);
+    some[0] = half;
+    o.data = some;
+    o.max_seq_length = 5;
+    o.overlong = QS_OVERLONG_SPLIT;
+    c = open_with(o);
+    ck_assert_int_gt(c->sample_count, 20);
+    ck_assert_int_lt(c->sample_count, 60);
+    ck_assert_int_eq(c->sample_count % 2, 0);
+    qs_token_cache_close(c);
+    char *none = qs_printf("%s:0", data_path);
+    some[0] = none;
+    refuses(o, QS_EINVAL, "weight", "c.jsonl:0");
+    qs_free(none);
+    qs_free(half);
+    qs_free(text);
+    qs_free(second);
+    qs_free(twice);
+    qs_free(once);
+}
+END_TEST
+
+START_TEST(bad_rows_are_listed_or_left_out_as_asked)
+{
+    qs_data_options o = options_for("a.jsonl", "{\"text\":\"a\"}\n{\"text\":5}\n{\"text\":\"b\"");
+    refuses(o, QS_EFORMAT, "2 of 3 rows cannot be used", "row 2 (line 2)");
+    o.drop_bad_rows = true;
+    expect(o, "<A)");
+    qs_token_cache *c = open_with(o);
+    ck_assert_msg(strstr(c->audit, "2 bad rows") && strstr(c->audit, "row 3 (line 3)") && strstr(c->audit, "warning: 2 of 3 rows"), "%s", c->audit);
+    ck_assert_msg(strstr(c->audit_json, "\"bad_rows\":2"), "%s", c->audit_json);
+    qs_token_cache_close(c);
+    o = options_for("a.jsonl", "{\"text\":5}");
+    o.drop_bad_rows = true;
+    refuses(o, QS_EFORMAT, "no sample is left", "\"text\" must be a string");
+    o = options_for("a.jsonl", LONG_ROW);
+    o.max_seq_length = 4;
+    o.overlong = QS_OVERLONG_ERROR; /* is no matter of one row */
+    o.drop_bad_rows = true;
+    refuses(o, QS_EFORMAT, "max_seq_length 4", "row 1");
+}
+END_TEST
+
+#define MARK_LETTERS ",\"<\":30,\"/\":31,\">\":32,\"|\":33,\"_\":34"
+
+START_TEST(the_audit_counts_what_is_odd)
+{
+    write_tokenizer(MARK_LETTERS);
+    write_at(model_dir, "config.json", "{\"max_position_embeddings\":8}");
+    qs_data_options o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b</s>\",\"id\":1}\n{\"instruction\":\"a\",\"output\":\" \"}\n"
+                                               "{\"instruction\":\"abcdefgh\",\"output\":\"<s>\"}");
+    o.chat_template = "none";
+    o.vocab_size = 0;
+    qs_token_cache *c = open_with(o);
+    ck_assert_ptr_nonnull(strstr(c->audit, "end token typed behind answers: 1 rows"));
+    ck_assert_ptr_nonnull(strstr(c->audit, "warning: 1 rows (33.3 %) have an empty answer"));
+    ck_assert_ptr_nonnull(strstr(c->audit, "special tokens typed as text: 1 rows"));
+    ck_assert_ptr_nonnull(strstr(c->audit, "columns not used: id"));
+    ck_assert_ptr_nonnull(strstr(c->audit, "warning: 1 samples are longer than the model's 8 positions (max_position_embeddings)"));
+    qs_token_cache_close(c);
+    o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b</s></s> \"}");
+    o.chat_template = "none";
+    expect(o, "<aB)");
+    o.chat_template = "chatml";
+    o.vocab_size = 0;
+    c = open_with(o);
+    ck_assert_ptr_nonnull(strstr(c->audit, "warning: marks of the template that are no token of this tokenizer, and so are learnt as letters: <|im_start|> <|im_end|>"));
+    qs_token_cache_close(c);
+}
+END_TEST
+
+START_TEST(marks_typed_as_text_are_shown_with_a_backslash)
+{
+    write_tokenizer(MARK_LETTERS);
+    qs_data_options o = options_for("a.jsonl", "{\"instruction\":\"</s>a\",\"output\":\"b\"}");
+    o.chat_template = "none";
+    o.vocab_size = 0;
+    qs_token_cache *c = open_with(o);
+    ck_assert_msg(strstr(c->audit, "| <s>\\</s>a\u00abb</s>\u00bb"), "%s", c->audit);
+    qs_token_cache_close(c);
+    o = options_for("a.jsonl", "{\"text\":\"</s>a\"}");
+    o.vocab_size = 0;
+    c = open_with(o);
+    ck_assert_msg(strstr(c->audit, "| <s>\u00ab</s>a</s>\u00bb") && !strstr(c->audit, "\\"), "%s", c->audit);
+    qs_token_cache_close(c);
+}
+END_TEST
+
+START_TEST(another_column_can_be_the_text)
+{
+    qs_data_options o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b\",\"body\":\"cd\"}");
+    o.text_column = "body";
+    expect(o, "<CD)");
 }
 END_TEST
 
@@ -422,6 +540,11 @@ int main(void)
     tcase_add_test(t, nothing_left_to_train_on_is_refused);
     tcase_add_test(t, wrong_options_and_rows_are_refused_in_a_sentence);
     tcase_add_test(t, several_files_make_one_cache_and_samples_know_theirs);
+    tcase_add_test(t, weights_say_how_often_rows_come_in_an_epoch);
+    tcase_add_test(t, bad_rows_are_listed_or_left_out_as_asked);
+    tcase_add_test(t, the_audit_counts_what_is_odd);
+    tcase_add_test(t, marks_typed_as_text_are_shown_with_a_backslash);
+    tcase_add_test(t, another_column_can_be_the_text);
     tcase_add_test(t, a_cache_is_reused_until_something_that_decides_it_changes);
     tcase_add_test(t, a_damaged_cache_is_made_again);
     tcase_add_test(t, a_failed_build_leaves_no_files_behind);
