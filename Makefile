@@ -12,7 +12,6 @@
 CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 NVCC    ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA    ?= $(if $(NVCC),1,0)
-MARCH   ?= native
 PKGS    := liburing libxxhash jansson yaml-0.1 libpcre2-8 libutf8proc zlib liblzma libzstd
 Q       := $(if $(V),,@)
 
@@ -30,14 +29,31 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE -I. $(OPT) -ffp-contract=off $(WARN) $(SAN) 
 ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 && printf '\#include <dnnl.h>\n\#include <bzlib.h>\n' | $(CC) -E -o /dev/null - 2>&1 && echo ok),ok)
 $(if $(filter deps demo clean help lint,$(MAKECMDGOALS)),,$(warning some libraries are missing: make deps installs them))
 endif
-# The CPU kernels are built for this machine; everything else is portable.
-KERNEL_CFLAGS := -march=$(MARCH) -O3 -fopenmp -fno-math-errno
-LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -ldnnl -fopenmp -lpthread -lm
+# The CPU kernels are built once per instruction set, everything else (CPU_BASE of them too) for the oldest processor: one program runs on all.
+MACHINE := $(shell $(CC) -dumpmachine)
+ifneq ($(filter x86_64%,$(MACHINE)),)
+ISAS        := v2 v3 v4 v4_bf16
+ISA_v2      := -march=x86-64-v2
+ISA_v3      := -march=x86-64-v3
+ISA_v4      := -march=x86-64-v4 -mprefer-vector-width=512
+ISA_v4_bf16 := $(ISA_v4) -mavx512bf16 -mavx512vbmi
+ONEDNN      ?= 1
+else
+ISAS        := neon
+ISA_neon    := -march=armv8-a
+ONEDNN      ?= 0
+endif
+CPU_BASE    := $(patsubst %,kernels/cpu/%.c,device_cpu choose_table $(if $(filter 1,$(ONEDNN)),gemm_onednn))
+CPU_KERNELS := $(filter-out $(CPU_BASE) kernels/cpu/gemm_onednn.c,$(wildcard kernels/cpu/*.c))
+KERNEL_CFLAGS := -O3 -fopenmp -fno-math-errno $(if $(findstring clang,$(CC)),,-Wno-psabi)
+CFLAGS      += $(if $(filter 1,$(ONEDNN)),-DQS_ONEDNN=1)
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 $(if $(filter 1,$(ONEDNN)),-ldnnl) -fopenmp -lpthread -lm
 
-SRC     := $(wildcard src/base/*.c kernels/*.c kernels/cpu/*.c io/*.c offload/*.c src/data/*.c src/data/jinja/*.c src/model/*.c \
+SRC     := $(CPU_BASE) $(wildcard src/base/*.c kernels/*.c io/*.c offload/*.c src/data/*.c src/data/jinja/*.c src/model/*.c \
                       src/model/parts/*.c src/model/families/*.c \
                       src/step/*.c src/plan/*.c src/options/*.c src/train/*.c src/report/*.c src/commands/*.c)
-OBJ     := $(SRC:%.c=$(B)/%.o) $(B)/generated/presets.o $(B)/generated/hardware.o $(B)/generated/families.o
+ISA_OBJ := $(foreach isa,$(ISAS),$(CPU_KERNELS:kernels/cpu/%.c=$(B)/kernels/cpu/$(isa)/%.o))
+OBJ     := $(SRC:%.c=$(B)/%.o) $(ISA_OBJ) $(B)/generated/presets.o $(B)/generated/hardware.o $(B)/generated/families.o
 TESTS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/bench_*.c))
@@ -61,10 +77,15 @@ $(B)/libqs.a: $(OBJ) $(CUDA_OBJ)
 	@echo "  AR    $@"
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(B)/kernels/cpu/%.o: kernels/cpu/%.c
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -MP -c -o $@ $<
+define isa_rule
+$(B)/kernels/cpu/$(1)/%.o: kernels/cpu/%.c
+	@mkdir -p $$(@D)
+	@echo "  CC    $$< ($(1))"
+	$$(Q)$$(CC) $$(CFLAGS) $$(KERNEL_CFLAGS) $$(ISA_$(1)) -DQS_ISA=$(1) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+$(CPU_BASE:%.c=$(B)/%.o): CFLAGS += -fopenmp
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)

@@ -50,6 +50,8 @@ int qs_device_open(const char *name, qs_device **out, qs_err *e)
     QS_FAIL(e, QS_EINVAL, "device %s: expected auto, cpu, cuda or cuda:N", name);
 }
 
+const char *qs_device_kernels(const qs_device *d, qs_dtype compute) { return compute == QS_BF16 ? d->info.kernels_bf16 : d->info.kernels; }
+
 void qs_device_close(qs_device *d)
 {
     if (d) d->api->close(d);

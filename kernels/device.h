@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/base/dtype.h"
 #include "src/base/error.h"
 
 typedef struct qs_device qs_device;
@@ -32,6 +33,9 @@ typedef enum qs_queue { QS_QUEUE_COMPUTE, QS_QUEUE_IN, QS_QUEUE_OUT, QS_QUEUE_CO
 
 typedef struct qs_device_info {
     char name[128];          /* "cpu (AMD EPYC, 2 threads, avx512_bf16)" or "NVIDIA GeForce RTX 3080" */
+    char isa[16];            /* the cpu backend's instruction set: "v3" */
+    char kernels[32];        /* what decides the bits of a run in fp32 and fp16 beside its data and options: "fma-1" */
+    char kernels_bf16[128];  /* the same in bf16, where pairs or a library may multiply: qs_device_kernels */
     bool unified;            /* host pointers are device pointers */
     bool bf16;               /* bf16 matrix products at full speed */
     bool managed;            /* unified memory with concurrent access and prefetch */
@@ -100,6 +104,15 @@ struct qs_device {
     void (*on_op_end)(void *context);
     void *on_op_end_context;
 };
+
+/* The name of the kernels that decide the bits of a run in this compute type: part of its numeric identity. Runs on devices with equal names
+ * (and equal thread counts) give equal bits. */
+const char *qs_device_kernels(const qs_device *d, qs_dtype compute);
+
+/* The instruction set of cpu devices that are opened from here on: "auto" (the best of this processor, or what the environment variable QS_CPU_ISA says), "v2", "v3",
+ * "v4", "v4_bf16"; on aarch64 "neon". portable_bits: "auto" takes the best one whose bits are those of every processor with a fused multiply-add, and one that
+ * is not such a one is refused. QS_EINVAL for an unknown name, QS_EUNSUP for what this processor does not have. Without a call: "auto". */
+int qs_cpu_select(const char *isa, bool portable_bits, qs_err *e);
 
 enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be unified */
 

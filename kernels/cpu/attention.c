@@ -4,8 +4,6 @@
  * multiplied as bf16 where the processor does that, so probabilities are rounded to bf16 before they meet v; everything else,
  * the sum of the probabilities included, is fp32.
  */
-#include <math.h>
-
 #include "kernels/cpu/attention_parts.h"
 
 enum { KEYS = QS_ATTENTION_KEYS };
@@ -31,26 +29,26 @@ static buffers carve(qs_arena *arena, const qs_attention_shape *s)
 static void softmax_row(const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols, float scale)
 {
     const float *scores = b->scores + r * KEYS;
-    v16 x[KEYS / V16], top = v16_all(-INFINITY), total = {0};
-    for (int64_t k = 0; k < cols / V16; k++) {
-        x[k] = v16_load_f32(scores + k * V16) * scale;
-        top = v16_max(x[k], top);
+    vf x[KEYS / VW], top = vec_all(-INFINITY), total[VR] = {{0}};
+    for (int64_t k = 0; k < cols / VW; k++) {
+        x[k] = vec_load_f32(scores + k * VW) * scale;
+        top = vec_max(x[k], top);
     }
-    float old = b->max[r], tile_max = v16_top(top), max = tile_max > old || isnan(tile_max) ? tile_max : old;
+    float old = b->max[r], tile_max = vec_top(top), max = tile_max > old || isnan(tile_max) ? tile_max : old;
     float base = max == -INFINITY ? 0 : max; /* nothing visible yet: exp(-inf - 0) = 0 */
     uint32_t *p = b->p + r * KEYS / qs_unit_elements(s->unit);
-    for (int64_t k = 0; k < cols / V16; k++) {
-        x[k] = v16_exp(x[k] - base);
-        total += x[k];
-        if (s->unit == QS_UNIT_F32) v16_store_f32((float *)p + k * V16, x[k]);
-        else v16_store_full(p, QS_BF16, k * V16, x[k]);
+    for (int64_t k = 0; k < cols / VW; k++) {
+        x[k] = vec_exp(x[k] - base);
+        total[k % VR] += x[k];
+        if (s->unit == QS_UNIT_F32) vec_store_f32((float *)p + k * VW, x[k]);
+        else vec_store_full(p, QS_BF16, k * VW, x[k]);
     }
     if (max != old) {
-        float shrink = expf(old - base), *o = b->o + r * s->padded_dim;
+        float shrink = qs_exp_f32(old - base), *o = b->o + r * s->padded_dim;
         b->sum[r] *= shrink;
-        for (int64_t j = 0; j < s->padded_dim; j += V16) v16_store_f32(o + j, v16_load_f32(o + j) * shrink);
+        for (int64_t j = 0; j < s->padded_dim; j += VW) vec_store_f32(o + j, vec_load_f32(o + j) * shrink);
     }
-    b->sum[r] += v16_sum(total);
+    b->sum[r] += vec16_sum(total);
     b->max[r] = max;
 }
 
@@ -58,14 +56,14 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
                      const qs_attention_step *t, int64_t kv_head)
 {
     int64_t e = qs_unit_elements(s->unit);
-    qs_attention_pack_keys_transpose(s, t, a->k, kv_head, b->k);
-    qs_attention_pack_keys_mn_major(s, t, a->v, kv_head, b->v);
-    qs_attention_scores(s, t, b->q, b->k, b->scores);
-    if (t->masked) qs_attention_mask(a, s, x, t, b->scores);
+    QS_CPU(pack_keys_transpose)(s, t, a->k, kv_head, b->k);
+    QS_CPU(pack_keys_mn_major)(s, t, a->v, kv_head, b->v);
+    QS_CPU(attention_scores)(s, t, b->q, b->k, b->scores);
+    if (t->masked) QS_CPU(attention_mask)(a, s, x, t, b->scores);
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k);
         for (int64_t r = first; r < first + t->rows; r++) softmax_row(s, b, r, t->cols, a->scale);
-        qs_tile_product(s->unit, true, t->rows, s->padded_dim, t->cols / e, b->p + first * KEYS / e, KEYS / e, 1, b->v, s->padded_dim,
+        QS_CPU(tile_product)(s->unit, true, t->rows, s->padded_dim, t->cols / e, b->p + first * KEYS / e, KEYS / e, 1, b->v, s->padded_dim,
                         b->o + first * s->padded_dim, s->padded_dim);
     }
 }
@@ -74,7 +72,7 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
     int64_t dim = s->padded_dim;
-    qs_attention_pack_queries_k_major(s, &x, a->q, kv_head, b->q);
+    QS_CPU(pack_queries_k_major)(s, &x, a->q, kv_head, b->q);
     memset(b->o, 0, (size_t)(s->rows * dim) * sizeof(float));
     for (int r = 0; r < s->rows; r++) b->max[r] = -INFINITY, b->sum[r] = 0;
     for (int64_t key = x.key_begin; key < x.key_end; key += KEYS) {
@@ -86,13 +84,13 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
             int64_t head = kv_head * s->group + g, r = g * s->tile_tokens + (i - x.first);
             qs_mat out = qs_mat_part(a->o, i, 1, head * s->dim, s->dim);
             float inverse = 1.0f / b->sum[r];
-            for (int64_t j = 0; j < s->dim; j += V16)
-                v16_store(out.data, out.type, j, s->dim - j, v16_load_f32(b->o + r * dim + j) * inverse);
-            a->lse[head * s->tokens + i] = b->max[r] + logf(b->sum[r]);
+            for (int64_t j = 0; j < s->dim; j += VW)
+                vec_store(out.data, out.type, j, s->dim - j, vec_load_f32(b->o + r * dim + j) * inverse);
+            a->lse[head * s->tokens + i] = b->max[r] + qs_log_f32(b->sum[r]);
         }
 }
 
-size_t qs_attention_forward_bytes(const qs_device *d, const qs_attention *a)
+size_t QS_CPU(attention_forward_bytes)(const qs_device *d, const qs_attention *a)
 {
     qs_attention_shape s = qs_attention_shape_of(a);
     qs_arena count = {0};
@@ -100,10 +98,10 @@ size_t qs_attention_forward_bytes(const qs_device *d, const qs_attention *a)
     return qs_round_up(count.used, QS_ARENA_ALIGN) * (size_t)d->info.threads;
 }
 
-void qs_cpu_attention(qs_device *d, const qs_attention *a)
+void QS_CPU(attention)(qs_device *d, const qs_attention *a)
 {
     qs_attention_shape s = qs_attention_shape_of(a);
-    size_t bytes = qs_attention_forward_bytes(d, a), per_thread = bytes / (size_t)d->info.threads;
+    size_t bytes = QS_CPU(attention_forward_bytes)(d, a), per_thread = bytes / (size_t)d->info.threads;
     char *workspace = qs_cpu_workspace(d, bytes);
     int64_t units = a->kv_heads * s.tiles;
 #pragma omp parallel num_threads(d->info.threads)
@@ -116,8 +114,8 @@ void qs_cpu_attention(qs_device *d, const qs_attention *a)
     }
 }
 
-size_t qs_cpu_attention_workspace_bytes(qs_device *d, const qs_attention *a)
+size_t QS_CPU(attention_workspace_bytes)(qs_device *d, const qs_attention *a)
 {
-    size_t forward = qs_attention_forward_bytes(d, a), backward = qs_attention_backward_bytes(d, a);
+    size_t forward = QS_CPU(attention_forward_bytes)(d, a), backward = QS_CPU(attention_backward_bytes)(d, a);
     return forward > backward ? forward : backward;
 }

@@ -4,8 +4,6 @@
  * its key tiles are done. Where there are fewer kv heads than threads, a kv head's query tiles are dealt out to several units, whose
  * sums are added in order at the end. Nothing is atomic, so equal arguments give equal bits.
  */
-#include <math.h>
-
 #include "kernels/cpu/attention_parts.h"
 
 enum { KEYS = QS_ATTENTION_KEYS };
@@ -62,7 +60,7 @@ static plan plan_of(const qs_attention *a, const qs_attention_shape *s, int thre
     return x;
 }
 
-size_t qs_attention_backward_bytes(const qs_device *d, const qs_attention *a)
+size_t QS_CPU(attention_backward_bytes)(const qs_device *d, const qs_attention *a)
 {
     qs_attention_shape s = qs_attention_shape_of(a);
     return plan_of(a, &s, d->info.threads).bytes;
@@ -79,31 +77,32 @@ static void load_row_values(const qs_attention *a, const qs_attention_shape *s, 
             if (i > x->last) continue;
             b->lse[r] = a->lse[head * s->tokens + i];
             qs_mat o = qs_mat_part(a->o, i, 1, head * s->dim, s->dim), g_o = qs_mat_part(d_o, i, 1, head * s->dim, s->dim);
-            v16 dot = {0};
-            for (int64_t j = 0; j < s->dim; j += V16)
-                dot = v16_fma(v16_load(o.data, o.type, j, s->dim - j), v16_load(g_o.data, g_o.type, j, s->dim - j), dot);
-            b->delta[r] = v16_sum(dot);
+            vf dot[VR] = {{0}};
+            for (int64_t j = 0; j < s->dim; j += LANES)
+                for (int v = 0, at = (int)j; v < VR; v++, at += VW)
+                    dot[v] = vec_fma(vec_load(o.data, o.type, at, s->dim - at), vec_load(g_o.data, g_o.type, at, s->dim - at), dot[v]);
+            b->delta[r] = vec16_sum(dot);
         }
 }
 
 /* Rows r and r + 1: scores in p become probabilities, dP in ds becomes the gradient of the scores, and both become units. */
 static void softmax_backward_rows(const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols, float scale)
 {
-    for (int64_t j = 0; j < cols; j += V16) {
-        v16 p[2], ds[2];
+    for (int64_t j = 0; j < cols; j += VW) {
+        vf p[2], ds[2];
         for (int k = 0; k < 2; k++) {
-            p[k] = v16_exp(v16_fma(v16_load_f32(b->p + (r + k) * KEYS + j), v16_all(scale), v16_all(-b->lse[r + k])));
-            ds[k] = p[k] * (v16_load_f32(b->ds + (r + k) * KEYS + j) - b->delta[r + k]) * scale;
+            p[k] = vec_exp(vec_fma(vec_load_f32(b->p + (r + k) * KEYS + j), vec_all(scale), vec_all(-b->lse[r + k])));
+            ds[k] = p[k] * (vec_load_f32(b->ds + (r + k) * KEYS + j) - b->delta[r + k]) * scale;
         }
         if (s->unit == QS_UNIT_F32) {
             for (int k = 0; k < 2; k++) {
-                v16_store_f32(b->p + (r + k) * KEYS + j, p[k]);
-                v16_store_f32(b->ds + (r + k) * KEYS + j, ds[k]);
+                vec_store_f32(b->p + (r + k) * KEYS + j, p[k]);
+                vec_store_f32(b->ds + (r + k) * KEYS + j, ds[k]);
             }
         } else {
-            v16h p0 = v16_to_bf16(p[0]), p1 = v16_to_bf16(p[1]), ds0 = v16_to_bf16(ds[0]), ds1 = v16_to_bf16(ds[1]);
-            v16u pp = v16_widen(p0) | v16_widen(p1) << 16;
-            v16u dd = v16_widen(ds0) | v16_widen(ds1) << 16;
+            vh p0 = vec_to_bf16(p[0]), p1 = vec_to_bf16(p[1]), ds0 = vec_to_bf16(ds[0]), ds1 = vec_to_bf16(ds[1]);
+            vu pp = vec_widen(p0) | vec_widen(p1) << 16;
+            vu dd = vec_widen(ds0) | vec_widen(ds1) << 16;
             memcpy(b->p_mn_major + r / 2 * KEYS + j, &pp, sizeof pp);
             memcpy(b->ds_mn_major + r / 2 * KEYS + j, &dd, sizeof dd);
             memcpy((uint16_t *)b->ds_k_major + r * KEYS + j, &ds0, sizeof ds0);
@@ -116,20 +115,20 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
                      const qs_attention_step *t, int64_t kv_head, float *dk, float *dv)
 {
     int64_t dim = s->padded_dim, e = qs_unit_elements(s->unit);
-    qs_attention_pack_keys_transpose(s, t, a->k, kv_head, b->k_transposed);
-    qs_attention_pack_keys_mn_major(s, t, a->k, kv_head, b->k_mn_major);
-    qs_attention_pack_keys_transpose(s, t, a->v, kv_head, b->v_transposed);
-    qs_attention_scores(s, t, b->q_k_major, b->k_transposed, b->p);
-    if (t->masked) qs_attention_mask(a, s, x, t, b->p);
-    qs_attention_scores(s, t, b->d_o_k_major, b->v_transposed, b->ds);
+    QS_CPU(pack_keys_transpose)(s, t, a->k, kv_head, b->k_transposed);
+    QS_CPU(pack_keys_mn_major)(s, t, a->k, kv_head, b->k_mn_major);
+    QS_CPU(pack_keys_transpose)(s, t, a->v, kv_head, b->v_transposed);
+    QS_CPU(attention_scores)(s, t, b->q_k_major, b->k_transposed, b->p);
+    if (t->masked) QS_CPU(attention_mask)(a, s, x, t, b->p);
+    QS_CPU(attention_scores)(s, t, b->d_o_k_major, b->v_transposed, b->ds);
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k), units = t->rows / e, at = first / e;
         for (int64_t r = first; r < first + t->rows; r += 2) softmax_backward_rows(s, b, r, t->cols, a->scale);
-        qs_tile_product(s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1, b->k_mn_major, dim,
+        QS_CPU(tile_product)(s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1, b->k_mn_major, dim,
                         b->dq + first * dim, dim);
-        qs_tile_product(s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim, dim,
+        QS_CPU(tile_product)(s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim, dim,
                         dk + t->first * dim, dim);
-        qs_tile_product(s->unit, true, t->cols, dim, units, b->p_mn_major + at * KEYS, 1, KEYS, b->d_o_mn_major + at * dim, dim,
+        QS_CPU(tile_product)(s->unit, true, t->cols, dim, units, b->p_mn_major + at * KEYS, 1, KEYS, b->d_o_mn_major + at * dim, dim,
                         dv + t->first * dim, dim);
     }
 }
@@ -138,10 +137,10 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
                        int64_t tile, float *dk, float *dv)
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
-    qs_attention_pack_queries_k_major(s, &x, a->q, kv_head, b->q_k_major);
-    qs_attention_pack_queries_mn_major(s, &x, a->q, kv_head, b->q_mn_major);
-    qs_attention_pack_queries_k_major(s, &x, d_o, kv_head, b->d_o_k_major);
-    qs_attention_pack_queries_mn_major(s, &x, d_o, kv_head, b->d_o_mn_major);
+    QS_CPU(pack_queries_k_major)(s, &x, a->q, kv_head, b->q_k_major);
+    QS_CPU(pack_queries_mn_major)(s, &x, a->q, kv_head, b->q_mn_major);
+    QS_CPU(pack_queries_k_major)(s, &x, d_o, kv_head, b->d_o_k_major);
+    QS_CPU(pack_queries_mn_major)(s, &x, d_o, kv_head, b->d_o_mn_major);
     load_row_values(a, s, b, d_o, kv_head, &x);
     memset(b->dq, 0, (size_t)(s->rows * s->padded_dim) * sizeof(float));
     for (int64_t key = x.key_begin; key < x.key_end; key += KEYS) {
@@ -152,8 +151,8 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
         for (int64_t i = x.first; i <= x.last; i++) {
             int64_t r = g * s->tile_tokens + (i - x.first);
             qs_mat out = qs_mat_part(dq, i, 1, (kv_head * s->group + g) * s->dim, s->dim);
-            for (int64_t j = 0; j < s->dim; j += V16)
-                v16_store(out.data, out.type, j, s->dim - j, v16_load_f32(b->dq + r * s->padded_dim + j));
+            for (int64_t j = 0; j < s->dim; j += VW)
+                vec_store(out.data, out.type, j, s->dim - j, vec_load_f32(b->dq + r * s->padded_dim + j));
         }
 }
 
@@ -162,16 +161,16 @@ static void store_keys(const qs_attention_shape *s, qs_mat m, int64_t kv_head, c
 {
     for (int64_t i = 0; i < s->tokens; i++) {
         qs_mat out = qs_mat_part(m, i, 1, kv_head * s->dim, s->dim);
-        for (int64_t j = 0; j < s->dim; j += V16) {
+        for (int64_t j = 0; j < s->dim; j += VW) {
             const float *at = sums + i * s->padded_dim + j;
-            v16 total = v16_load_f32(at);
-            for (int64_t part = 1; part < parts; part++) total += v16_load_f32(at + (size_t)part * part_step);
-            v16_store(out.data, out.type, j, s->dim - j, total);
+            vf total = vec_load_f32(at);
+            for (int64_t part = 1; part < parts; part++) total += vec_load_f32(at + (size_t)part * part_step);
+            vec_store(out.data, out.type, j, s->dim - j, total);
         }
     }
 }
 
-void qs_cpu_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
+void QS_CPU(attention_backward)(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
 {
     qs_attention_shape s = qs_attention_shape_of(a);
     int threads = d->info.threads;

@@ -7,9 +7,9 @@
 #ifndef QS_KERNELS_CPU_ATTENTION_PARTS_H
 #define QS_KERNELS_CPU_ATTENTION_PARTS_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/tile.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/vec_math.h"
 #include "src/base/arena.h"
 #include "src/base/memory.h"
 
@@ -20,7 +20,7 @@ enum {
 
 /* Sizes that follow from the arguments. */
 typedef struct qs_attention_shape {
-    int64_t tokens, dim, padded_dim; /* head size, and rounded up to whole vectors */
+    int64_t tokens, dim, padded_dim; /* head size, and rounded up to QS_TILE_PAD */
     int group;                       /* heads per kv head */
     int tile_tokens, rows;           /* of a query tile; rows = group * tile_tokens, a multiple of 8 */
     int64_t tiles;
@@ -31,8 +31,8 @@ typedef struct qs_attention_shape {
 static inline qs_attention_shape qs_attention_shape_of(const qs_attention *a)
 {
     qs_attention_shape s = {.tokens = a->q.rows, .dim = a->head_dim, .group = a->heads / a->kv_heads, .unit = qs_unit_of(a->q.type)};
-    s.padded_dim = (int64_t)qs_round_up((size_t)s.dim, V16);
-    s.dim_units = (int64_t)qs_round_up((size_t)qs_unit_count(s.unit, s.dim), V16);
+    s.padded_dim = (int64_t)qs_round_up((size_t)s.dim, QS_TILE_PAD);
+    s.dim_units = (int64_t)qs_round_up((size_t)qs_unit_count(s.unit, s.dim), QS_TILE_PAD);
     s.tile_tokens = (int)qs_round_up(s.group < QS_ATTENTION_ROWS ? (size_t)(QS_ATTENTION_ROWS / s.group) : 1, 8);
     s.rows = s.group * s.tile_tokens;
     s.tiles = (s.tokens + s.tile_tokens - 1) / s.tile_tokens;
@@ -84,7 +84,7 @@ static inline qs_attention_step qs_attention_step_of(const qs_attention_shape *s
 {
     qs_attention_step t = {.first = key, .present = x->key_end - key};
     if (t.present > QS_ATTENTION_KEYS) t.present = QS_ATTENTION_KEYS;
-    t.cols = (int64_t)qs_round_up((size_t)t.present, V16);
+    t.cols = (int64_t)qs_round_up((size_t)t.present, QS_TILE_PAD);
     t.skip = key > x->first ? (int)((key - x->first) / 8 * 8) : 0;
     t.runs = t.skip ? s->group : 1;
     t.rows = t.skip ? s->tile_tokens - t.skip : s->rows;
@@ -99,22 +99,22 @@ static inline int64_t qs_attention_run(const qs_attention_shape *s, const qs_att
 }
 
 /* Puts -infinity on the scores [rows, KEYS] that must not be seen; a row past the last token sees nothing. */
-void qs_attention_mask(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores);
+void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores);
 
 /* The queries of a tile, from head kv_head * group of m on: k-major [rows, dim_units], or mn-major [rows in units, padded_dim]. Rows past the
  * last token are 0. */
-void qs_attention_pack_queries_k_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
-void qs_attention_pack_queries_mn_major(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
 
 /* The keys of a step, from a kv head of m: transposed [dim units, KEYS], or mn-major [keys in units, padded_dim]. Keys past the end are 0. */
-void qs_attention_pack_keys_transpose(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
-void qs_attention_pack_keys_mn_major(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_keys_transpose)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
 
 /* scores[rows, KEYS] = queries * keys, for the rows of the step. */
-void qs_attention_scores(const qs_attention_shape *s, const qs_attention_step *t, const uint32_t *queries, const uint32_t *keys, float *scores);
+void QS_CPU(attention_scores)(const qs_attention_shape *s, const qs_attention_step *t, const uint32_t *queries, const uint32_t *keys, float *scores);
 
 /* Workspace of the two passes. */
-size_t qs_attention_forward_bytes(const qs_device *d, const qs_attention *a);
-size_t qs_attention_backward_bytes(const qs_device *d, const qs_attention *a);
+size_t QS_CPU(attention_forward_bytes)(const qs_device *d, const qs_attention *a);
+size_t QS_CPU(attention_backward_bytes)(const qs_device *d, const qs_attention *a);
 
 #endif

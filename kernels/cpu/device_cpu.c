@@ -4,7 +4,9 @@
  * memory is a page-aligned block like any other. In discrete mode (QS_CPU_DISCRETE) the device keeps a list of its blocks
  * and insists: copies go from host memory to device memory and back, and operations take device memory only.
  */
+#include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,10 +31,6 @@ static bool holds(const qs_device *d, const void *p, size_t bytes)
     return false;
 }
 
-#define OPERATION(KIND, name) .name = qs_cpu_##name,
-#define QUESTION(name) .name = qs_cpu_##name,
-static const qs_ops cpu_ops = {QS_OP_LIST(OPERATION) QS_OP_QUESTION_LIST(QUESTION)};
-
 static int cpu_count(void) { return 1; }
 
 /* The processor's name from /proc/cpuinfo; "cpu" where there is none. */
@@ -52,41 +50,50 @@ static void processor_name(char *out, size_t capacity)
     fclose(f);
 }
 
-static void describe(qs_device_info *info, unsigned flags)
+static void describe(qs_device_info *info, const qs_cpu_table *table, unsigned flags)
 {
-#if defined(__AVX512BF16__)
-    static const char isa[] = "avx512_bf16";
-#elif defined(__AVX512F__)
-    static const char isa[] = "avx512";
-#elif defined(__AVX2__)
-    static const char isa[] = "avx2";
-#else
-    static const char isa[] = "baseline";
-#endif
-    char processor[80];
+    char processor[80], bf16[96];
     processor_name(processor, sizeof processor);
     info->threads = omp_get_max_threads();
-    snprintf(info->name, sizeof info->name, "cpu (%s, %d thread%s, %s)", processor, info->threads,
-             info->threads == 1 ? "" : "s", isa);
+    snprintf(info->name, sizeof info->name, "cpu (%s, %d thread%s, %s)", processor, info->threads, info->threads == 1 ? "" : "s", table->isa);
+    snprintf(info->isa, sizeof info->isa, "%s", table->isa);
+    snprintf(info->kernels, sizeof info->kernels, "%s", table->kernels);
+    snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s", table->kernels);
+    info->bf16 = table->bf16_kernels(bf16);
+    if (info->bf16) snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s %s", table->kernels, bf16);
     info->unified = !(flags & QS_CPU_DISCRETE);
-    info->bf16 = !strcmp(isa, "avx512_bf16");
     info->available_bytes = info->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ---- which table devices get from here on ------------------------------------------------------------------------------- */
+
+static const qs_cpu_table *selected;
+
+int qs_cpu_select(const char *isa, bool portable_bits, qs_err *e)
+{
+    const char *forced = getenv("QS_CPU_ISA");
+    bool by_option = strcmp(isa, "auto") != 0;
+    return qs_cpu_table_choose(by_option || !forced || !*forced ? isa : forced, portable_bits, &selected, e);
 }
 
 static int cpu_open(int ordinal, unsigned flags, qs_device **out, qs_err *e)
 {
     *out = NULL;
     if (ordinal != 0) QS_FAIL(e, QS_EINVAL, "device cpu:%d: there is one cpu device", ordinal);
+    if (!selected) QS_TRY(qs_cpu_select("auto", false, e));
     qs_cpu *d = qs_calloc(1, sizeof *d);
-    int rc = qs_cpu_gemm_cache_create(&d->gemm, e);
+    d->base.api = &qs_device_cpu;
+    d->table = selected;
+    d->base.ops = &selected->ops;
+    describe(&d->base.info, selected, flags);
+    if (flags & QS_CPU_DISCRETE) d->base.holds = holds;
+#ifdef QS_ONEDNN
+    int rc = d->base.info.bf16 ? qs_cpu_gemm_cache_create(&d->gemm, e) : 0;
     if (rc) {
         qs_free(d);
         return rc;
     }
-    d->base.api = &qs_device_cpu;
-    d->base.ops = &cpu_ops;
-    describe(&d->base.info, flags);
-    if (flags & QS_CPU_DISCRETE) d->base.holds = holds;
+#endif
     *out = &d->base;
     return 0;
 }
@@ -125,7 +132,9 @@ static void cpu_close(qs_device *d)
 {
     qs_cpu *cpu = (qs_cpu *)d;
     while (cpu->memory) cpu_free(d, cpu->memory->memory.base);
+#ifdef QS_ONEDNN
     qs_cpu_gemm_cache_free(cpu->gemm);
+#endif
     qs_free(cpu);
 }
 

@@ -1,43 +1,39 @@
 /* gated.c - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain activation; forward and backward. */
-#include <math.h>
-
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/vec_math.h"
 
 /* Value and derivative of the activation. */
-typedef struct act_value { v16 value, slope; } act_value;
+typedef struct act_value { vf value, slope; } act_value;
 
 /* silu(x) = x s(x), s the logistic function;  silu' = s (1 + x (1 - s)). */
-VEC act_value silu(v16 x)
+VEC act_value silu(vf x)
 {
-    v16 s = v16_sigmoid(x);
+    vf s = vec_sigmoid(x);
     return (act_value){x * s, s * (1.0f + x * (1.0f - s))};
 }
 
 /* gelu_tanh(x) = x (1 + tanh u) / 2 = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3). */
-VEC act_value gelu_tanh(v16 x)
+VEC act_value gelu_tanh(vf x)
 {
     float k = 0.7978845608028654f;
-    v16 twice = 2.0f * k * (x + 0.044715f * x * x * x), s = v16_sigmoid(twice);
-    v16 slope = 2.0f * k * (1.0f + 3.0f * 0.044715f * x * x);
+    vf twice = 2.0f * k * (x + 0.044715f * x * x * x), s = vec_sigmoid(twice);
+    vf slope = 2.0f * k * (1.0f + 3.0f * 0.044715f * x * x);
     return (act_value){x * s, s + x * s * (1.0f - s) * slope};
 }
 
-/* gelu(x) = x Phi(x), Phi the normal distribution function;  gelu' = Phi + x phi. The library's erf is slow
- * but true, and next to the matrix products it does not count. */
-VEC act_value gelu_erf(v16 x)
+/* gelu(x) = x Phi(x), Phi the normal distribution function;  gelu' = Phi + x phi. */
+VEC act_value gelu_erf(vf x)
 {
-    v16 phi = 0.3989422804014327f * v16_exp(-0.5f * x * x), cdf;
-    for (int l = 0; l < V16; l++) cdf[l] = 0.5f * erfcf(-0.7071067811865476f * x[l]);
+    vf phi = 0.3989422804014327f * vec_exp(-0.5f * x * x), cdf = vec_normal_cdf(x);
     return (act_value){x * cdf, cdf + x * phi};
 }
 
-VEC act_value activate(qs_activation act, v16 x)
+VEC act_value activate(qs_activation act, vf x)
 {
     return act == QS_ACT_SILU ? silu(x) : act == QS_ACT_GELU_TANH ? gelu_tanh(x) : gelu_erf(x);
 }
 
-void qs_cpu_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
+void QS_CPU(gated)(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
 {
     int64_t f = y.cols;
     qs_dtype type = y.type;
@@ -45,12 +41,12 @@ void qs_cpu_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
     for (int64_t i = 0; i < y.rows; i++) {
         const char *gate = qs_mat_row(gate_up, i), *up = gate + (size_t)f * qs_dtype_bytes(type);
         char *out = qs_mat_row(y, i);
-        for (int64_t j = 0; j < f; j += V16)
-            v16_store(out, type, j, f - j, activate(act, v16_load(gate, type, j, f - j)).value * v16_load(up, type, j, f - j));
+        for (int64_t j = 0; j < f; j += VW)
+            vec_store(out, type, j, f - j, activate(act, vec_load(gate, type, j, f - j)).value * vec_load(up, type, j, f - j));
     }
 }
 
-void qs_cpu_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy, qs_mat d_gate_up)
+void QS_CPU(gated_backward)(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy, qs_mat d_gate_up)
 {
     int64_t f = dy.cols;
     qs_dtype type = dy.type;
@@ -59,16 +55,16 @@ void qs_cpu_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_m
     for (int64_t i = 0; i < dy.rows; i++) {
         const char *gate = qs_mat_row(gate_up, i), *up = gate + half, *g = qs_mat_row(dy, i);
         char *d_gate = qs_mat_row(d_gate_up, i), *d_up = d_gate + half;
-        for (int64_t j = 0; j < f; j += V16) {
-            v16 u = v16_load(up, type, j, f - j), dv = v16_load(g, type, j, f - j);
-            act_value a = activate(act, v16_load(gate, type, j, f - j));
-            v16_store(d_gate, type, j, f - j, dv * u * a.slope);
-            v16_store(d_up, type, j, f - j, dv * a.value);
+        for (int64_t j = 0; j < f; j += VW) {
+            vf u = vec_load(up, type, j, f - j), dv = vec_load(g, type, j, f - j);
+            act_value a = activate(act, vec_load(gate, type, j, f - j));
+            vec_store(d_gate, type, j, f - j, dv * u * a.slope);
+            vec_store(d_up, type, j, f - j, dv * a.value);
         }
     }
 }
 
-void qs_cpu_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
+void QS_CPU(activation)(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
 {
     int64_t cols = x.cols;
     qs_dtype type = x.type;
@@ -76,11 +72,11 @@ void qs_cpu_activation(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
     for (int64_t i = 0; i < x.rows; i++) {
         const char *in = qs_mat_row(x, i);
         char *out = qs_mat_row(y, i);
-        for (int64_t j = 0; j < cols; j += V16) v16_store(out, type, j, cols - j, activate(act, v16_load(in, type, j, cols - j)).value);
+        for (int64_t j = 0; j < cols; j += VW) vec_store(out, type, j, cols - j, activate(act, vec_load(in, type, j, cols - j)).value);
     }
 }
 
-void qs_cpu_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx)
+void QS_CPU(activation_backward)(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx)
 {
     int64_t cols = x.cols;
     qs_dtype type = x.type;
@@ -88,7 +84,7 @@ void qs_cpu_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_ma
     for (int64_t i = 0; i < x.rows; i++) {
         const char *in = qs_mat_row(x, i), *g = qs_mat_row(dy, i);
         char *out = qs_mat_row(dx, i);
-        for (int64_t j = 0; j < cols; j += V16)
-            v16_store(out, type, j, cols - j, v16_load(g, type, j, cols - j) * activate(act, v16_load(in, type, j, cols - j)).slope);
+        for (int64_t j = 0; j < cols; j += VW)
+            vec_store(out, type, j, cols - j, vec_load(g, type, j, cols - j) * activate(act, vec_load(in, type, j, cols - j)).slope);
     }
 }

@@ -4,8 +4,9 @@
  * creates and allocates nothing. Its scratchpad comes from the device's workspace. fp32 stays fp32 (strict mode).
  */
 #include <dnnl.h>
+#include <stdio.h>
 
-#include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/cpu.h"
 #include "src/base/memory.h"
 
 typedef struct gemm_key {
@@ -191,7 +192,8 @@ void qs_gemm_onednn(qs_cpu *d, const qs_gemm *g)
     gemm_entry *x = entry_of(d, &key);
     if (!x) return;
     QS_ASSERT(!g->bias || g->alpha != 0);
-    char *workspace = qs_cpu_workspace(&d->base, bias_bytes(g) + x->scratch_bytes);
+    char *workspace = d->base.workspace;
+    QS_ASSERT(bias_bytes(g) + x->scratch_bytes <= d->base.workspace_bytes);
     float *bias = (float *)workspace;
     if (g->bias)
         for (int64_t j = 0; j < g->c.cols; j++) bias[j] = qs_load_f32(g->bias, g->bias_type, (size_t)j) / g->alpha;
@@ -210,4 +212,11 @@ void qs_gemm_onednn(qs_cpu *d, const qs_gemm *g)
     if (rc == dnnl_success) rc = dnnl_stream_wait(d->gemm->stream);
     if (rc != dnnl_success && !d->failure.code)
         qs_err_set(&d->failure, QS_EUNSUP, __FILE__, __LINE__, "oneDNN failed in a matrix product (status %d)", (int)rc);
+}
+
+void qs_gemm_onednn_name(char text[64])
+{
+    const dnnl_version_t *v = dnnl_version();
+    int isa = (int)dnnl_get_effective_cpu_isa(); /* a set of bits in the library's own numbering */
+    snprintf(text, 64, "onednn-%d.%d.%d-%x", v->major, v->minor, v->patch, (unsigned)isa);
 }

@@ -4,40 +4,40 @@
  * both operands, multiplies, goes on to the next slice, and stores the tile once. So every element is summed in order of
  * depth in fp32 and rounded once, whatever the number of threads.
  */
-#include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/gemm_tiles.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
 /* Largest tile, and units of depth in a slice: 256 KiB of a, of b and of the result per thread. The right operand is packed in panels of as many columns as a
  * register block has, which stay in the first-level cache while the rows go by. */
-enum { ROWS = 256, COLS = 256, DEPTH = 256, PANEL = 2 * V16 };
+enum { ROWS = 256, COLS = 256, DEPTH = 256, PANEL = VW == 16 ? 32 : 16 };
 
 typedef struct buffers { uint32_t a[ROWS * DEPTH], b[DEPTH * COLS]; float c[ROWS * COLS]; } buffers;
 
-size_t qs_gemm_tiles_bytes(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
+size_t QS_CPU(gemm_tiles_bytes)(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
 
 /* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: line by line for the left operand. */
 static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
 {
     if (g->transpose_a) {
         qs_mat part = qs_mat_part(g->a, at, depth, first, lines);
-        qs_pack_mn_major(u, part.data, part.type, part.stride, lines, depth, out, ROWS);
+        QS_CPU(pack_mn_major)(u, part.data, part.type, part.stride, lines, depth, out, ROWS);
     } else {
         qs_mat part = qs_mat_part(g->a, first, lines, at, depth);
-        qs_pack_k_major(u, part.data, part.type, part.stride, lines, depth, out, DEPTH);
+        QS_CPU(pack_k_major)(u, part.data, part.type, part.stride, lines, depth, out, DEPTH);
     }
 }
 
 /* Columns [first, first + lines) of op(b), panel by panel. Where the depth runs across rows of memory, a few whole rows at a time, for each is on a page of its own. */
 static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
 {
-    int64_t step = g->transpose_b ? depth : V16 * qs_unit_elements(u);
+    int64_t step = g->transpose_b ? depth : 16 * qs_unit_elements(u);
     for (int64_t p = 0; p < depth; p += step)
         for (int64_t j = 0; j < lines; j += PANEL) {
             int64_t deep = depth - p < step ? depth - p : step, wide = lines - j < PANEL ? lines - j : PANEL;
             uint32_t *panel = out + j * DEPTH + p / qs_unit_elements(u) * PANEL;
             qs_mat part = g->transpose_b ? qs_mat_part(g->b, first + j, wide, at + p, deep) : qs_mat_part(g->b, at + p, deep, first + j, wide);
-            (g->transpose_b ? qs_pack_transpose : qs_pack_mn_major)(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
+            (g->transpose_b ? QS_CPU(pack_transpose) : QS_CPU(pack_mn_major))(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
         }
 }
 
@@ -45,11 +45,11 @@ static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t
 {
     for (int64_t i = 0; i < rows; i++) {
         qs_mat c = qs_mat_part(g->c, row + i, 1, col, cols);
-        for (int64_t j = 0; j < cols; j += V16) {
-            v16 value = v16_load_f32(tile + i * COLS + j) * g->alpha;
-            if (g->beta != 0) value += v16_load(c.data, c.type, j, cols - j);
-            if (g->bias) value += v16_load(g->bias, g->bias_type, col + j, cols - j);
-            v16_store(c.data, c.type, j, cols - j, value);
+        for (int64_t j = 0; j < cols; j += VW) {
+            vf value = vec_load_f32(tile + i * COLS + j) * g->alpha;
+            if (g->beta != 0) value += vec_load(c.data, c.type, j, cols - j);
+            if (g->bias) value += vec_load(g->bias, g->bias_type, col + j, cols - j);
+            vec_store(c.data, c.type, j, cols - j, value);
         }
     }
 }
@@ -63,8 +63,8 @@ static void make_tile(const qs_gemm *g, buffers *s, int64_t row, int64_t rows, i
         pack_a(u, g, row, rows, at, depth, s->a);
         pack_b(u, g, col, cols, at, depth, s->b);
         for (int64_t j = 0; j < cols; j += PANEL) {
-            int64_t wide = cols - j < PANEL ? (cols - j + V16 - 1) / V16 * V16 : PANEL;
-            qs_tile_product(u, at > 0, rows, wide, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
+            int64_t wide = cols - j < PANEL ? (cols - j + QS_TILE_PAD - 1) / QS_TILE_PAD * QS_TILE_PAD : PANEL;
+            QS_CPU(tile_product)(u, at > 0, rows, wide, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
                             s->b + j * DEPTH, PANEL, s->c + j, COLS);
         }
     }
@@ -84,10 +84,10 @@ static void tile_size(const qs_gemm *g, int threads, int64_t *rows, int64_t *col
     }
 }
 
-void qs_gemm_tiles(qs_cpu *d, const qs_gemm *g)
+void QS_CPU(gemm_tiles)(qs_cpu *d, const qs_gemm *g)
 {
     int threads = d->base.info.threads;
-    buffers *all = qs_cpu_workspace(&d->base, qs_gemm_tiles_bytes(d));
+    buffers *all = qs_cpu_workspace(&d->base, QS_CPU(gemm_tiles_bytes)(d));
     int64_t rows = ROWS, cols = COLS;
     tile_size(g, threads, &rows, &cols);
     int64_t down = parts(g->c.rows, rows), across = parts(g->c.cols, cols);

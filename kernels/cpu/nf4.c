@@ -1,12 +1,12 @@
 /* nf4.c - 4-bit block quantisation and back (NF4 and FP4), and the 8-bit quantisation of their absmax values.
  *
  * Decoding works on the table, not on the elements: a block's 16 possible values are scaled and rounded to the output type
- * once, then every element is one look-up in a register. Encoding finds the rank of 16 elements by a binary search in
- * 15 midpoints that sit in one register: four look-ups. Both run at the speed of memory.
+ * once, then every element is one look-up in a register. Encoding finds the rank of a register of elements by a binary search in
+ * 15 midpoints that sit in registers: four look-ups. Both run at the speed of memory.
  */
 #include <math.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/dynamic_map.h"
 
 /* Blocks that one thread takes at a time: 16,384 elements. */
@@ -14,51 +14,51 @@ enum { PART_BLOCKS = QS_CPU_PART / QS_QUANT_BLOCK };
 
 /* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
-typedef uint64_t v8u __attribute__((vector_size(64)));
-typedef uint8_t v8b __attribute__((vector_size(8)));
+typedef struct encoder { uint32_t midpoints[16], order[16]; } encoder;
 
-typedef struct encoder { v16u midpoints, order; } encoder;
-
-/* The code of 16 numbers: how many of the 15 ascending midpoints lie below x, by bisection. A NaN has rank 0. */
-VEC v16i encode(const encoder *enc, v16 x)
+/* The codes of a register of numbers: how many of the 15 ascending midpoints lie below x, by bisection. A NaN has rank 0. */
+VEC vi encode(const encoder *enc, vf x)
 {
-    v16i rank = {0};
+    vi rank = {0};
     for (int step = 8; step; step /= 2) {
-        v16 pivot = (v16)v16_lookup(enc->midpoints, rank + (step - 1));
-        rank += (v16i)(x > pivot) & step;
+        vf pivot = (vf)vec_lookup16(enc->midpoints, rank + (step - 1));
+        rank += (vi)(x > pivot) & step;
     }
-    return (v16i)v16_lookup(enc->order, rank);
+    return (vi)vec_lookup16(enc->order, rank);
 }
 
-/* 16 codes as 8 bytes: in a 64-bit lane the first of two codes is the lower half, and goes to the high nibble. */
-VEC void store_codes(uint8_t *out, v16i code)
+/* The first of two codes goes to the high nibble. */
+VEC void pack_codes(const uint8_t code[QS_QUANT_BLOCK], uint8_t out[QS_QUANT_BLOCK / 2])
 {
-    v8u pair = (v8u)code;
-    v8b bytes = __builtin_convertvector(pair << 4 | pair >> 32, v8b);
-    memcpy(out, &bytes, sizeof bytes);
+    for (int k = 0; k < QS_QUANT_BLOCK / 2; k++) out[k] = (uint8_t)(code[2 * k] << 4 | code[2 * k + 1]);
+}
+
+VEC void encode_block(const encoder *enc, const vf x[QS_QUANT_BLOCK / VW], uint8_t *codes)
+{
+    uint8_t code[QS_QUANT_BLOCK];
+    for (int k = 0; k < QS_QUANT_BLOCK / VW; k++) {
+        vb bytes = vec_bytes(encode(enc, x[k]));
+        memcpy(code + k * VW, &bytes, sizeof bytes);
+    }
+    pack_codes(code, codes);
 }
 
 /* The largest magnitude of a block. Magnitudes compare as integers, where a NaN is larger than any number: it stays visible. */
-VEC float block_absmax(const v16 *x, int vectors)
+VEC float block_absmax(const vf x[QS_QUANT_BLOCK / VW])
 {
-    v16u top = {0};
-    for (int k = 0; k < vectors; k++) top = v16u_max(top, (v16u)v16_abs(x[k]));
-#if defined(__AVX512F__)
-    return qs_f32_of_bits(_mm512_reduce_max_epu32((__m512i)top));
-#else
-    uint32_t best = 0;
-    for (int l = 0; l < V16; l++) best = top[l] > best ? top[l] : best;
-    return qs_f32_of_bits(best);
-#endif
+    vu top = {0};
+    for (int k = 0; k < QS_QUANT_BLOCK / VW; k++) top = vec_max_u(top, (vu)vec_abs(x[k]));
+    return qs_f32_of_bits(vec_top_u(top));
 }
 
 /* A whole block. */
 VEC void quantise_full(const encoder *enc, const void *w, qs_dtype w_type, int64_t at, uint8_t *codes, float *absmax)
 {
-    v16 x[QS_QUANT_BLOCK / V16];
-    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) x[k] = v16_load_full(w, w_type, at + k * V16);
-    float top = block_absmax(x, QS_QUANT_BLOCK / V16), inverse = 1.0f / (top < 1e-38f ? 1e-38f : top);
-    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) store_codes(codes + 8 * k, encode(enc, x[k] * inverse));
+    vf x[QS_QUANT_BLOCK / VW];
+    for (int k = 0; k < QS_QUANT_BLOCK / VW; k++) x[k] = vec_load_full(w, w_type, at + k * VW);
+    float top = block_absmax(x), inverse = 1.0f / (top < 1e-38f ? 1e-38f : top);
+    for (int k = 0; k < QS_QUANT_BLOCK / VW; k++) x[k] *= inverse;
+    encode_block(enc, x, codes);
     *absmax = top;
 }
 
@@ -66,11 +66,12 @@ VEC void quantise_full(const encoder *enc, const void *w, qs_dtype w_type, int64
  * padded with a zero. */
 static void quantise_tail(const encoder *enc, const void *w, qs_dtype w_type, int64_t at, int n, uint8_t *codes, float *absmax)
 {
-    v16 x[QS_QUANT_BLOCK / V16] = {{0}};
-    for (int k = 0; k * V16 < n; k++) x[k] = v16_load(w, w_type, at + k * V16, n - k * V16);
-    float top = block_absmax(x, QS_QUANT_BLOCK / V16), divisor = top < 1e-38f ? 1e-38f : top;
+    vf x[QS_QUANT_BLOCK / VW] = {{0}};
+    for (int k = 0; k * VW < n; k++) x[k] = vec_load(w, w_type, at + k * VW, n - k * VW);
+    float top = block_absmax(x), divisor = top < 1e-38f ? 1e-38f : top;
     uint8_t block[QS_QUANT_BLOCK / 2];
-    for (int k = 0; k < QS_QUANT_BLOCK / V16; k++) store_codes(block + 8 * k, encode(enc, x[k] / divisor));
+    for (int k = 0; k < QS_QUANT_BLOCK / VW; k++) x[k] /= divisor;
+    encode_block(enc, x, block);
     memcpy(codes, block, (size_t)(n + 1) / 2);
     *absmax = divisor;
 }
@@ -171,16 +172,14 @@ VEC void quantise_by_cells(const cells *t, const void *w, qs_dtype type, int64_t
 }
 #endif
 
-void qs_cpu_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes, float *absmax)
+void QS_CPU(quantise4)(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes, float *absmax)
 {
     const qs_code4 *table = qs_code4_of(type);
-    v16 midpoints;
     encoder enc;
-    for (int l = 0; l < V16; l++) {
-        midpoints[l] = table->midpoint[l < 15 ? l : 14];
+    for (int l = 0; l < 16; l++) {
+        enc.midpoints[l] = qs_f32_bits(table->midpoint[l < 15 ? l : 14]);
         enc.order[l] = table->order[l];
     }
-    enc.midpoints = (v16u)midpoints;
     int64_t full = n / QS_QUANT_BLOCK;
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
     const cells fast = cells_of(table);
@@ -211,6 +210,12 @@ VEC float absmax_of(const qs_qtensor *q, int64_t block)
     return scaled + *q->offset;
 }
 
+/* The 16 values that a block has. */
+VEC void scale_table(const float value[16], float absmax, float scaled[16])
+{
+    for (int k = 0; k < 16; k += VW) vec_store_f32(scaled + k, vec_load_f32(value + k) * absmax);
+}
+
 #if defined(__AVX512BW__)
 /* 32 elements of a 16-bit type: byte k's high nibble is element 2k. Each 32-bit lane gets b >> 4 in its lower and b in its
  * upper half; the look-up reads the low five bits, and the table repeats after 16 entries. */
@@ -227,53 +232,91 @@ VEC __m512i decode_single(__m512i table, const uint8_t *codes)
     return _mm512_permutexvar_epi32(_mm512_or_si512(_mm512_srli_epi64(b, 4), _mm512_slli_epi64(b, 32)), table);
 }
 
-VEC void decode_full_block(v16 scaled, const uint8_t *codes, char *out, qs_dtype type)
+VEC void decode_full_block(const float values[16], const uint8_t *codes, char *out, qs_dtype type)
 {
+    vf scaled = vec_load_f32(values);
     if (type == QS_F32) {
         for (int k = 0; k < 4; k++) _mm512_storeu_si512(out + 64 * k, decode_single((__m512i)scaled, codes + 8 * k));
     } else {
-        __m256i half = (__m256i)(type == QS_BF16 ? v16_to_bf16(scaled) : v16_to_f16(scaled));
+        __m256i half = (__m256i)(type == QS_BF16 ? vec_to_bf16(scaled) : vec_to_f16(scaled));
         __m512i table = _mm512_broadcast_i64x4(half);
         for (int k = 0; k < 2; k++) _mm512_storeu_si512(out + 64 * k, decode_half(table, codes + 16 * k));
     }
 }
 #else
-VEC void decode_full_block(v16 scaled, const uint8_t *codes, char *out, qs_dtype type)
+/* Look-ups of bytes: a wider type's table is cut into the bytes of its entries, which are put together again after. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+VEC bytes16 lookup_bytes(bytes16 table, bytes16 index)
 {
-    if (type == QS_F32) {
-        float *o = (float *)out;
-        for (int k = 0; k < QS_QUANT_BLOCK / 2; k++) {
-            o[2 * k] = scaled[codes[k] >> 4];
-            o[2 * k + 1] = scaled[codes[k] & 15];
-        }
-    } else {
-        v16h table = type == QS_BF16 ? v16_to_bf16(scaled) : v16_to_f16(scaled);
-        uint16_t *o = (uint16_t *)out;
-        for (int k = 0; k < QS_QUANT_BLOCK / 2; k++) {
-            o[2 * k] = table[codes[k] >> 4];
-            o[2 * k + 1] = table[codes[k] & 15];
-        }
+#if defined(__x86_64__)
+    return (bytes16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+#else
+    return (bytes16)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+#endif
+}
+
+#define BYTES_LOW(x, y) __builtin_shufflevector(x, y, ZIP_LOW_16)
+#define BYTES_HIGH(x, y) __builtin_shufflevector(x, y, ZIP_HIGH_16)
+typedef uint16_t halves8 __attribute__((vector_size(16)));
+#define HALVES_LOW(x, y) __builtin_shufflevector((halves8)(x), (halves8)(y), ZIP_LOW_8)
+#define HALVES_HIGH(x, y) __builtin_shufflevector((halves8)(x), (halves8)(y), ZIP_HIGH_8)
+
+/* 16 elements from their codes. */
+VEC void decode_16(const bytes16 table[4], bytes16 index, char *out, qs_dtype type)
+{
+    bytes16 b[4];
+    for (int k = 0; k < (type == QS_F32 ? 4 : 2); k++) b[k] = lookup_bytes(table[k], index);
+    bytes16 low = BYTES_LOW(b[0], b[1]), high = BYTES_HIGH(b[0], b[1]);
+    if (type != QS_F32) {
+        memcpy(out, &low, sizeof low);
+        memcpy(out + 16, &high, sizeof high);
+        return;
+    }
+    bytes16 upper_low = BYTES_LOW(b[2], b[3]), upper_high = BYTES_HIGH(b[2], b[3]);
+    halves8 all[4] = {HALVES_LOW(low, upper_low), HALVES_HIGH(low, upper_low), HALVES_LOW(high, upper_high), HALVES_HIGH(high, upper_high)};
+    memcpy(out, all, sizeof all);
+}
+
+VEC void decode_full_block(const float scaled[16], const uint8_t *codes, char *out, qs_dtype type)
+{
+    uint8_t entry[16 * sizeof(float)], cut[4][16];
+    size_t size = qs_dtype_bytes(type);
+    for (int k = 0; k < 16; k += VW) vec_store_full(entry, type, k, vec_load_f32(scaled + k));
+    for (int k = 0; k < 16; k++)
+        for (size_t b = 0; b < size; b++) cut[b][k] = entry[(size_t)k * size + b];
+    bytes16 table[4];
+    memcpy(table, cut, sizeof table);
+    for (int k = 0; k < QS_QUANT_BLOCK / 2; k += 16) {
+        bytes16 c;
+        memcpy(&c, codes + k, sizeof c);
+        bytes16 first = c >> 4, second = c & 15;
+        decode_16(table, BYTES_LOW(first, second), out + (size_t)(2 * k) * size, type);
+        decode_16(table, BYTES_HIGH(first, second), out + (size_t)(2 * k + 16) * size, type);
     }
 }
 #endif
 
-void qs_cpu_dequantise4(qs_device *d, const qs_qtensor *q, void *out, qs_dtype out_type)
+void QS_CPU(dequantise4)(qs_device *d, const qs_qtensor *q, void *out, qs_dtype out_type)
 {
-    v16 table = v16_load_f32(qs_code4_of(q->type)->value);
+    const float *value = qs_code4_of(q->type)->value;
     int64_t blocks = qs_quant_blocks(q->n), full = q->n / QS_QUANT_BLOCK;
     size_t block_bytes = QS_QUANT_BLOCK * qs_dtype_bytes(out_type);
 #pragma omp parallel for schedule(static)
     for (int64_t part = 0; part < blocks; part += PART_BLOCKS) {
         int64_t end = part + PART_BLOCKS < blocks ? part + PART_BLOCKS : blocks;
-        for (int64_t b = part; b < end && b < full; b++)
-            decode_full_block(table * absmax_of(q, b), q->codes + b * (QS_QUANT_BLOCK / 2), (char *)out + (size_t)b * block_bytes,
-                              out_type);
+        float scaled[16];
+        for (int64_t b = part; b < end && b < full; b++) {
+            scale_table(value, absmax_of(q, b), scaled);
+            decode_full_block(scaled, q->codes + b * (QS_QUANT_BLOCK / 2), (char *)out + (size_t)b * block_bytes, out_type);
+        }
         if (end > full) { /* the partial block at the end */
             int64_t at = full * QS_QUANT_BLOCK, left = q->n - at;
             uint8_t codes[QS_QUANT_BLOCK / 2] = {0};
             char block[QS_QUANT_BLOCK * sizeof(float)];
             memcpy(codes, q->codes + at / 2, (size_t)(left + 1) / 2);
-            decode_full_block(table * absmax_of(q, full), codes, block, out_type);
+            scale_table(value, absmax_of(q, full), scaled);
+            decode_full_block(scaled, codes, block, out_type);
             memcpy((char *)out + (size_t)full * block_bytes, block, (size_t)left * qs_dtype_bytes(out_type));
         }
     }
@@ -283,23 +326,21 @@ void qs_cpu_dequantise4(qs_device *d, const qs_qtensor *q, void *out, qs_dtype o
 
 static void quantise_nested_block(const float *absmax, int64_t n, float offset, uint8_t *codes, float *nested)
 {
-    v16u top_bits = {0};
-    for (int64_t i = 0; i < n; i += V16) {
-        v16 v = v16_load(absmax, QS_F32, i, n - i) - offset;
-        for (int l = (int)(n - i); l < V16; l++) v[l] = 0;
-        top_bits = v16u_max(top_bits, (v16u)v16_abs(v));
+    vu top_bits = {0};
+    for (int64_t i = 0; i < n; i += VW) {
+        vf v = vec_load(absmax, QS_F32, i, n - i) - offset;
+        if (n - i < VW) v = vec_select(vec_lanes() < (int32_t)(n - i), v, vec_all(0));
+        top_bits = vec_max_u(top_bits, (vu)vec_abs(v));
     }
-    uint32_t best = 0;
-    for (int l = 0; l < V16; l++) best = top_bits[l] > best ? top_bits[l] : best;
-    float top = qs_f32_of_bits(best), inverse = top > 0 ? 1.0f / top : 0; /* all equal: every code is 127, which means 0 */
-    for (int64_t i = 0; i < n; i += V16) {
-        v16b code = qs_dynamic_codes((v16_load(absmax, QS_F32, i, n - i) - offset) * inverse, qs_dynamic_signed_above);
-        memcpy(codes + i, &code, n - i < V16 ? (size_t)(n - i) : sizeof code);
+    float top = qs_f32_of_bits(vec_top_u(top_bits)), inverse = top > 0 ? 1.0f / top : 0; /* all equal: every code is 127, which means 0 */
+    for (int64_t i = 0; i < n; i += VW) {
+        vb code = qs_dynamic_codes((vec_load(absmax, QS_F32, i, n - i) - offset) * inverse, qs_dynamic_signed_above);
+        memcpy(codes + i, &code, n - i < VW ? (size_t)(n - i) : sizeof code);
     }
     *nested = top;
 }
 
-void qs_cpu_quantise_absmax(qs_device *d, const float *absmax, int64_t blocks, uint8_t *absmax8, float *nested, float *offset)
+void QS_CPU(quantise_absmax)(qs_device *d, const float *absmax, int64_t blocks, uint8_t *absmax8, float *nested, float *offset)
 {
     double sum = 0;
     for (int64_t i = 0; i < blocks; i++) sum += absmax[i];

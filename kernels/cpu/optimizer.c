@@ -5,12 +5,13 @@
  */
 #include <math.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/dynamic_map.h"
+#include "src/base/maths.h"
 
 enum { STATE_BLOCK = 256 };
 
-void qs_cpu_sum_squares(qs_device *d, const float *g, int64_t n, double *sum)
+void QS_CPU(sum_squares)(qs_device *d, const float *g, int64_t n, double *sum)
 {
     enum { PARTS = 256 }; /* fixed: the order of the sum depends on n alone */
     double part_sum[PARTS] = {0};
@@ -37,24 +38,24 @@ static void adamw_torch(const qs_adamw *h, float *p, const float *g, float *m, f
 {
     float decay = (float)(1 - h->learning_rate * h->weight_decay), scale = h->gradient_scale;
     float weight = (float)(1 - h->beta1), beta2 = (float)h->beta2, one_minus_beta2 = (float)(1 - h->beta2);
-    float step = (float)(-h->learning_rate / (1 - pow(h->beta1, (double)h->step)));
-    float correction = (float)sqrt(1 - pow(h->beta2, (double)h->step)), eps = (float)h->eps;
+    float step = (float)(-h->learning_rate / (1 - qs_power_of_integer(h->beta1, h->step)));
+    float correction = (float)sqrt(1 - qs_power_of_integer(h->beta2, h->step)), eps = (float)h->eps;
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float gi = g[i] * scale;
         float pi = p[i] * decay;
         float mi = m[i] + weight * (gi - m[i]);
-        float vi = v[i] * beta2 + one_minus_beta2 * gi * gi;
+        float second = v[i] * beta2 + one_minus_beta2 * gi * gi;
         m[i] = mi;
-        v[i] = vi;
-        p[i] = pi + step * mi / (sqrtf(vi) / correction + eps);
+        v[i] = second;
+        p[i] = pi + step * mi / (sqrtf(second) / correction + eps);
     }
 }
 
 /* The rule of bitsandbytes' CUDA kernel (kOptimizer32bit2State): eps is scaled by the bias correction, decay comes after the step. */
 static void adamw_bnb(const qs_adamw *h, float *p, const float *g, float *m, float *v, int64_t n)
 {
-    double c1 = 1 - pow(h->beta1, (double)h->step), c2 = sqrt(1 - pow(h->beta2, (double)h->step));
+    double c1 = 1 - qs_power_of_integer(h->beta1, h->step), c2 = sqrt(1 - qs_power_of_integer(h->beta2, h->step));
     float decay = h->weight_decay > 0 ? (float)(1 - h->learning_rate * h->weight_decay) : 1, scale = h->gradient_scale;
     float beta1 = (float)h->beta1, beta2 = (float)h->beta2, one_minus_beta1 = (float)(1 - h->beta1);
     float one_minus_beta2 = (float)(1 - h->beta2), step = (float)(-h->learning_rate * c2 / c1), eps = (float)(h->eps * c2);
@@ -62,14 +63,14 @@ static void adamw_bnb(const qs_adamw *h, float *p, const float *g, float *m, flo
     for (int64_t i = 0; i < n; i++) {
         float gi = g[i] * scale;
         float mi = m[i] * beta1 + one_minus_beta1 * gi;
-        float vi = v[i] * beta2 + one_minus_beta2 * (gi * gi);
+        float second = v[i] * beta2 + one_minus_beta2 * (gi * gi);
         m[i] = mi;
-        v[i] = vi;
-        p[i] = (p[i] + step * (mi / (sqrtf(vi) + eps))) * decay;
+        v[i] = second;
+        p[i] = (p[i] + step * (mi / (sqrtf(second) + eps))) * decay;
     }
 }
 
-void qs_cpu_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, const float *g, float *m, float *v, int64_t n)
+void QS_CPU(adamw)(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, const float *g, float *m, float *v, int64_t n)
 {
     (rule == QS_ADAMW_TORCH ? adamw_torch : adamw_bnb)(h, p, g, m, v, n);
 }
@@ -82,40 +83,40 @@ typedef struct adamw8_rule {
 
 /* The first moment keeps its sign: a code whose value has the other sign moves one entry over. In a block of zeros x is NaN,
  * its code 0, and that of +0 wraps to 255; absmax is 0, so all of them mean 0. */
-VEC v16b signed_codes(v16 x, v16 moment)
+VEC vb signed_codes(vf x, vf moment)
 {
-    v16b code = qs_dynamic_codes(x, qs_dynamic_signed_above);
-    v16i negative_code = __builtin_convertvector(code, v16i) < 127, negative = (v16i)moment < 0;
-    v16i correction = (negative_code ^ negative) & (((v16i)(moment > 0) & 2) - 1);
-    return code + __builtin_convertvector(correction, v16b);
+    vb code = qs_dynamic_codes(x, qs_dynamic_signed_above);
+    vi negative_code = vec_widen_bytes(code) < 127, negative = (vi)moment < 0;
+    vi correction = (negative_code ^ negative) & (((vi)(moment > 0) & 2) - 1);
+    return vec_bytes(vec_widen_bytes(code) + correction);
 }
 
 /* A full block of 256. */
 static void adamw8_block(const adamw8_rule *r, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax, float *v_absmax)
 {
     float m[STATE_BLOCK], v[STATE_BLOCK];
-    v16 m_most = {0}, v_most = {0};
-    for (int i = 0; i < STATE_BLOCK; i += V16) {
-        v16 gi = v16_load_f32(g + i), pi = v16_load_f32(p + i);
-        v16i finite = ((v16i)gi & 0x7f800000) != 0x7f800000;
+    vf m_most = {0}, v_most = {0};
+    for (int i = 0; i < STATE_BLOCK; i += VW) {
+        vf gi = vec_load_f32(g + i), pi = vec_load_f32(p + i);
+        vi finite = ((vi)gi & 0x7f800000) != 0x7f800000;
         gi = gi * r->scale;
-        v16 vi = qs_dynamic_values(v8 + i, qs_dynamic_unsigned) * *v_absmax * r->beta2 + r->one_minus_beta2 * gi * gi;
-        v16 mi = qs_dynamic_values(m8 + i, qs_dynamic_signed) * *m_absmax * r->beta1 + r->one_minus_beta1 * gi;
-        v16 next = (pi + r->step * (mi / (v16_sqrt(vi) + r->eps))) * r->decay;
-        mi = v16_select(finite, mi, v16_all(0));
-        vi = v16_select(finite, vi, v16_all(0));
-        v16_store_f32(p + i, v16_select(finite, next, pi));
-        v16_store_f32(m + i, mi);
-        v16_store_f32(v + i, vi);
-        m_most = v16_max(m_most, v16_abs(mi));
-        v_most = v16_max(v_most, vi);
+        vf second = qs_dynamic_values(v8 + i, qs_dynamic_unsigned) * *v_absmax * r->beta2 + r->one_minus_beta2 * gi * gi;
+        vf mi = qs_dynamic_values(m8 + i, qs_dynamic_signed) * *m_absmax * r->beta1 + r->one_minus_beta1 * gi;
+        vf next = (pi + r->step * (mi / (vec_sqrt(second) + r->eps))) * r->decay;
+        mi = vec_select(finite, mi, vec_all(0));
+        second = vec_select(finite, second, vec_all(0));
+        vec_store_f32(p + i, vec_select(finite, next, pi));
+        vec_store_f32(m + i, mi);
+        vec_store_f32(v + i, second);
+        m_most = vec_max(m_most, vec_abs(mi));
+        v_most = vec_max(v_most, second);
     }
-    float m_top = v16_top(m_most), v_top = v16_top(v_most);
+    float m_top = vec_top(m_most), v_top = vec_top(v_most);
     *m_absmax = m_top;
     *v_absmax = v_top;
-    for (int i = 0; i < STATE_BLOCK; i += V16) {
-        v16 mi = v16_load_f32(m + i);
-        v16b m_code = signed_codes(mi / m_top, mi), v_code = qs_dynamic_codes(v16_load_f32(v + i) / v_top, qs_dynamic_unsigned_above);
+    for (int i = 0; i < STATE_BLOCK; i += VW) {
+        vf mi = vec_load_f32(m + i);
+        vb m_code = signed_codes(mi / m_top, mi), v_code = qs_dynamic_codes(vec_load_f32(v + i) / v_top, qs_dynamic_unsigned_above);
         memcpy(m8 + i, &m_code, sizeof m_code);
         memcpy(v8 + i, &v_code, sizeof v_code);
     }
@@ -138,10 +139,10 @@ static void adamw8_tail(const adamw8_rule *r, float *p, const float *g, uint8_t 
 }
 
 /* Decay comes after the step, as in the CUDA kernel of bitsandbytes that defines these states. */
-void qs_cpu_adamw8(qs_device *d, const qs_adamw *h, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax,
+void QS_CPU(adamw8)(qs_device *d, const qs_adamw *h, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax,
                    float *v_absmax, int64_t n)
 {
-    double c1 = 1 - pow(h->beta1, (double)h->step), c2 = sqrt(1 - pow(h->beta2, (double)h->step));
+    double c1 = 1 - qs_power_of_integer(h->beta1, h->step), c2 = sqrt(1 - qs_power_of_integer(h->beta2, h->step));
     adamw8_rule r = {
         .beta1 = (float)h->beta1,
         .beta2 = (float)h->beta2,

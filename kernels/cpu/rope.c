@@ -1,19 +1,19 @@
 /* rope.c - rotary position embedding (Su et al. 2021) in the half-split layout: pairs are (i, i + rotary_dim / 2). */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec.h"
 
 static void rotate_head(char *head, qs_dtype type, int64_t half, const float *cos, const float *sin, float direction)
 {
     char *upper = head + (size_t)half * qs_dtype_bytes(type);
-    for (int64_t j = 0; j < half; j += V16) {
-        v16 c = v16_load(cos, QS_F32, j, half - j), s = v16_load(sin, QS_F32, j, half - j) * direction;
-        v16 a = v16_load(head, type, j, half - j), b = v16_load(upper, type, j, half - j);
-        v16_store(head, type, j, half - j, a * c - b * s);
-        v16_store(upper, type, j, half - j, b * c + a * s);
+    for (int64_t j = 0; j < half; j += VW) {
+        vf c = vec_load(cos, QS_F32, j, half - j), s = vec_load(sin, QS_F32, j, half - j) * direction;
+        vf a = vec_load(head, type, j, half - j), b = vec_load(upper, type, j, half - j);
+        vec_store(head, type, j, half - j, a * c - b * s);
+        vec_store(upper, type, j, half - j, b * c + a * s);
     }
 }
 
-void qs_cpu_rope(qs_device *d, const qs_rope *r)
+void QS_CPU(rope)(qs_device *d, const qs_rope *r)
 {
     int64_t half = r->rotary_dim / 2;
     size_t head_bytes = (size_t)r->head_dim * qs_dtype_bytes(r->x.type);

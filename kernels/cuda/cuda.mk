@@ -49,7 +49,7 @@ bench-gpu: qlora-stream $(GPU_PARTS)
 ## gpu-bundle: build/gpu-bundle.tar.gz for a machine with a GPU and CUDA but no compiler: unpack, run tests/gpu/run.sh
 # Built apart, for processors from 2013 on and every card: that machine's need not be this one's. Line numbers would double it.
 gpu-bundle:
-	$(Q)$(MAKE) --no-print-directory B=build/portable MARCH=x86-64-v3 CUDA_ARCHS="75 80 86 89 90 100 120" CUDA_LINES= gpu-bundle-here
+	$(Q)$(MAKE) --no-print-directory B=build/portable CUDA_ARCHS="75 80 86 89 90 100 120" CUDA_LINES= gpu-bundle-here
 gpu-bundle-here: $(GPU_PARTS)
 	$(Q)QS_BUILD=$(B) tests/gpu/bundle.sh build/gpu-bundle.tar.gz
 

@@ -41,6 +41,90 @@ static void run_list(const op_case_list *list, unsigned flags)
 START_TEST(every_case_agrees_with_its_reference) { run_list(lists[_i], 0); }
 END_TEST
 
+/* ---- every instruction set of this processor ------------------------------------------------------------------------------ */
+
+static const char *const isas[] = {"v2", "v3", "v4", "v4_bf16", "neon"};
+enum { ISAS = sizeof isas / sizeof *isas };
+
+/* A device with the kernels of an instruction set; NULL where it is not this processor's. */
+static qs_device *open_isa(const char *isa)
+{
+    if (qs_cpu_select(isa, false, NULL)) return NULL;
+    return open_cpu(0);
+}
+
+START_TEST(every_instruction_set_agrees_with_the_references)
+{
+    qs_err e = {0};
+    if (qs_cpu_select(isas[_i / LISTS], false, &e)) printf("skipped: %s\n", e.text);
+    else run_list(lists[_i % LISTS], 0);
+}
+END_TEST
+
+/* bf16 alone may be multiplied by kernels of its own, whose name then says so. */
+START_TEST(instruction_sets_with_fused_multiply_adds_give_the_same_bits)
+{
+    const op_case_list *list = lists[_i];
+    op_run *first = qs_calloc((size_t)list->count, sizeof *first);
+    int devices = 0;
+    for (int isa = 0; isa < ISAS; isa++) {
+        qs_device *d = open_isa(isas[isa]);
+        if (!d || strncmp(d->info.kernels, "fma", 3)) {
+            qs_device_close(d);
+            continue;
+        }
+        bool same_bf16 = !strcmp(d->info.kernels, d->info.kernels_bf16);
+        for (int k = 0; k < list->count; k++) {
+            op_run r;
+            op_run_create(&r, &list->cases[k]);
+            op_run_execute(&r, d);
+            bool bf16 = r.c->type == QS_BF16 || r.c->type2 == QS_BF16;
+            for (int a = 0; devices && a < r.arrays && (same_bf16 || !bf16); a++) {
+                const op_array *x = &r.array[a];
+                size_t size = x->fp64 ? 8 : qs_dtype_bytes(x->type), bytes = x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * size : 0;
+                ck_assert_msg(!memcmp(x->after, first[k].array[a].after, bytes), "%s: array %d has other bits with %s", r.c->name, a, isas[isa]);
+            }
+            if (devices) op_run_free(&r);
+            else first[k] = r;
+        }
+        devices++;
+        qs_device_close(d);
+    }
+    if (devices < 2) printf("skipped: %d instruction set with fused multiply-adds here\n", devices);
+    for (int k = 0; devices && k < list->count; k++) op_run_free(&first[k]);
+    qs_free(first);
+}
+END_TEST
+
+START_TEST(a_wrong_instruction_set_is_refused_with_the_right_ones)
+{
+    qs_err e = {0};
+    ck_assert_int_eq(qs_cpu_select("avx2", false, &e), -QS_EINVAL);
+    ck_assert_ptr_nonnull(strstr(e.text, "expected auto or one of "));
+    ck_assert_int_eq(qs_cpu_select("auto", false, &e), 0);
+    for (int isa = 0; isa < ISAS; isa++) {
+        int rc = qs_cpu_select(isas[isa], false, &e);
+        ck_assert_msg(!rc || rc == -QS_EINVAL || (rc == -QS_EUNSUP && strstr(e.text, "it runs ")), "%s: %s", isas[isa], e.text);
+    }
+}
+END_TEST
+
+START_TEST(portable_bits_take_kernels_that_every_processor_has)
+{
+    qs_err e = {0};
+    if (qs_cpu_select("auto", true, &e)) {
+        ck_assert_ptr_nonnull(strstr(e.text, "no fused multiply-add"));
+        return;
+    }
+    qs_device *d = open_cpu(0);
+    ck_assert_str_eq(d->info.kernels, d->info.kernels_bf16);
+    ck_assert_int_eq(strncmp(qs_device_kernels(d, QS_BF16), "fma", 3), 0);
+    ck_assert(!d->info.bf16);
+    qs_device_close(d);
+    ck_assert_int_ne(qs_cpu_select("v2", true, &e), 0);
+}
+END_TEST
+
 START_TEST(every_case_works_on_device_memory_alone) { run_list(lists[_i], QS_CPU_DISCRETE); }
 END_TEST
 
@@ -148,6 +232,10 @@ int main(void)
     TCase *t = tcase_create("ops");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, every_case_agrees_with_its_reference, 0, LISTS);
+    tcase_add_loop_test(t, every_instruction_set_agrees_with_the_references, 0, ISAS * LISTS);
+    tcase_add_loop_test(t, instruction_sets_with_fused_multiply_adds_give_the_same_bits, 0, LISTS);
+    tcase_add_test(t, a_wrong_instruction_set_is_refused_with_the_right_ones);
+    tcase_add_test(t, portable_bits_take_kernels_that_every_processor_has);
     tcase_add_loop_test(t, every_case_works_on_device_memory_alone, 0, LISTS);
     tcase_add_loop_test(t, equal_arguments_give_equal_bits, 0, LISTS);
     tcase_add_loop_test(t, gradients_agree_with_differences, 0, 3);
