@@ -106,3 +106,9 @@ int qs_identity_of(qs_source *source, qs_aio *a, char out[QS_IDENTITY_DIGITS + 1
     XXH3_freeState(s.hash);
     return rc;
 }
+
+int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e)
+{
+    char *room = qs_source_fingerprint_room(s);
+    return *room ? 0 : qs_identity_of(s, a, room, e);
+}

@@ -14,6 +14,9 @@
 
 enum { QS_IDENTITY_DIGITS = 32 };
 
+/* Finds out, once, which model the source is: then qs_source_fingerprint tells. Blocks for a second or two. `a` and errors as below. */
+int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e);
+
 /* The identity in hex, NUL-terminated. Blocks; reads through `a`, or through an engine of its own when that is NULL. QS_EIO. */
 int qs_identity_of(qs_source *s, qs_aio *a, char out[QS_IDENTITY_DIGITS + 1], qs_err *e);
 

@@ -292,10 +292,7 @@ const char *qs_source_path(const qs_source *s, int file)
     return s->shards[file].file.path;
 }
 
-int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e)
-{
-    return *s->fingerprint ? 0 : qs_identity_of(s, a, s->fingerprint, e);
-}
+char *qs_source_fingerprint_room(qs_source *s) { return s->fingerprint; }
 
 const char *qs_source_fingerprint(const qs_source *s)
 {

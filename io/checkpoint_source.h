@@ -44,9 +44,8 @@ const qs_source_tensor *qs_source_at(const qs_source *s, int i);
 int qs_source_files(const qs_source *s);
 const char *qs_source_path(const qs_source *s, int file);
 
-/* Finds out which model this is (io/checkpoint_identity.h), once. Blocks for a second or two; reads through `a`, or through an engine of its own when that is NULL. A recipe
- * is known at opening. QS_EIO. */
-int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e);
+/* Where io/checkpoint_identity.h keeps which model this is: 33 bytes, empty until it was found out. A recipe is known at opening. */
+char *qs_source_fingerprint_room(qs_source *s);
 /* What was found: hex, 32 digits, over names, shapes and sampled bytes, or over the recipe. Copied, touched or cut into other shards it is the same model. */
 const char *qs_source_fingerprint(const qs_source *s);
 /* A hash of the names, sizes and modification times of its files: where it differs, looking at all bytes again may be worth it. 0 of a recipe. */

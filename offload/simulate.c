@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "offload/residency.h"
 #include "src/base/memory.h"
 
 enum { STEPS = 3, WRITES_BEHIND = 2, SOURCE_AHEAD_BYTES = 32 << 20 };
@@ -21,43 +22,29 @@ typedef struct disk {
     double free, busy;    /* end of what was submitted; seconds of work so far */
 } disk;
 
-/* Names and states as in stream.c. */
-typedef enum place_state { PLACE_EMPTY, PLACE_READING, PLACE_TO_MAKE, PLACE_READY } place_state;
-
-typedef struct place {
-    int32_t blob;
-    place_state state;
-    bool is_home, writing, pinned;
+/* What is under way at a host slot, and when it ends; likewise of a device slot. */
+typedef struct host_clock {
     double copied;        /* when the last copy out of it has ended */
     disk_op op;
-} place;
+} host_clock;
 
-typedef struct slot {
-    int32_t blob;
-    bool is_home, pinned;
+typedef struct device_clock {
     double ready, freed;
-} slot;
-
-typedef struct blob_state {
-    int32_t place, slot, home_place, home_slot;
-    int32_t next;         /* visits from the step's first to the next visit of this blob: at least `at` */
-    bool loaded, cached;
-    double arrived;       /* when its bytes last came from the disk or the maker */
-} blob_state;
+} device_clock;
 
 typedef struct sim {
     const qs_sim_input *in;
     const qs_schedule *list;
+    qs_residency where;   /* decides; the functions of `mover` below give every move its time */
     double now;           /* the host's clock */
     double compute_free, link_in_free, link_out_free;
     disk disk;
-    int32_t at, blobs, place_count, slot_count;
-    place *places;
-    slot *slots;
-    blob_state *blob;
-    int32_t expected;     /* by the maker, or -1 */
+    host_clock *host;     /* parallel to where.host */
+    device_clock *device;
+    bool *cached;         /* [blobs] */
+    double *arrived;      /* [blobs] when its bytes last came from the disk or the maker */
+    int32_t begun;        /* the blob that the maker's buffers hold some of, or -1 */
     double quantised;     /* seconds of its work that are done */
-    int32_t writing, absent, nowhere, unmade; /* places that are being written; blobs that are not where kernels read them, are in no place or slot, were not made yet */
     disk_op source, read_ahead, writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
     qs_sim_step *step;
     qs_sim_visit *visit;  /* the visit in progress */
@@ -136,7 +123,7 @@ static double finish_op(sim *s, disk_op *o)
     return s->now - start;
 }
 
-static void wait_for_disk(sim *s, disk_op *o)
+static void wait_for_op(sim *s, disk_op *o)
 {
     double waited = finish_op(s, o);
     if (!s->in->unified) return; /* there the device's own clock tells who waited */
@@ -151,117 +138,53 @@ static void hash(sim *s, int32_t b)
     s->step->busy[QS_SIM_HOST] += seconds;
 }
 
-/* ---- places ----------------------------------------------------------------------------------------------------------- */
+/* ---- the mover: between the disk and host slots ---------------------------------------------------------------------- */
 
-static int32_t distance(const sim *s, int32_t b)
+static bool sim_cached(void *model, int32_t b) { return ((const sim *)model)->cached[b]; }
+
+static void sim_fill(void *model, int32_t host, bool read)
 {
-    int32_t d = s->blob[b].next - s->at;
-    return d < s->list->count ? d : s->list->count;
+    sim *s = model;
+    if (read) start_op(s, &s->host[host].op, s->in->blob_bytes[qs_residency_blob(&s->where, host)], false);
 }
 
-static bool being_copied(const sim *s, const place *p) { return !s->in->unified && p->copied > s->now; }
-static bool spare(const sim *s, const place *p) { return !s->in->unified && s->blob[p->blob].slot >= 0; }
-
-static int32_t place_distance(const sim *s, const place *p)
+static bool sim_transferred(void *model, int32_t host)
 {
-    return spare(s, p) && s->blob[p->blob].home_slot >= 0 ? s->list->count : distance(s, p->blob);
+    sim *s = model;
+    return op_done(s, &s->host[host].op);
 }
 
-static void settle(sim *s, place *p, bool wait)
+static void sim_wait_transferred(void *model, int32_t host)
 {
-    if (!p->writing || (!wait && !op_done(s, &p->op))) return;
-    if (wait) wait_for_disk(s, &p->op);
-    p->op.active = false;
-    hash(s, p->blob);
-    s->blob[p->blob].cached = true;
-    p->writing = false;
-    s->writing--;
+    sim *s = model;
+    wait_for_op(s, &s->host[host].op);
 }
 
-/* Ring places follow the homes. */
-static int32_t grab_place(sim *s, int32_t need)
+static int sim_receive(void *model, int32_t host, bool *good, qs_err *e)
 {
-    int32_t best = -1, best_distance = -1;
-    for (int32_t i = s->place_count - s->in->plan->ring_slots; i < s->place_count; i++) {
-        place *p = &s->places[i];
-        if (p->pinned || p->state == PLACE_READING || p->writing) continue;
-        if (p->blob < 0) return i;
-        int32_t d = place_distance(s, p);
-        if (d <= best_distance || (d <= need && !spare(s, p)) || being_copied(s, p)) continue;
-        best = i;
-        best_distance = d;
-    }
-    return best;
+    sim *s = model;
+    int32_t b = qs_residency_blob(&s->where, host);
+    wait_for_op(s, &s->host[host].op);
+    s->arrived[b] = s->host[host].op.end;
+    hash(s, b);
+    *good = true;
+    return 0;
 }
 
-static int32_t wait_for_place(sim *s)
+static void sim_commit(void *model, int32_t host)
 {
-    int32_t best = -1, best_distance = -1;
-    for (int32_t i = s->place_count - s->in->plan->ring_slots; i < s->place_count; i++) {
-        const place *p = &s->places[i];
-        if (p->pinned) continue;
-        int32_t d = place_distance(s, p);
-        if (d <= best_distance) continue;
-        best = i;
-        best_distance = d;
-    }
-    QS_ASSERT(best >= 0);
-    place *p = &s->places[best];
-    if (p->state == PLACE_READING) wait_for_disk(s, &p->op);
-    settle(s, p, true);
-    if (being_copied(s, p)) s->now = p->copied;
-    return best;
+    sim *s = model;
+    disk_op *o = &s->host[host].op;
+    if (!op_done(s, o)) wait_for_op(s, o);
+    o->active = false;
+    hash(s, qs_residency_blob(&s->where, host));
+    s->cached[qs_residency_blob(&s->where, host)] = true;
 }
 
-static void expect(sim *s, int32_t b)
-{
-    if (s->expected == b) return;
-    s->expected = b;
-    s->quantised = 0;
-    finish_op(s, &s->source);
-    if (b >= 0) start_op(s, &s->source, s->in->source_bytes ? s->in->source_bytes[b] : 0, false);
-}
-
-static bool is_nowhere(const sim *s, int32_t b) { return s->blob[b].place < 0 && s->blob[b].slot < 0; }
-
-static void set_place(sim *s, int32_t b, int32_t i)
-{
-    s->nowhere -= is_nowhere(s, b);
-    s->blob[b].place = i;
-    s->nowhere += is_nowhere(s, b);
-}
-
-static void set_slot(sim *s, int32_t b, int32_t i)
-{
-    s->nowhere -= is_nowhere(s, b);
-    s->blob[b].slot = i;
-    s->nowhere += is_nowhere(s, b);
-}
-
-static bool begin_fill(sim *s, int32_t b, int32_t need, bool must)
-{
-    int32_t i = s->blob[b].home_place >= 0 ? s->blob[b].home_place : grab_place(s, need);
-    if (i < 0 && must) i = wait_for_place(s);
-    if (i < 0) return false;
-    place *p = &s->places[i];
-    if (p->state == PLACE_TO_MAKE && p->blob == s->expected) expect(s, -1);
-    if (p->blob >= 0) set_place(s, p->blob, -1);
-    if (s->in->unified) s->absent -= p->blob < 0;
-    p->blob = b;
-    set_place(s, b, i);
-    s->blob[b].loaded = true;
-    p->state = PLACE_TO_MAKE;
-    if (!s->blob[b].cached) return true;
-    p->state = PLACE_READING;
-    start_op(s, &p->op, s->in->blob_bytes[b], false);
-    s->step->reads++;
-    return true;
-}
-
-/* ---- quantise on load ------------------------------------------------------------------------------------------------------ */
+/* ---- the mover: quantise on load ------------------------------------------------------------------------------------- */
 
 /* What has arrived of an operation. */
-static double arrived(const sim *s, const disk_op *o)
+static double bytes_arrived(const sim *s, const disk_op *o)
 {
     double outstanding = ((o->submitted ? o->end : s->disk.free) - s->now) * o->rate, bytes = o->bytes - o->left;
     if (outstanding > 0) bytes -= outstanding;
@@ -279,59 +202,39 @@ static void quantise(sim *s, double seconds)
 
 static double make_seconds(const sim *s, int32_t b) { return s->in->make_seconds ? s->in->make_seconds[b] : 0; }
 
-/* The rest, while the disk brings it. */
-static void make(sim *s, place *p)
+static void sim_expect(void *model, int32_t b)
 {
-    int32_t b = p->blob;
-    expect(s, b);
+    sim *s = model;
+    s->begun = b;
+    s->quantised = 0;
+    finish_op(s, &s->source);
+    if (b >= 0) start_op(s, &s->source, s->in->source_bytes ? s->in->source_bytes[b] : 0, false);
+}
+
+static qs_made sim_make_some(void *model, int32_t host)
+{
+    sim *s = model;
+    double part = op_done(s, &s->source) ? 1 : bytes_arrived(s, &s->source) / s->source.bytes;
+    quantise(s, make_seconds(s, qs_residency_blob(&s->where, host)) * part - s->quantised);
+    return part >= 1 ? QS_MADE_ALL : QS_MADE_SOME;
+}
+
+/* The rest, while the disk brings it. */
+static int sim_make(void *model, int32_t host, bool *writing, qs_err *e)
+{
+    sim *s = model;
+    int32_t b = qs_residency_blob(&s->where, host);
+    if (s->begun != b) sim_expect(s, b);
     quantise(s, make_seconds(s, b) - s->quantised);
     s->visit->make += finish_op(s, &s->source);
-    s->expected = -1;
-    s->blob[b].arrived = s->now;
-    s->unmade--;
-    p->state = PLACE_READY;
-    start_op(s, &p->op, s->in->blob_bytes[b], true);
-    p->writing = true;
-    s->writing++;
+    s->begun = -1;
+    s->arrived[b] = s->now;
+    *writing = true;
+    start_op(s, &s->host[host].op, s->in->blob_bytes[b], true);
+    return 0;
 }
 
-static void make_ahead(sim *s, int32_t b)
-{
-    expect(s, b);
-    if (s->blob[b].place < 0) return;
-    double part = op_done(s, &s->source) ? 1 : arrived(s, &s->source) / s->source.bytes;
-    quantise(s, make_seconds(s, b) * part - s->quantised);
-    if (part >= 1) make(s, &s->places[s->blob[b].place]);
-}
-
-static void complete(sim *s, place *p)
-{
-    int32_t b = p->blob;
-    if (p->state == PLACE_READING) {
-        wait_for_disk(s, &p->op);
-        s->blob[b].arrived = p->op.end;
-        hash(s, b);
-        p->state = PLACE_READY;
-    }
-    if (p->state == PLACE_TO_MAKE) make(s, p);
-}
-
-/* ---- slots ------------------------------------------------------------------------------------------------------------ */
-
-static int32_t grab_slot(const sim *s, int32_t need)
-{
-    int32_t best = -1, best_distance = need;
-    for (int32_t i = s->slot_count - s->in->plan->device_slots; i < s->slot_count; i++) {
-        const slot *d = &s->slots[i];
-        if (d->pinned) continue;
-        if (d->blob < 0) return i;
-        int32_t far = distance(s, d->blob);
-        if (far < best_distance || (far == best_distance && best >= 0)) continue;
-        best = i;
-        best_distance = far;
-    }
-    return best;
-}
+/* ---- the mover: between host and device slots ------------------------------------------------------------------------ */
 
 /* Takes the link for some bytes, no sooner than `from`. */
 static double use_link(sim *s, bool in, uint64_t bytes, double from)
@@ -344,71 +247,26 @@ static double use_link(sim *s, bool in, uint64_t bytes, double from)
     return *free;
 }
 
-static bool begin_copy(sim *s, place *p, int32_t need)
+static bool sim_copying(void *model, int32_t host)
 {
-    int32_t b = p->blob, i = s->blob[b].home_slot >= 0 ? s->blob[b].home_slot : grab_slot(s, need);
-    if (i < 0) return false;
-    slot *d = &s->slots[i];
-    if (d->blob >= 0) set_slot(s, d->blob, -1);
-    s->absent -= d->blob < 0;
-    d->ready = p->copied = use_link(s, true, s->in->blob_bytes[b], later(s->now, d->freed));
-    d->blob = b;
-    set_slot(s, b, i);
-    return true;
+    const sim *s = model;
+    return s->host[host].copied > s->now;
+}
+
+static void sim_wait_copied(void *model, int32_t host)
+{
+    sim *s = model;
+    s->now = s->host[host].copied;
+}
+
+static void sim_copy(void *model, int32_t host, int32_t to)
+{
+    sim *s = model;
+    device_clock *d = &s->device[to];
+    d->ready = s->host[host].copied = use_link(s, true, s->in->blob_bytes[qs_residency_blob(&s->where, host)], later(s->now, d->freed));
 }
 
 /* ---- the walk --------------------------------------------------------------------------------------------------------- */
-
-static bool advance(sim *s, place *p, int32_t need)
-{
-    if (p->state == PLACE_READING) {
-        if (!op_done(s, &p->op)) return false;
-        complete(s, p);
-    }
-    return p->state == PLACE_READY && begin_copy(s, p, need);
-}
-
-static bool to_make(const sim *s, int32_t b)
-{
-    return s->blob[b].place >= 0 ? s->places[s->blob[b].place].state == PLACE_TO_MAKE : !s->blob[b].cached;
-}
-
-static void pump(sim *s)
-{
-    const qs_schedule *list = s->list;
-    int32_t reach = 2 * (list->layers + list->tiles) + 2;
-    bool unified = s->in->unified, places_left = true, slots_left = !unified, expecting = false;
-    attend(s, s->now, s->now);
-    for (int32_t i = 0; s->writing && i < s->place_count; i++) settle(s, &s->places[i], false);
-    if (!s->absent && !s->unmade) return;
-    for (int32_t i = 0; i < reach && i < list->count && (places_left || slots_left); i++) {
-        if (!slots_left && !s->nowhere && (expecting || !s->unmade)) return; /* nothing further on could be begun */
-        int32_t v = s->at + i < list->count ? s->at + i : s->at + i - list->count, b = list->visits[v].blob;
-        if (b < 0 || (!unified && s->blob[b].slot >= 0)) continue;
-        if (s->blob[b].place < 0) places_left = places_left && begin_fill(s, b, i, false);
-        if (!expecting && to_make(s, b)) {
-            expecting = true;
-            make_ahead(s, b);
-        }
-        slots_left = slots_left && s->blob[b].place >= 0 && advance(s, &s->places[s->blob[b].place], i);
-    }
-}
-
-static void bring(sim *s, int32_t b)
-{
-    if (!s->in->unified && s->blob[b].slot >= 0) return;
-    if (s->blob[b].place < 0) QS_ASSERT(begin_fill(s, b, 0, true));
-    place *p = &s->places[s->blob[b].place];
-    complete(s, p);
-    if (!s->in->unified) QS_ASSERT(begin_copy(s, p, 0));
-}
-
-static void set_pin(sim *s, int32_t b, bool pinned)
-{
-    if (b < 0) return;
-    if (s->in->unified) s->places[s->blob[b].place].pinned = pinned;
-    else s->slots[s->blob[b].slot].pinned = pinned;
-}
 
 /* Bytes of the visit's own that live on the disk: read a visit ahead, written behind. */
 static void start_reads_of(sim *s, int32_t v)
@@ -420,7 +278,7 @@ static void write_behind(sim *s, int32_t v)
 {
     disk_op *o = &s->writes[v % WRITES_BEHIND];
     if (!s->in->work[v].disk_write_bytes) return;
-    wait_for_disk(s, o);
+    wait_for_op(s, o);
     start_op(s, o, s->in->work[v].disk_write_bytes, true);
 }
 
@@ -428,24 +286,23 @@ static void write_behind(sim *s, int32_t v)
 static void look(sim *s)
 {
     attend(s, s->now, s->now);
-    if (s->expected < 0 || s->blob[s->expected].place < 0) return;
-    make_ahead(s, s->expected);
-    if (s->expected < 0) pump(s);
+    qs_residency_make_on(&s->where);
 }
 
 /* The host computes, or launches. */
 static void spend(sim *s, double seconds, const qs_sim_work *w)
 {
     for (int32_t i = 0; i < w->polls; i++) {
-        if (i == w->polls - 1) wait_for_disk(s, &s->read_ahead);
+        if (i == w->polls - 1) wait_for_op(s, &s->read_ahead);
         double each = seconds / w->polls / (w->looks > 0 ? w->looks : 1), end = s->now + seconds / w->polls;
-        for (int32_t k = 1; k < w->looks && (s->disk.head || s->expected >= 0); k++) {
+        for (int32_t k = 1; k < w->looks && (s->disk.head || s->where.expected >= 0); k++) {
             double before = s->now += each;
             look(s);
             end += s->now - before; /* quantising */
         }
         s->now = end;
-        pump(s);
+        attend(s, s->now, s->now);
+        qs_residency_pump(&s->where);
     }
 }
 
@@ -458,7 +315,7 @@ static void run_unified(sim *s, const qs_sim_work *w)
 /* The optimizer: the host waits for the device first, nothing is streamed meanwhile, and packs come and go in the order of the kernels. */
 static void run_update(sim *s, const qs_sim_work *w)
 {
-    wait_for_disk(s, &s->read_ahead);
+    wait_for_op(s, &s->read_ahead);
     s->step->busy[QS_SIM_COMPUTE] += w->seconds;
     if (!s->in->unified) {
         s->visit->start = s->compute_free;
@@ -474,9 +331,11 @@ static void run_update(sim *s, const qs_sim_work *w)
 /* The device starts when it is free, the weights are there and the host has come so far; checkpoints come and go meanwhile, all but the last micro-batch's. */
 static void run_discrete(sim *s, const qs_sim_work *w, int32_t b)
 {
-    double free = s->compute_free, asked = s->now, weights = b >= 0 ? s->slots[s->blob[b].slot].ready : 0;
+    double free = s->compute_free, asked = s->now;
+    device_clock *d = b >= 0 ? &s->device[qs_residency_slot(&s->where, b)] : NULL;
+    double weights = d ? d->ready : 0;
     double start = later(later(free, weights), asked), idle = start - free;
-    double from_disk = b >= 0 ? later(0, s->blob[b].arrived - free) : 0;
+    double from_disk = d ? later(0, s->arrived[b] - free) : 0;
     double last = w->seconds / w->polls, end = start + w->seconds;
     if (w->link_in_bytes) end = later(end, use_link(s, true, w->link_in_bytes, start - last) + last);
     if (w->link_out_bytes) end = later(end, use_link(s, false, w->link_out_bytes, start + last) - seconds_of((double)w->link_out_bytes / w->polls, s->in->rates.link_out));
@@ -493,7 +352,7 @@ static void run_discrete(sim *s, const qs_sim_work *w, int32_t b)
     s->visit->link_wait = idle + stretched - from_disk;
     s->visit->start = free;
     s->visit->end = s->compute_free = end;
-    if (b >= 0) s->slots[s->blob[b].slot].freed = end;
+    if (d) d->freed = end;
 }
 
 static void run_visit(sim *s, int32_t v)
@@ -501,22 +360,15 @@ static void run_visit(sim *s, int32_t v)
     const qs_sim_work *w = &s->in->work[v];
     int32_t b = s->list->visits[v].blob;
     double begin = s->now;
-    s->at = v;
-    pump(s);
-    if (b >= 0) bring(s, b);
-    set_pin(s, b, true);
-    if (b >= 0) {
-        s->step->hits += !s->blob[b].loaded;
-        s->blob[b].loaded = false;
-    }
-    pump(s);
+    qs_err none;
+    attend(s, s->now, s->now);
+    QS_ASSERT(!qs_residency_acquire(&s->where, v, &none));
     if (s->list->visits[v].kind == QS_VISIT_UPDATE) run_update(s, w);
     else if (s->in->unified) run_unified(s, w);
     else run_discrete(s, w, b);
     write_behind(s, v);
     start_reads_of(s, v + 1);
-    set_pin(s, b, false);
-    if (b >= 0) s->blob[b].next = v + s->list->next_use[v];
+    qs_residency_release(&s->where, v);
     if (s->in->unified) {
         s->visit->start = begin;
         s->visit->end = s->now;
@@ -530,46 +382,26 @@ static void run_visit(sim *s, int32_t v)
 static void run_step(sim *s, qs_sim_visit *visits)
 {
     double begin = s->now, disk_busy = s->disk.busy;
+    int32_t reads = s->where.reads, hits = s->where.hits;
     memset(visits, 0, (size_t)s->list->count * sizeof *visits);
+    qs_residency_begin(&s->where, s->list);
     start_reads_of(s, 0);
     for (int32_t v = 0; v < s->list->count; v++) {
         s->visit = &visits[v];
         run_visit(s, v);
     }
     if (!s->in->unified) s->now = s->compute_free = later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
-    bool made = false;
-    for (int32_t i = 0; i < s->place_count; i++) {
-        made |= s->places[i].writing;
-        settle(s, &s->places[i], true);
-    }
+    bool made = s->where.writes > 0;
+    qs_residency_settle(&s->where);
     if (made) visits[s->list->count - 1].end = s->now; /* the cache is settled after the sweep that fills it */
-    for (int32_t b = 0; b < s->blobs; b++) s->blob[b].next -= s->list->count;
+    s->step->reads = s->where.reads - reads;
+    s->step->hits = s->where.hits - hits;
     s->step->busy[QS_SIM_DISK] = s->disk.busy - disk_busy;
     s->step->seconds = s->now - begin;
     for (int32_t v = 0; v < s->list->count; v++) {
         visits[v].start -= begin;
         visits[v].end -= begin;
     }
-}
-
-static void place_homes(sim *s)
-{
-    const qs_plan *plan = s->in->plan;
-    for (int32_t b = 0; b < s->blobs; b++) {
-        s->blob[b] = (blob_state){.place = -1, .slot = -1, .home_place = -1, .home_slot = -1, .next = 2 * s->list->count, .cached = s->in->cached};
-        if (plan->home[b] == QS_HOME_DISK) continue;
-        if (plan->home[b] == QS_HOME_DEVICE && !s->in->unified) {
-            s->blob[b].home_slot = s->slot_count;
-            s->slots[s->slot_count++] = (slot){.blob = -1, .is_home = true};
-        } else {
-            s->blob[b].home_place = s->place_count;
-            s->places[s->place_count++] = (place){.blob = -1, .is_home = true};
-        }
-    }
-    for (int i = 0; i < plan->ring_slots; i++) s->places[s->place_count++] = (place){.blob = -1};
-    for (int i = 0; i < plan->device_slots; i++) s->slots[s->slot_count++] = (slot){.blob = -1};
-    for (int32_t v = s->list->count - 1; v >= 0; v--)
-        if (s->list->visits[v].blob >= 0) s->blob[s->list->visits[v].blob].next = v;
 }
 
 static qs_sim_resource busiest(const qs_sim_step *t, bool unified)
@@ -588,14 +420,19 @@ static qs_sim_resource busiest(const qs_sim_step *t, bool unified)
 
 void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
 {
-    const qs_plan *plan = in->plan;
-    size_t n = (size_t)plan->blobs, places = n + (size_t)plan->ring_slots, slots = n + (size_t)plan->device_slots;
-    char *memory = qs_calloc(1, places * sizeof(place) + slots * sizeof(slot) + n * sizeof(blob_state));
-    sim s = {.in = in, .list = in->schedule, .blobs = plan->blobs, .expected = -1, .absent = plan->blobs, .nowhere = plan->blobs, .unmade = in->cached ? 0 : plan->blobs};
-    s.places = (place *)(void *)memory;
-    s.slots = (slot *)(void *)(memory + places * sizeof(place));
-    s.blob = (blob_state *)(void *)(memory + places * sizeof(place) + slots * sizeof(slot));
-    place_homes(&s);
+    size_t n = (size_t)in->plan->blobs, host = n + (size_t)in->plan->ring_slots, device = n + (size_t)in->plan->device_slots;
+    char *memory = qs_calloc(1, host * sizeof(host_clock) + device * sizeof(device_clock) + n * (sizeof(double) + sizeof(bool)));
+    sim s = {.in = in, .list = in->schedule, .begun = -1};
+    s.host = (host_clock *)(void *)memory;
+    s.device = (device_clock *)(void *)(s.host + host);
+    s.arrived = (double *)(void *)(s.device + device);
+    s.cached = (bool *)(void *)(s.arrived + n);
+    for (size_t b = 0; b < n; b++) s.cached[b] = in->cached;
+    qs_mover mover = {.context = &s, .cached = sim_cached, .fill = sim_fill, .transferred = sim_transferred,
+                      .wait_transferred = sim_wait_transferred, .receive = sim_receive, .expect = sim_expect,
+                      .make_some = sim_make_some, .make = sim_make, .commit = sim_commit,
+                      .copying = sim_copying, .wait_copied = sim_wait_copied, .copy = sim_copy};
+    qs_residency_open(in->plan, in->unified, &mover, &s.where);
     *out = (qs_sim_result){.count = in->schedule->count};
     out->visits = qs_calloc((size_t)out->count, sizeof *out->visits);
     qs_sim_step step[STEPS] = {0};
@@ -603,10 +440,11 @@ void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
         s.step = &step[i];
         run_step(&s, out->visits);
     }
+    qs_residency_close(&s.where);
     qs_free(memory);
     out->first = step[0];
     out->steady = step[STEPS - 1];
-    memcpy(out->pool_bytes, plan->pool_bytes, sizeof out->pool_bytes);
+    memcpy(out->pool_bytes, in->plan->pool_bytes, sizeof out->pool_bytes);
     out->critical = busiest(&out->steady, in->unified);
 }
 

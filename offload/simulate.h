@@ -1,10 +1,9 @@
 /* simulate.h - the schedule replayed against rates: how long a step will take, and what it will wait for.
  *
- * The replay takes the schedule, the plan's homes, places and slots, and the streamer's own policy (offload/stream.c: look-ahead, what is given up, places against slots, what quantise on load
- * does), and gives every transfer to a resource of known speed: the disk (reads and writes share it, in order), the host (checksums, quantising, on a unified
- * device also the compute), the link in, the link out, the device. It is pure, takes well below a millisecond for 80 layers, and makes two allocations.
+ * The replay takes the schedule, the plan's homes and slots, and the streamer's own policy (offload/residency.h), and gives every transfer to a resource of known speed: the disk (reads and writes share it, in order), the host (checksums, quantising, on a unified
+ * device also the compute), the link in, the link out, the device. It is pure, takes well below a millisecond for 80 layers, and makes a few allocations.
  *
- *     disk ---> place ---> (checksum: host) ---link in--> slot ---> compute ---link out--> checkpoints
+ *     disk ---> host slot ---> (checksum: host) ---link in--> device slot ---> compute ---link out--> checkpoints
  *
  * Three steps are replayed: the first finds memory empty (and the cache too, unless `cached`), the third is reported as the steady state, which the
  * palindrome of visits has reached by then.
@@ -81,7 +80,7 @@ typedef struct qs_sim_result {
 void qs_simulate(const qs_sim_input *in, qs_sim_result *out);
 void qs_sim_free(qs_sim_result *r);
 
-/* No steady step is shorter: the work of the busiest resource at its rate. Weights that a ring can keep over a turn of the list are not counted, at most its places and slots per turn. */
+/* No steady step is shorter: the work of the busiest resource at its rate. Weights that a ring can keep over a turn of the list are not counted, at most its slots per turn. */
 double qs_sim_bound(const qs_sim_input *in);
 /* No steady step is longer: everything one after the other, and what the step before had begun. */
 double qs_sim_serial(const qs_sim_input *in);

@@ -1,16 +1,16 @@
 /* stream.h - the streamer: has each visit's weights on the device when the visit begins.
  *
- * It follows a schedule. Every blob passes through a *place* in host memory (its home, or one of the ring's), filled by a checksummed read of the layer cache or, on first
- * touch, by the maker, whose result is written to the cache while the visit computes. On a discrete device it goes on through a *slot* in device memory:
+ * It moves what offload/residency.h decides: a blob passes through a host slot, filled by a checksummed read of the layer
+ * cache or, on first touch, by the maker, whose result is written to the cache while the visit computes. On a discrete
+ * device it goes on through a device slot:
  *
- *     disk --aio--> place --QS_QUEUE_IN--> slot --QS_QUEUE_COMPUTE--> kernels
- *            cache           event `ready`        event `freed`
+ *     disk --aio--> host slot --QS_QUEUE_IN--> device slot --QS_QUEUE_COMPUTE--> kernels
+ *            cache            event `ready`                 event `freed`
  *
- * Ordering between copies and kernels is made of these two events alone; the host waits for the disk, never for the device, except when every place is still being copied from.
- * A unified device uses the places themselves. What is needed soonest stays: a place or slot is taken over only from the blob whose next visit is farthest
- * away, which at the turn of the palindrome and at the step's edge saves the loads of the last few layers. On a discrete device a place is free again as soon as its blob is in a slot,
- * so reads run ahead by places and slots together; blobs go to slots in the order of their visits. What is written to the cache is committed as the walk goes, so that a run killed
- * at any time finds it.
+ * Ordering between copies and kernels is made of these two events alone.
+ * The host waits for the disk, never for the device, except when every host slot is still being copied from.
+ * On a discrete device a host slot is free again as soon as its blob is on the device, so reads run ahead by both kinds together.
+ * What is written to the cache is committed as the walk goes, so that a run killed at any time finds it.
  *
  *     qs_stream_begin(s, schedule);
  *     for each visit v: QS_TRY(qs_stream_acquire(s, v, &weights, e));  ...queue kernels...  qs_stream_release(s, v);
@@ -63,7 +63,7 @@ int qs_stream_settle(qs_stream *s, qs_err *e);
 
 typedef struct qs_stream_stats {
     uint64_t disk_wait_ns;   /* the host stood still for the disk */
-    uint64_t link_wait_ns;   /* the host stood still because all places were being copied from */
+    uint64_t link_wait_ns;   /* the host stood still because all host slots were being copied from */
     uint64_t make_ns;        /* quantise on load: reading and quantising */
     uint64_t verify_ns;      /* checksums */
     uint64_t disk_read_bytes, disk_write_bytes, link_bytes;

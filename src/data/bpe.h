@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "src/base/error.h"
-#include "src/data/tokenizer.h"
+#include "src/data/ids.h"
 #include "src/data/vocab.h"
 
 typedef struct qs_merge {

@@ -9,36 +9,9 @@
 #include "src/base/memory.h"
 #include "src/data/tokenizer_parts.h"
 
-void qs_ids_reserve(qs_ids *ids, size_t extra)
-{
-    if (ids->count + extra <= ids->capacity) return;
-    ids->capacity = 2 * ids->count + extra + 64;
-    ids->data = qs_realloc(ids->data, ids->capacity * sizeof *ids->data);
-}
-
-void qs_ids_push(qs_ids *ids, int32_t id)
-{
-    qs_ids_reserve(ids, 1);
-    ids->data[ids->count++] = id;
-}
-
-void qs_ids_free(qs_ids *ids)
-{
-    qs_free(ids->data);
-    *ids = (qs_ids){0};
-}
-
 /* ---- opening -------------------------------------------------------------------------------------------------------------- */
 
-int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
-{
-    *text = NULL;
-    if (!qs_file_exists(path)) return 0;
-    QS_TRY(qs_file_read(path, QS_TOKENIZER_FILE_MAX, text, bytes, e));
-    return 1;
-}
-
-/* The same, parsed: *out is a new reference to an object, NULL when there is no such file. Numbers are reals: model_max_length is
+/* A file as JSON: *out is a new reference to an object, NULL when there is no such file. Numbers are reals: model_max_length is
  * often 10^30, written as an integer. */
 static int read_json(const char *dir, const char *name, json_t **out, qs_err *e)
 {
@@ -59,12 +32,6 @@ static int read_json(const char *dir, const char *name, json_t **out, qs_err *e)
     qs_free(text);
     qs_free(path);
     return rc;
-}
-
-int32_t qs_tokenizer_special_id(const qs_tokenizer *t, json_t *value)
-{
-    if (json_is_object(value)) value = json_object_get(value, "content");
-    return json_is_string(value) ? qs_tokenizer_find(t, json_string_value(value)) : -1;
 }
 
 /* Tokens that tokenizer_config.json knows and the main file does not. */
@@ -225,12 +192,6 @@ void qs_tokenizer_close(qs_tokenizer *t)
 const qs_token_info *qs_tokenizer_info(const qs_tokenizer *t) { return &t->info; }
 const char *qs_tokenizer_bos_text(const qs_tokenizer *t) { return t->bos_text; }
 const char *qs_tokenizer_eos_text(const qs_tokenizer *t) { return t->eos_text; }
-
-int32_t qs_tokenizer_find(const qs_tokenizer *t, const char *content)
-{
-    const qs_added_token *a = qs_added_tokens_by_content(&t->added, content);
-    return a ? a->id : qs_tokenizer_find_vocab(t, content, strlen(content));
-}
 
 bool qs_tokenizer_is_added(const qs_tokenizer *t, int32_t id) { return qs_added_tokens_by_id(&t->added, id) != NULL; }
 

@@ -28,19 +28,9 @@
 #include <stdint.h>
 
 #include "src/base/error.h"
+#include "src/data/ids.h"
 
 typedef struct qs_tokenizer qs_tokenizer;
-
-/* A growing array of token ids; {0} is an empty one. */
-typedef struct qs_ids {
-    int32_t *data;
-    size_t count, capacity;
-} qs_ids;
-
-void qs_ids_push(qs_ids *ids, int32_t id);
-/* Room for `extra` more ids without another allocation. */
-void qs_ids_reserve(qs_ids *ids, size_t extra);
-void qs_ids_free(qs_ids *ids);
 
 /* What the files say about special tokens; -1 where a token does not exist. */
 typedef struct qs_token_info {

@@ -3,6 +3,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/base/number.h"
 #include "src/plan/calibrate_parts.h"
 #include "src/plan/disk_rates.h"
 

@@ -23,18 +23,6 @@ typedef struct bench {
     size_t written;       /* up to here it does not hold what fill put there */
 } bench;
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-double qs_median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, ascending);
-    return v[n / 2];
-}
-
 static double clock_now(const qs_calibration *k)
 {
     if (!k->c.processor_time) return qs_seconds(qs_now_ns());

@@ -1,4 +1,4 @@
-/* calibrate_parts.h - the table of measurements. Private to src/train/calibrate*.c. */
+/* calibrate_parts.h - the table of measurements. Private to src/plan/calibrate*.c. */
 #ifndef QS_PLAN_CALIBRATE_PARTS_H
 #define QS_PLAN_CALIBRATE_PARTS_H
 
@@ -34,8 +34,5 @@ int qs_calibration_write(const qs_calibration *k, qs_err *e);
 int qs_calibrate_disk(qs_calibration *k, qs_err *e);
 int qs_calibrate_link(qs_calibration *k, qs_err *e);
 int qs_calibrate_quantise_on_load(qs_calibration *k, qs_err *e);
-
-/* The middle one; sorts. */
-double qs_median(double *v, int n);
 
 #endif

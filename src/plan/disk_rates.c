@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/base/number.h"
 #include "src/base/random.h"
 #include "src/plan/calibrate_parts.h"
 

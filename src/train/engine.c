@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "io/checkpoint_identity.h"
 #include "io/file.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"

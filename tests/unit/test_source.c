@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/checkpoint_identity.h"
 #include "io/aio_fault.h"
 #include "io/checkpoint_source.h"
 #include "io/safetensors.h"

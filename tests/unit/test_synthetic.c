@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/checkpoint_identity.h"
 #include "io/file.h"
 #include "io/synthetic.h"
 #include "src/base/log.h"
