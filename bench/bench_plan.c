@@ -93,7 +93,9 @@ static seconds one_step(qs_engine *g, const job *j, int step)
     uint64_t start = qs_now_ns();
     for (int32_t mb = 0; mb < j->micro_batches; mb++) fill_batch(qs_sweep_batch(g->sweep, mb), j->tokens, g->architecture.vocab);
     must(qs_sweep_train(g->sweep, j->micro_batches, step, 1, &result, &bad_mb, &bad_document, &e));
-    must(qs_update_run(g->update, step + 1, 1e-4, 1, g->masters, g->gradients, result.gradient_squares, &norm, &e));
+    qs_update_step t = {.step = step + 1, .learning_rate = 1e-4, .loss_scale = 1, .squares = result.gradient_squares,
+                        .schedule = qs_sweep_schedule(g->sweep)};
+    must(qs_update_run(g->update, &t, g->masters, g->gradients, &norm, &e));
     seconds s = {.wall = qs_seconds(qs_now_ns() - start), .compute = processor_seconds() - cpu};
     for (int32_t v = 0; v < qs_sweep_schedule(g->sweep)->count; v++) s.disk += qs_seconds(qs_sweep_times(g->sweep)[v].disk_wait_ns);
     if (!processor_time) s.compute = s.wall - s.disk;

@@ -1,5 +1,6 @@
 #include "offload/activation_store.h"
 
+#include "offload/farthest.h"
 #include "src/base/memory.h"
 
 /* A device buffer of a discrete device. */
@@ -7,7 +8,6 @@ typedef struct buffer {
     char *memory;
     int32_t level, micro_batch; /* level -1: empty */
     int32_t pins;
-    uint64_t used_at;           /* for least-recently-used */
     qs_event *arrived;          /* the copy in is done: compute may read */
     qs_event *computed;         /* the last kernel on it is done: may be copied out, or overwritten by a copy in */
     qs_event *stored;           /* the copy out is done: may be overwritten */
@@ -18,7 +18,7 @@ struct qs_activation_store {
     buffer *buffers;
     uint64_t *bytes;            /* [micro_batches] */
     qs_event **in_host;         /* [levels * micro_batches] the copy out that wrote it */
-    uint64_t clock, link_bytes;
+    uint64_t link_bytes;
 };
 
 static const qs_device_api *api(const qs_activation_store *s) { return s->c.device->api; }
@@ -90,20 +90,21 @@ static buffer *find(const qs_activation_store *s, int32_t level, int32_t mb)
     return NULL;
 }
 
-/* The least recently used buffer that nobody holds, now given to (level, mb). Whatever overwrites it must first wait for its events. */
+/* Of the buffers that nobody holds the one whose checkpoint is used last, now given to (level, mb). Whatever overwrites it must first wait for its events. */
 static buffer *take(qs_activation_store *s, int32_t level, int32_t mb)
 {
-    buffer *best = NULL;
+    qs_farthest go = {-1, -1};
     for (int32_t i = 0; i < s->c.buffers; i++) {
-        buffer *b = &s->buffers[i];
-        if (!b->pins && (!best || b->used_at < best->used_at)) best = b;
+        const buffer *b = &s->buffers[i];
+        if (b->pins) continue;
+        int64_t use = b->level < 0 ? INT64_MAX : qs_pager_next_use(s->c.host, record_of(s, b->level, b->micro_batch));
+        if (qs_is_farther(&go, use)) go = (qs_farthest){i, use};
     }
-    if (best) {
-        best->level = level;
-        best->micro_batch = mb;
-        best->used_at = ++s->clock;
-    }
-    return best;
+    if (go.index < 0) return NULL;
+    buffer *b = &s->buffers[go.index];
+    b->level = level;
+    b->micro_batch = mb;
+    return b;
 }
 
 static buffer *fetch(qs_activation_store *s, int32_t level, int32_t mb)
@@ -139,7 +140,6 @@ void *qs_activation_store_get(qs_activation_store *s, int32_t level, int32_t mic
     QS_ASSERT(b);
     api(s)->event_wait(s->c.device, b->arrived, QS_QUEUE_COMPUTE);
     b->pins++;
-    b->used_at = ++s->clock;
     return b->memory;
 }
 
@@ -153,7 +153,6 @@ void *qs_activation_store_new(qs_activation_store *s, int32_t level, int32_t mic
     api(s)->event_wait(s->c.device, b->stored, QS_QUEUE_COMPUTE);
     if (s->c.poison) api(s)->fill(s->c.device, QS_QUEUE_COMPUTE, b->memory, 0xff, s->c.bytes);
     b->pins++;
-    b->used_at = ++s->clock;
     return b->memory;
 }
 

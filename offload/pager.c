@@ -4,6 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "offload/farthest.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 
@@ -218,17 +219,14 @@ static bool must_be_written(qs_pager *p, const frame *f) { return f->record >= 0
 /* A frame that can be taken over at once, and whose record is needed after use `need`; of these the one needed last. NULL: none. */
 static frame *find_free(qs_pager *p, int64_t need)
 {
-    frame *best = NULL;
-    int64_t best_lateness = need;
+    qs_farthest go = {-1, need};
     for (int32_t i = 0; i < p->c.frames; i++) {
         frame *f = &p->frames[i];
         if (f->pins || f->transfer != IDLE || must_be_written(p, f)) continue;
         int64_t late = lateness(p, f);
-        if (late <= best_lateness || lent(p, f)) continue;
-        best = f;
-        best_lateness = late;
+        if (qs_is_farther(&go, late) && !lent(p, f)) go = (qs_farthest){i, late};
     }
-    return best;
+    return go.index < 0 ? NULL : &p->frames[go.index];
 }
 
 /* The same, once the device and the disk are done with one: preferably one that is being written. */
@@ -313,8 +311,6 @@ void qs_pager_at(qs_pager *p, int64_t tick)
     pump(p);
 }
 
-int64_t qs_pager_now(const qs_pager *p) { return p->now; }
-
 /* ---- use ------------------------------------------------------------------------------------------------------------------ */
 
 void *qs_pager_acquire(qs_pager *p, int32_t r, qs_page_use use)
@@ -355,6 +351,8 @@ void qs_pager_release(qs_pager *p, int32_t r, bool changed, qs_queue queue)
     }
     pump(p);
 }
+
+int64_t qs_pager_next_use(qs_pager *p, int32_t r) { return next_use(p, r); }
 
 bool qs_pager_ready(qs_pager *p, int32_t r)
 {

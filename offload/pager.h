@@ -82,13 +82,14 @@ int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const
 void qs_pager_begin(qs_pager *p, const qs_page_list *list);
 /* It is now this tick of the list. Never goes back within a round. */
 void qs_pager_at(qs_pager *p, int64_t tick);
-int64_t qs_pager_now(const qs_pager *p);
 
 /* The record in host memory until its release; nothing is in transit between it and the disk. Blocks for the disk. Never NULL: after a failure its content is undefined. */
 void *qs_pager_acquire(qs_pager *p, int32_t record, qs_page_use use);
 /* changed: it is to be kept. queue: the frame belongs to the device until what is queued there by now has run, and that implies the same of earlier releases of this record;
  * QS_QUEUE_COUNT: only the host has used it. */
 void qs_pager_release(qs_pager *p, int32_t record, bool changed, qs_queue queue);
+/* When the record is used next, counted in uses of the list from its beginning on; INT64_MAX: never. For who decides by it. */
+int64_t qs_pager_next_use(qs_pager *p, int32_t record);
 /* Whether acquire would neither block nor find nothing. */
 bool qs_pager_ready(qs_pager *p, int32_t record);
 /* Blocks until the device's copies from and to an acquired record are done: before the host writes there. */

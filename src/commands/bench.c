@@ -76,8 +76,11 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e));
     s->swept_ns = qs_now_ns();
     uint64_t waited = qs_engine_pager_wait_ns(g);
-    if (qs_loss_scale_step(&g->loss_scale, !result.overflow))
-        QS_TRY(qs_update_run(g->update, step + 1 - g->loss_scale.skipped, o->learning_rate, scale, g->masters, g->gradients, result.gradient_squares, &norm, e));
+    if (qs_loss_scale_step(&g->loss_scale, !result.overflow)) {
+        qs_update_step t = {.step = step + 1 - g->loss_scale.skipped, .learning_rate = o->learning_rate, .loss_scale = scale,
+                            .squares = result.gradient_squares, .schedule = qs_sweep_schedule(g->sweep)};
+        QS_TRY(qs_update_run(g->update, &t, g->masters, g->gradients, &norm, e));
+    }
     s->end_ns = qs_now_ns();
     s->update_disk_wait_ns = qs_engine_pager_wait_ns(g) - waited;
     s->recorder = *g->recorder;

@@ -95,28 +95,6 @@ static void note_head(pad *p)
     qs_head_free(h);
 }
 
-/* One pack; update.c does the same for every layer. */
-static void note_pack(pad *p, const qs_update_config *u)
-{
-    enum { LEAST_8BIT = 4096 }; /* smaller tensors have 32-bit states */
-    const qs_lora *l = p->c->lora;
-    const qs_adamw h = {.step = 1};
-    bool small_states = u->optim == QS_OPTIM_ADAMW_8BIT || u->optim == QS_OPTIM_PAGED_ADAMW_8BIT;
-    qs_adamw_rule rule = u->optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
-    void *m = p->memory;
-    qs_op_sum_squares(p->device, m, l->pack_floats, m);
-    const qs_lora_layer *adapters = qs_lora_of_layer(l, l->layers - 1);
-    for (int i = 0; i < adapters->layer->tensors; i++) {
-        const qs_lora_slot *slot = &adapters->slot[i];
-        if (!slot->active) continue;
-        int64_t n[2] = {(int64_t)l->r * slot->in, (int64_t)l->r * slot->out};
-        for (int k = 0; k < 2; k++) {
-            if (small_states && n[k] >= LEAST_8BIT) qs_op_adamw8(p->device, &h, m, m, m, m, m, m, n[k]);
-            else qs_op_adamw(p->device, rule, &h, m, m, m, m, n[k]);
-        }
-    }
-}
-
 static void note_update(pad *p, const qs_update_config *u)
 {
     const qs_lora *l = p->c->lora;
@@ -124,7 +102,10 @@ static void note_update(pad *p, const qs_update_config *u)
     int64_t trained = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) trained += l->layer_mask[layer];
     begin(p, QS_PART_UPDATE);
-    note_pack(p, u);
+    qs_op_sum_squares(p->device, p->memory, l->pack_floats, p->memory);
+    qs_update_config here = *u;
+    here.device = p->device;
+    qs_update_note(&here, l->layers - 1, p->memory);
     for (int i = 0; i < list->count; i++) list->calls[i].times *= trained;
 }
 

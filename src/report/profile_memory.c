@@ -7,21 +7,20 @@
 
 #include "src/base/memory.h"
 #include "src/report/profile.h"
+#include "src/step/visit.h"
 
-/* Levels alive, all micro-batches together, during visit v; alive [micro_batches] is kept up to date. Level 0 is the embedding's output, level l + 1 that of layer l. */
-static int64_t follow_checkpoints(const qs_schedule *s, int32_t v, int32_t *alive)
+/* Levels alive, all micro-batches together, during visit v; alive [micro_batches] is kept up to date. */
+static int64_t follow_checkpoints(const qs_sweep_config *c, const qs_schedule *s, int32_t v, int32_t *alive)
 {
     const qs_visit *visit = &s->visits[v];
+    int32_t after = qs_visit_levels_of(c, visit).out + 1;
     int64_t during = 0;
     if (visit->kind == QS_VISIT_EMBED) memset(alive, 0, (size_t)s->micro_batches * sizeof *alive); /* a new sweep: what the last one left is taken over */
-    for (int32_t mb = visit->first; mb < visit->first + visit->count; mb++) {
-        if (visit->kind == QS_VISIT_EMBED) alive[mb] = 1;
-        if (visit->kind == QS_VISIT_FORWARD) alive[mb] = visit->index + 2;
-        if (visit->kind == QS_VISIT_UPDATE) alive[mb] = 0;
-    }
+    for (int32_t mb = visit->first; mb < visit->first + visit->count; mb++)
+        if (visit->kind == QS_VISIT_UPDATE || after > alive[mb]) alive[mb] = after;
     for (int32_t mb = 0; mb < s->micro_batches; mb++) during += alive[mb];
     for (int32_t mb = visit->first; mb < visit->first + visit->count; mb++)
-        if (visit->kind == QS_VISIT_BACKWARD) alive[mb] = visit->index + 1; /* the gradient above is used up */
+        if (visit->kind == QS_VISIT_BACKWARD) alive[mb] = after; /* the gradient above is used up */
     return during;
 }
 
@@ -46,7 +45,7 @@ void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
     int64_t levels = (int64_t)(p->engine->layout.layers + 1) * qs_schedule_group(s->micro_batches, p->engine->sweep_config.sweeps);
     for (int32_t v = 0; v < s->count; v++) {
         const qs_usage *u = &p->steps[step].recorder.usage[v];
-        int64_t checkpoints = follow_checkpoints(s, v, alive);
+        int64_t checkpoints = follow_checkpoints(&p->engine->sweep_config, s, v, alive);
         for (int i = 0; i < plan->item_count; i++) {
             const qs_plan_item *item = &plan->items[i];
             uint64_t *out = &bytes[(size_t)v * (size_t)plan->item_count + (size_t)i];

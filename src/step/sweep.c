@@ -24,73 +24,78 @@ static qs_mat level_mat(const qs_sweep *s, void *x, int32_t mb)
     return qs_mat_of(x, s->c.type, s->batches[mb].rows, s->c.a->hidden);
 }
 
-/* The checkpoints' pager goes on to this micro-batch of the visit. Returns its slot. */
+/* The pagers of checkpoints and saved activations go on to this micro-batch of the visit. Returns its slot. */
 static int32_t next_micro_batch(qs_sweep *s, int32_t mb)
 {
     int32_t slot = qs_sweep_slot(s, mb);
-    qs_pager_at(s->checkpoints, (int64_t)s->visit * s->group + slot);
+    qs_pager_at(s->checkpoints, qs_visit_tick(&s->rules, s->visit, slot));
+    if (s->saved_records && s->current == &s->train_schedule) qs_pager_at(s->saved_records, qs_visit_tick(&s->rules, s->visit, slot));
     return slot;
 }
 
 static int visit_embed(qs_sweep *s, const qs_visit *v, qs_err *e)
 {
+    int32_t level = qs_visit_levels_of(&s->c, v).out;
     size_t row = (size_t)s->c.a->hidden * qs_dtype_bytes(s->c.type);
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_micro_batch *b = &s->host_batches[mb];
         size_t rows = (size_t)s->batches[mb].rows;
         int32_t slot = next_micro_batch(s, mb);
         qs_activation_store_set_bytes(s->activations, slot, rows * row);
-        char *x = qs_activation_store_host(s->activations, 0, slot);
+        char *x = qs_activation_store_host(s->activations, level, slot);
         QS_TRY(qs_embedding_gather(s->parts.embedding, b->ids, (int32_t)b->tokens, x, s->c.type, e));
         memset(x + (size_t)b->tokens * row, 0, (rows - (size_t)b->tokens) * row);
-        qs_activation_store_host_written(s->activations, 0, slot);
+        qs_activation_store_host_written(s->activations, level, slot);
     }
     return 0;
 }
 
 static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w, bool evaluate)
 {
+    qs_visit_levels level = qs_visit_levels_of(&s->c, v);
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
-        void *x = qs_activation_store_get(s->activations, v->index, slot), *y = qs_activation_store_new(s->activations, v->index + 1, slot);
-        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, v->index, slot + 1);
+        void *x = qs_activation_store_get(s->activations, level.in, slot), *y = qs_activation_store_new(s->activations, level.out, slot);
+        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.in, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
         qs_block_forward(s->block, w, &l, &batch, x, y, evaluate ? NULL : qs_sweep_saved(s, v, mb));
         if (!evaluate) qs_sweep_saved_done(s, v, mb);
-        qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, v->index + 1, mb));
-        qs_activation_store_put(s->activations, v->index, slot, false);
-        qs_activation_store_put(s->activations, v->index + 1, slot, true);
+        qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, level.out, mb));
+        qs_activation_store_put(s->activations, level.in, slot, false);
+        qs_activation_store_put(s->activations, level.out, slot, true);
         qs_stream_poll(s->parts.stream);
     }
 }
 
 static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w)
 {
-    bool need_dx = v->index > s->lowest;
+    qs_visit_levels level = qs_visit_levels_of(&s->c, v);
+    bool need_dx = v->index > s->rules.lowest;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
-        void *g = qs_activation_store_get(s->activations, v->index + 1, slot), *x = qs_activation_store_get(s->activations, v->index, slot);
-        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, v->index, slot + 1);
+        void *g = qs_activation_store_get(s->activations, level.in, slot), *x = qs_activation_store_get(s->activations, level.out, slot);
+        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.out, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
         qs_block_batch batch = block_batch(s, mb);
         qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx, qs_sweep_saved(s, v, mb));
         qs_sweep_saved_done(s, v, mb);
-        if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, v->index, mb));
-        qs_activation_store_put(s->activations, v->index + 1, slot, false);
-        qs_activation_store_put(s->activations, v->index, slot, need_dx);
+        if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, level.out, mb));
+        qs_activation_store_put(s->activations, level.in, slot, false);
+        qs_activation_store_put(s->activations, level.out, slot, need_dx);
         qs_stream_poll(s->parts.stream);
     }
 }
 
 static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
 {
+    int32_t level = qs_visit_levels_of(&s->c, v).in;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
-        if (v->index == 0) {
-            qs_head_norm(s->head, slot, b->rows, qs_activation_store_get(s->activations, s->c.layout->layers, slot), qs_sweep_final_norm(s));
-            qs_activation_store_put(s->activations, s->c.layout->layers, slot, false);
+        if (level >= 0) {
+            qs_head_norm(s->head, slot, b->rows, qs_activation_store_get(s->activations, level, slot), qs_sweep_final_norm(s));
+            qs_activation_store_put(s->activations, level, slot, false);
         }
         if (s->logits_out)
             qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, w, v->index * s->c.layout->tile_rows, s->logits_out);
@@ -103,16 +108,17 @@ static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
 
 static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
 {
+    int32_t level = qs_visit_levels_of(&s->c, v).out;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
         qs_head_gradient_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target, s->scale,
                               v->index == s->c.layout->tiles - 1);
-        if (v->index == 0) {
-            void *x = qs_activation_store_get(s->activations, s->c.layout->layers, slot);
+        if (level >= 0) {
+            void *x = qs_activation_store_get(s->activations, level, slot);
             qs_head_gradient(s->head, slot, b->rows, x, qs_sweep_final_norm(s));
-            qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, s->c.layout->layers, mb));
-            qs_activation_store_put(s->activations, s->c.layout->layers, slot, true);
+            qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, level, mb));
+            qs_activation_store_put(s->activations, level, slot, true);
         }
         qs_stream_poll(s->parts.stream);
     }
@@ -177,6 +183,7 @@ static int visit_all(qs_sweep *s, const qs_schedule *list, int32_t micro_batches
     qs_pager_begin(s->parts.masters, evaluate ? &s->masters_evaluate : &s->masters_train);
     if (!evaluate) qs_pager_begin(s->parts.gradients, &s->gradients_train);
     qs_pager_begin(s->checkpoints, evaluate ? &s->checkpoints_evaluate : &s->checkpoints_train);
+    if (s->saved_records && !evaluate) qs_pager_begin(s->saved_records, &s->saved_train);
     for (int32_t v = 0; v < list->count; v++) {
         qs_visit_time *t = &s->times[v];
         qs_visit visit = list->visits[v];

@@ -62,9 +62,6 @@ static inline int32_t qs_sweep_saved_level(const qs_sweep_config *c, int32_t lay
 /* Bytes that one layer keeps of one micro-batch at its largest. */
 uint64_t qs_sweep_saved_bytes(const qs_sweep_config *c);
 
-/* Bytes of activation checkpoints that a step writes to disk, at most. */
-uint64_t qs_sweep_written_bytes(const qs_sweep_config *c);
-
 typedef struct qs_sweep qs_sweep;
 
 /* Takes its items from the tier. The streamer and the embedding are borrowed. norm: the final norm, fp32 [qs_norm_floats], host (copied). masters, gradients:

@@ -123,9 +123,9 @@ static qs_sweep *create(const qs_sweep_config *c)
     s->c = *c;
     s->max_rows = qs_sweep_rows(c->sizes.max_tokens, c->sizes.max_tokens);
     s->dense_blob = -1;
-    s->group = qs_schedule_group(c->sizes.micro_batches, c->sweeps);
+    s->rules = qs_visit_rules_of(&s->c);
+    s->group = s->rules.group;
     s->checkpoints_spec = checkpoints_spec(s);
-    while (s->lowest < c->layout->layers && !c->lora->layer_mask[s->lowest]) s->lowest++;
     s->batches = qs_calloc(k, sizeof *s->batches);
     s->host_batches = qs_calloc(k, sizeof *s->host_batches);
     return s;
@@ -169,17 +169,6 @@ uint64_t qs_sweep_saved_bytes(const qs_sweep_config *c)
     return bytes;
 }
 
-uint64_t qs_sweep_written_bytes(const qs_sweep_config *c)
-{
-    qs_sweep *s = create(c);
-    const qs_pager_spec *p = &s->checkpoints_spec;
-    int32_t sweeps = (c->sizes.micro_batches + s->group - 1) / s->group;
-    /* In a sweep each is written once, but for those that are in memory at the turn; gradients take their places there. */
-    uint64_t bytes = p->frames == p->records ? 0 : (uint64_t)sweeps * (uint64_t)(p->records - p->frames + 1) * p->bytes;
-    qs_sweep_close(s);
-    return bytes;
-}
-
 static void fill_constants(qs_sweep *s)
 {
     qs_device *d = s->c.device;
@@ -215,6 +204,18 @@ static int open_checkpoints(qs_sweep *s, qs_err *e)
     return 0;
 }
 
+static void make_lists(qs_sweep *s)
+{
+    const qs_schedule *train = &s->train_schedule, *evaluate = &s->evaluate_schedule;
+    int32_t layers = s->c.layout->layers, levels = (layers + 1) * s->group;
+    qs_visit_list(&s->rules, train, QS_RECORD_MASTERS, layers, &s->masters_train);
+    qs_visit_list(&s->rules, train, QS_RECORD_GRADIENTS, layers, &s->gradients_train);
+    qs_visit_list(&s->rules, train, QS_RECORD_CHECKPOINT, levels, &s->checkpoints_train);
+    qs_visit_list(&s->rules, train, QS_RECORD_SAVED, s->c.saved_in_ram * s->group, &s->saved_train);
+    qs_visit_list(&s->rules, evaluate, QS_RECORD_MASTERS, layers, &s->masters_evaluate);
+    qs_visit_list(&s->rules, evaluate, QS_RECORD_CHECKPOINT, levels, &s->checkpoints_evaluate);
+}
+
 int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_sweep **out, qs_err *e)
 {
     qs_sweep *s = create(c);
@@ -227,10 +228,9 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     for (int i = 0; i < PLACES; i++) QS_ASSERT(qs_tier_round(arena_at(&real, i)->used) == arena_at(&real, i)->capacity);
     qs_device_set_workspace(c->device, workspace, workspace_bytes);
     fill_constants(s);
-    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->lowest, c->sweeps, &s->train_schedule);
+    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->rules.lowest, c->sweeps, &s->train_schedule);
     qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, c->sweeps, &s->evaluate_schedule);
-    qs_sweep_list_packs(s);
-    qs_sweep_list_checkpoints(s);
+    make_lists(s);
     s->times = qs_calloc((size_t)s->train_schedule.count, sizeof *s->times);
     int rc = open_checkpoints(s, e);
     if (!rc) rc = open_saved(s, e);
@@ -256,6 +256,7 @@ void qs_sweep_close(qs_sweep *s)
     qs_page_list_free(&s->gradients_train);
     qs_page_list_free(&s->checkpoints_train);
     qs_page_list_free(&s->checkpoints_evaluate);
+    qs_page_list_free(&s->saved_train);
     qs_free(s->times);
     qs_free(s->batches);
     qs_free(s->host_batches);

@@ -49,8 +49,8 @@ void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
     }
     if (s->c.type != QS_F32) qs_op_convert(d, s->adapters, s->c.type, values, QS_F32, floats);
     if (!backward) return;
-    bool first = v->first == 0;
-    s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, first ? QS_PAGE_NEW : QS_PAGE_CHANGE);
+    bool first = qs_visit_gradient_use(v) == QS_PAGE_NEW;
+    s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, qs_visit_gradient_use(v));
     float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
     if (first) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
     else if (!d->info.unified) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);

@@ -1,8 +1,8 @@
-/* sweep_parts.h - the state of a sweep and the helpers of its visits. Private to src/model. */
+/* sweep_parts.h - the state of a sweep and the helpers of its visits. Private to src/step. */
 #ifndef QS_STEP_SWEEP_PARTS_H
 #define QS_STEP_SWEEP_PARTS_H
 
-#include "src/step/sweep.h"
+#include "src/step/visit.h"
 
 /* A micro-batch on the device, padded to rows. */
 typedef struct qs_sweep_batch_arrays {
@@ -13,12 +13,13 @@ typedef struct qs_sweep_batch_arrays {
 struct qs_sweep {
     qs_sweep_config c;
     qs_sweep_parts parts;
-    int32_t max_rows, lowest;          /* rows of a padded micro-batch at most; lowest layer with adapters */
+    qs_visit_rules rules;
+    int32_t max_rows;                  /* rows of a padded micro-batch at most */
     int32_t group;                     /* micro-batches of a sweep at most; micro-batch mb has slot mb % group in the activation store and in the head */
     qs_block *block;
     qs_head *head;
     qs_pager_spec checkpoints_spec, saved_spec;
-    qs_pager *checkpoints, *saved_records; /* under the spills */
+    qs_pager *checkpoints, *saved_records; /* under the stores */
     qs_activation_store *activations;
     qs_activation_store *saved_store;              /* [saved_in_ram] levels of intermediates in host memory; NULL: none */
     /* device */
@@ -48,7 +49,7 @@ struct qs_sweep {
     float scale;
     qs_schedule train_schedule, evaluate_schedule; /* of full steps */
     qs_page_list masters_train, masters_evaluate, gradients_train; /* uses of packs; a visit is a tick, and so is each layer of UPDATE */
-    qs_page_list checkpoints_train, checkpoints_evaluate;          /* a tick is one micro-batch in one visit */
+    qs_page_list checkpoints_train, checkpoints_evaluate, saved_train; /* a tick is one micro-batch in one visit */
     int32_t visit;                     /* in progress */
     const qs_schedule *current;
     qs_visit_time *times;
@@ -64,9 +65,6 @@ qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob);
 
 static inline int32_t qs_sweep_slot(const qs_sweep *s, int32_t mb) { return mb % s->group; }
 
-/* When which pack and which checkpoint is used, for the pagers: what the visits of sweep.c do. */
-void qs_sweep_list_packs(qs_sweep *s);
-void qs_sweep_list_checkpoints(qs_sweep *s);
 /* The adapters of a visit's layer onto the device; for a backward visit the gradients too (zero at the first micro-batch of the step). Packs are held until adapters_out, which keeps the
  * gradients; `last`: no other visit of this step adds to them. */
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/base/memory.h"
+#include "src/step/visit.h"
 
 enum { LEAST_8BIT = 4096, STATE_BLOCK = 256 };
 
@@ -18,7 +19,7 @@ struct qs_update {
     qs_update_config c;
     struct pack { tensor tensors[2 * QS_TENSORS_MAX]; int count; } pack[QS_LAYER_KINDS_MAX]; /* of each kind of layer */
     uint64_t pack_state_bytes;   /* of the largest */
-    qs_pager_spec place;         /* of the states: one record per layer */
+    qs_pager_spec spec;          /* of the states: one record per layer */
     qs_pager *states;
     bool managed;                /* in unified memory */
     float *p, *g;                /* discrete: one pack on the device */
@@ -62,8 +63,8 @@ static qs_update *create(const qs_update_config *c)
         }
         if (used > u->pack_state_bytes) u->pack_state_bytes = used;
     }
-    u->place = qs_pager_spec_of(c->device, "optimizer states", c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
-    if (u->managed) u->place.pool = QS_POOL_MANAGED;
+    u->spec = qs_pager_spec_of(c->device, "optimizer states", c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
+    if (u->managed) u->spec.pool = QS_POOL_MANAGED;
     return u;
 }
 
@@ -84,7 +85,7 @@ int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity
     qs_arena device = {0};
     carve_device(u, &device);
     QS_ASSERT(capacity >= 2);
-    items[0] = qs_pager_spec_item(&u->place);
+    items[0] = qs_pager_spec_item(&u->spec);
     items[1] = (qs_plan_item){scratch_tag, QS_POOL_DEVICE, qs_tier_round(device.used)};
     qs_update_close(u);
     return device.used ? 2 : 1;
@@ -103,7 +104,7 @@ int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const 
     qs_update *u = create(c);
     qs_arena device = qs_tier_arena(tier, scratch_tag, QS_POOL_DEVICE);
     carve_device(u, &device);
-    int rc = qs_pager_spec_open(&u->place, tier, aio, dir, false, &u->states, e);
+    int rc = qs_pager_spec_open(&u->spec, tier, aio, dir, false, &u->states, e);
     if (rc) qs_update_close(u);
     else *out = u;
     return rc;
@@ -135,7 +136,7 @@ static int global_norm(const qs_lora *l, const double *squares, double *norm, qs
     return 0;
 }
 
-static void update_pack(qs_update *u, int32_t layer, const qs_adamw *h, float *p, const float *g, char *state)
+static void update_pack(const qs_update *u, int32_t layer, const qs_adamw *h, float *p, const float *g, char *state)
 {
     qs_adamw_rule rule = u->c.optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
     const struct pack *pack = &u->pack[u->c.lora->a->kind_of[layer]];
@@ -147,6 +148,13 @@ static void update_pack(qs_update *u, int32_t layer, const qs_adamw *h, float *p
                          (float *)(void *)(state + t->v_absmax_at), t->n);
         else qs_op_adamw(u->c.device, rule, h, p + t->at, g + t->at, m, v, t->n);
     }
+}
+
+void qs_update_note(const qs_update_config *c, int32_t layer, void *memory)
+{
+    qs_update *u = create(c);
+    update_pack(u, layer, &(qs_adamw){.step = 1}, memory, memory, memory);
+    qs_update_close(u);
 }
 
 /* A pack's update on a discrete device: over, updated, back. */
@@ -173,23 +181,21 @@ static int check_all(const qs_update *u, const qs_pager *masters, const qs_pager
     return qs_pager_check(u->states, e);
 }
 
-int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_scale, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
-                  qs_err *e)
+int qs_update_run(qs_update *u, const qs_update_step *t, qs_pager *masters, qs_pager *gradients, double *grad_norm, qs_err *e)
 {
     qs_device *d = u->c.device;
     const qs_lora *l = u->c.lora;
-    QS_TRY(global_norm(l, squares, grad_norm, e));
-    *grad_norm /= loss_scale;
-    qs_adamw h = {.learning_rate = learning_rate, .beta1 = u->c.beta1, .beta2 = u->c.beta2, .eps = u->c.eps,
-                  .weight_decay = u->c.weight_decay, .step = step, .gradient_scale = (float)(1 / loss_scale)};
+    QS_TRY(global_norm(l, t->squares, grad_norm, e));
+    *grad_norm /= t->loss_scale;
+    qs_adamw h = {.learning_rate = t->learning_rate, .beta1 = u->c.beta1, .beta2 = u->c.beta2, .eps = u->c.eps,
+                  .weight_decay = u->c.weight_decay, .step = t->step, .gradient_scale = (float)(1 / t->loss_scale)};
     if (u->c.max_grad_norm > 0 && u->c.max_grad_norm / (*grad_norm + 1e-6) < 1)
-        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6) / loss_scale);
-    int64_t base = qs_pager_now(masters) + 1; /* after the visits, layer by layer */
+        h.gradient_scale = (float)(u->c.max_grad_norm / (*grad_norm + 1e-6) / t->loss_scale);
     qs_pager_begin(u->states, NULL);
     for (int32_t layer = 0; layer < l->layers; layer++) {
         if (!l->layer_mask[layer]) continue;
-        qs_pager_at(masters, base + layer);
-        qs_pager_at(gradients, base + layer);
+        qs_pager_at(masters, qs_visit_update_tick(t->schedule, layer)); /* after the visits, layer by layer */
+        qs_pager_at(gradients, qs_visit_update_tick(t->schedule, layer));
         qs_pager_at(u->states, layer);
         float *p = qs_pager_acquire(masters, layer, QS_PAGE_CHANGE);
         const float *g = qs_pager_acquire(gradients, layer, QS_PAGE_READ);

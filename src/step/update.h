@@ -9,6 +9,7 @@
 #define QS_STEP_UPDATE_H
 
 #include "offload/pager.h"
+#include "offload/schedule.h"
 #include "src/model/lora.h"
 #include "src/options/options.h"
 
@@ -33,10 +34,20 @@ uint64_t qs_update_state_bytes(const qs_update_config *c);
 int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e);
 void qs_update_close(qs_update *u);
 
-/* Update number `step` (1 for the first): masters and states from gradients, whose sums of squares [layers] are given; of the loss times loss_scale; both pagers stand where a sweep left them. *grad_norm is the loss's own, before
- * clipping. Blocks. A non-finite norm is QS_ENUMERIC, names the layer and changes nothing. */
-int qs_update_run(qs_update *u, int64_t step, double learning_rate, double loss_scale, qs_pager *masters, qs_pager *gradients, const double *squares, double *grad_norm,
-                  qs_err *e);
+typedef struct qs_update_step {
+    int64_t step;                /* 1 for the first */
+    double learning_rate;
+    double loss_scale;           /* the gradients are those of the loss times this */
+    const double *squares;       /* [layers] sums of squares of each pack's gradients */
+    const qs_schedule *schedule; /* of the sweep before it: the pagers' lists go on where its visits end */
+} qs_update_step;
+
+/* Masters and states from gradients. *grad_norm is the loss's own, before clipping. Blocks. A non-finite norm is QS_ENUMERIC, names the
+ * layer and changes nothing. */
+int qs_update_run(qs_update *u, const qs_update_step *t, qs_pager *masters, qs_pager *gradients, double *grad_norm, qs_err *e);
+
+/* Queues the update of a layer's pack on c->device, with `memory` for all of its arrays: for a meta device, which notes what it takes. */
+void qs_update_note(const qs_update_config *c, int32_t layer, void *memory);
 
 /* The states, a record of *bytes bytes (the pager's may be longer) per layer, for checkpoints: the same for every device. */
 qs_pager *qs_update_states(qs_update *u, uint64_t *bytes);

@@ -1,5 +1,7 @@
 #include "src/train/placement.h"
 
+#include "src/step/visit.h"
+
 static int32_t longest_document(const qs_engine *g)
 {
     int64_t most = g->train_tokens ? g->train_tokens->longest : g->options->max_seq_length;
@@ -115,12 +117,4 @@ void qs_placement_budgets(const qs_engine *g, const qs_placement *p, uint64_t *v
     qs_plan_minimum(&n.input, vram_bytes, ram_bytes);
 }
 
-uint64_t qs_placement_written_bytes(const qs_engine *g)
-{
-    const qs_sweep_config *c = &g->sweep_config;
-    qs_pager_spec packs = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
-    uint64_t bytes = qs_sweep_written_bytes(c), layers = 0;
-    if (packs.frames == packs.records) return bytes;
-    for (int32_t l = 0; l < g->lora.layers; l++) layers += g->lora.layer_mask[l];
-    return bytes + layers * ((1 + (uint64_t)c->sweeps) * packs.bytes + qs_tier_round(qs_update_state_bytes(&g->update_config)));
-}
+uint64_t qs_placement_written_bytes(const qs_engine *g) { return qs_visit_written_bytes(&g->sweep_config, &g->update_config); }

@@ -161,7 +161,9 @@ static int update(run *r, int64_t updates, const qs_sweep_result *result, qs_ste
     m->grad_norm = INFINITY;
     if (qs_loss_scale_step(&g->loss_scale, !result->overflow)) {
         uint64_t waited = qs_engine_pager_wait_ns(g);
-        QS_TRY(qs_update_run(g->update, updates + 1, m->learning_rate, scale, g->masters, g->gradients, result->gradient_squares, &m->grad_norm, e));
+        qs_update_step t = {.step = updates + 1, .learning_rate = m->learning_rate, .loss_scale = scale,
+                            .squares = result->gradient_squares, .schedule = qs_sweep_schedule(g->sweep)};
+        QS_TRY(qs_update_run(g->update, &t, g->masters, g->gradients, &m->grad_norm, e));
         m->wait_disk_seconds = qs_seconds(qs_engine_pager_wait_ns(g) - waited);
         return 0;
     }
