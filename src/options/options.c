@@ -13,12 +13,6 @@
 
 enum { CONFIG_MAX_BYTES = 1 << 20, MAX_SETS = 4 };
 
-qs_option_source qs_options_source_of(const qs_options *o, const char *name)
-{
-    qs_option_set set = {&qs_training_options, (void *)(uintptr_t)o};
-    return qs_option_where(&set, qs_option_find(&set, 1, name, NULL));
-}
-
 static int find_preset(const char *name, const char **text, qs_err *e)
 {
     char names[200] = "";
@@ -133,8 +127,6 @@ int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *
 }
 
 void qs_options_defaults(qs_options *o) { qs_option_defaults(&(qs_option_set){&qs_training_options, o}, 1); }
-
-void qs_options_free(qs_options *o) { qs_option_clear(&(qs_option_set){&qs_training_options, o}, 1); }
 
 int qs_options_check_plan(const qs_options *o, qs_err *e)
 {

@@ -201,3 +201,11 @@ const qs_option_table qs_training_options = {.rows = rows,
                                              .switches = switches,
                                              .switch_count = COUNT(switches),
                                              .sources_offset = offsetof(qs_options, source)};
+
+qs_option_source qs_options_source_of(const qs_options *o, const char *name)
+{
+    qs_option_set set = {&qs_training_options, (void *)(uintptr_t)o};
+    return qs_option_where(&set, qs_option_find(&set, 1, name, NULL));
+}
+
+void qs_options_free(qs_options *o) { qs_option_clear(&(qs_option_set){&qs_training_options, o}, 1); }

@@ -121,7 +121,7 @@ void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
     pricing p = {.job = job, .rates = rates, .rules = qs_visit_rules_of(c), .dense_blob = -1};
     int32_t rows = qs_sweep_rows(c->sizes.max_tokens, job->tokens); /* padded tokens of a micro-batch */
     *out = (qs_prediction){0};
-    p.bytes = qs_record_bytes_of(c, &job->update, rows);
+    p.bytes = qs_record_bytes_of(c, &job->update, rows, c->saved_in_ram ? qs_sweep_saved_bytes(c) : 0);
     qs_costs_note(c, &job->update, rows, job->document_tokens, &costs);
     for (int i = 0; i < QS_PARTS; i++) {
         p.seconds[i] = qs_rates_total(rates, &costs.part[i]);

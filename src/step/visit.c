@@ -99,14 +99,14 @@ void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind
 
 /* ---- bytes --------------------------------------------------------------------------------------------------------------- */
 
-qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows)
+qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, uint64_t saved_bytes)
 {
     uint64_t row = (uint64_t)c->a->hidden * qs_dtype_bytes(c->type);
     uint64_t most = row * (uint64_t)qs_sweep_rows(c->sizes.max_tokens, c->sizes.max_tokens);
     uint64_t pack = (uint64_t)c->lora->pack_floats * sizeof(float), states = qs_update_state_bytes(u);
     qs_record_bytes b = {.link = {[QS_RECORD_CHECKPOINT] = row * (uint64_t)rows, [QS_RECORD_MASTERS] = pack,
                                   [QS_RECORD_GRADIENTS] = pack, [QS_RECORD_STATES] = states}};
-    if (c->saved_in_ram) b.link[QS_RECORD_SAVED] = qs_sweep_saved_bytes(c);
+    b.link[QS_RECORD_SAVED] = saved_bytes;
     if (c->checkpoints_on_disk) b.disk[QS_RECORD_CHECKPOINT] = qs_tier_round(most);
     if (!u->on_disk) return b;
     b.disk[QS_RECORD_MASTERS] = b.disk[QS_RECORD_GRADIENTS] = qs_tier_round(pack);
@@ -143,7 +143,7 @@ qs_visit_traffic qs_visit_traffic_of(const qs_visit_rules *r, const qs_record_by
 uint64_t qs_visit_written_bytes(const qs_sweep_config *c, const qs_update_config *u)
 {
     qs_visit_rules r = qs_visit_rules_of(c);
-    qs_record_bytes bytes = qs_record_bytes_of(c, u, 0);
+    qs_record_bytes bytes = qs_record_bytes_of(c, u, 0, 0);
     qs_schedule s;
     uint64_t sum = 0;
     qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, r.lowest, c->sweeps, &s);

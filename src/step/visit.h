@@ -67,8 +67,8 @@ typedef struct qs_record_bytes {
     uint64_t link[QS_RECORDS]; /* of one record, over a discrete device's link */
     uint64_t disk[QS_RECORDS]; /* of one record in the scratch file; 0: it is in memory */
 } qs_record_bytes;
-/* For micro-batches of `rows` padded tokens. */
-qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows);
+/* For micro-batches of `rows` padded tokens; saved_bytes: qs_sweep_saved_bytes. */
+qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, uint64_t saved_bytes);
 
 typedef struct qs_visit_traffic { uint64_t link_in, link_out, disk_read, disk_write; } qs_visit_traffic;
 /* Bytes that a visit moves besides its weights. */

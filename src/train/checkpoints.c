@@ -11,6 +11,7 @@
 #include "io/numbered.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/train/set_aside.h"
 
 void qs_checkpoints_free(qs_checkpoints *c)
 {
@@ -37,24 +38,6 @@ void qs_checkpoints_tidy(const char *out)
 
 /* ---- standing aside --------------------------------------------------------------------------------------------------------- */
 
-int qs_checkpoints_make_way(const char *path, qs_err *e)
-{
-    struct stat st;
-    if (lstat(path, &st) && errno == ENOENT) return 0;
-    const char *slash = strrchr(path, '/'), *number = slash + 1 + strlen(QS_CHECKPOINT);
-    char *aside = NULL;
-    for (int n = 1; !aside || !lstat(aside, &st); n++) {
-        char again[16] = "";
-        if (n > 1) snprintf(again, sizeof again, ".%d", n);
-        qs_free(aside);
-        aside = qs_printf("%.*s/" QS_CHECKPOINT_ASIDE "%s%s", (int)(slash - path), path, number, again);
-    }
-    int rc = rename(path, aside) ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be set aside as %s: %s", path, aside, strerror(errno)) : 0;
-    if (!rc) qs_info("%s now stands aside as %s", path, strrchr(aside, '/') + 1);
-    qs_free(aside);
-    return rc;
-}
-
 int qs_checkpoints_set_aside(const char *out, int64_t step, qs_err *e)
 {
     int64_t *steps;
@@ -63,7 +46,7 @@ int qs_checkpoints_set_aside(const char *out, int64_t step, qs_err *e)
     bool some = count && steps[count - 1] > step;
     for (int i = count - 1; i >= 0 && steps[i] > step && !rc; i--) {
         char *path = qs_numbered_path(out, QS_CHECKPOINT, steps[i]);
-        rc = qs_checkpoints_make_way(path, e);
+        rc = qs_set_aside(path, e);
         qs_free(path);
     }
     qs_free(steps);

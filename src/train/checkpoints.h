@@ -11,7 +11,6 @@
 #include "src/train/run_state.h"
 
 #define QS_CHECKPOINT_TEMPORARY "tmp-checkpoint-"
-#define QS_CHECKPOINT_ASIDE "set-aside-checkpoint-"
 
 typedef struct qs_checkpoint_verdict { int64_t step; bool whole; } qs_checkpoint_verdict;
 
@@ -30,9 +29,6 @@ void qs_checkpoints_tidy(const char *out);
 
 /* Renames the checkpoints beyond `step`, newest first. */
 int qs_checkpoints_set_aside(const char *out, int64_t step, qs_err *e);
-
-/* Renames whatever stands at the path of a checkpoint that is about to be published. */
-int qs_checkpoints_make_way(const char *path, qs_err *e);
 
 /* Notes that checkpoint-<step> is whole. */
 void qs_checkpoints_know(qs_checkpoints *c, int64_t step);

@@ -15,6 +15,7 @@
 #include "src/base/memory.h"
 #include "src/options/saved.h"
 #include "src/train/checkpoints.h"
+#include "src/train/set_aside.h"
 
 enum { FORMAT_VERSION = 2, STATE_MAX_BYTES = 1 << 16 };
 static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json", "optimizer.bin", QS_SAVED_OPTIONS};
@@ -167,7 +168,7 @@ int qs_run_state_save(const char *out_dir, qs_engine *g, const qs_run_state *s, 
     int rc = qs_file_exists(temporary) ? qs_dir_remove(temporary, e) : 0;
     if (!rc) rc = write_all(temporary, g, s, options_text, e);
     if (!rc) rc = qs_dir_sync(temporary, e);
-    if (!rc) rc = qs_checkpoints_make_way(path, e);
+    if (!rc) rc = qs_set_aside(path, e);
     if (!rc && rename(temporary, path))
         rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be renamed to %s: %s", temporary, path, strerror(errno));
     if (!rc) rc = qs_dir_sync(out_dir, e);
