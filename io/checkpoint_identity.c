@@ -42,6 +42,12 @@ static int finish_one(sampler *s, qs_err *e)
     return 0;
 }
 
+static int finish_all(sampler *s, qs_err *e)
+{
+    while (s->finished < s->started) QS_TRY(finish_one(s, e));
+    return 0;
+}
+
 static int take(sampler *s, const qs_source_tensor *t, uint64_t offset, uint64_t bytes, qs_err *e)
 {
     if (s->started - s->finished == IN_FLIGHT) QS_TRY(finish_one(s, e));
@@ -83,27 +89,58 @@ static int sample(sampler *s, qs_err *e)
         const qs_source_tensor *t = qs_source_at(s->source, i);
         QS_TRY(bytes <= WHOLE_BYTES ? take_whole(s, t, e) : take_stretches(s, t, stretches, e));
     }
-    while (s->finished < s->started) QS_TRY(finish_one(s, e));
+    return finish_all(s, e);
+}
+
+static int open_sampler(sampler *s, qs_source *source, qs_aio *a, qs_region *buffers, qs_err *e)
+{
+    *s = (sampler){.source = source, .aio = a, .hash = XXH3_createState()};
+    *buffers = (qs_region){0};
+    QS_ASSERT(s->hash);
+    XXH3_128bits_reset(s->hash);
+    if (!a) QS_TRY(qs_aio_open(&(qs_aio_config){.depth = IN_FLIGHT}, &s->aio, e));
+    QS_TRY(qs_region_map(buffers, IN_FLIGHT * qs_source_buffer_bytes(PIECE_BYTES), "looking at the model", e));
+    s->buffers = buffers->base;
     return 0;
+}
+
+static void close_sampler(sampler *s, qs_aio *a, qs_region *buffers)
+{
+    qs_err ignored;
+    while (s->finished < s->started) finish_one(s, &ignored); /* after a failure: nothing may arrive later */
+    if (!a) qs_aio_close(s->aio);
+    qs_region_free(buffers);
+    XXH3_freeState(s->hash);
 }
 
 int qs_identity_of(qs_source *source, qs_aio *a, char out[QS_IDENTITY_DIGITS + 1], qs_err *e)
 {
-    sampler s = {.source = source, .aio = a, .hash = XXH3_createState()};
-    qs_region buffers = {0};
-    qs_err ignored;
-    QS_ASSERT(s.hash);
-    XXH3_128bits_reset(s.hash);
-    int rc = a ? 0 : qs_aio_open(&(qs_aio_config){.depth = IN_FLIGHT}, &s.aio, e);
-    if (!rc) rc = qs_region_map(&buffers, IN_FLIGHT * qs_source_buffer_bytes(PIECE_BYTES), "looking at the model", e);
-    s.buffers = buffers.base;
+    sampler s;
+    qs_region buffers;
+    int rc = open_sampler(&s, source, a, &buffers, e);
     if (!rc) rc = sample(&s, e);
-    while (s.finished < s.started) finish_one(&s, &ignored); /* after a failure: nothing may arrive later */
     XXH128_hash_t h = XXH3_128bits_digest(s.hash);
     snprintf(out, QS_IDENTITY_DIGITS + 1, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
-    if (!a) qs_aio_close(s.aio);
-    qs_region_free(&buffers);
-    XXH3_freeState(s.hash);
+    close_sampler(&s, a, &buffers);
+    return rc;
+}
+
+int qs_identity_equal(qs_source *source, qs_aio *a, const qs_source_tensor *x, const qs_source_tensor *y, bool *equal, qs_err *e)
+{
+    enum { MANY = 4096 };
+    const qs_source_tensor *both[2] = {x, y};
+    XXH128_hash_t h[2] = {{0}};
+    sampler s;
+    qs_region buffers;
+    int rc = open_sampler(&s, source, a, &buffers, e);
+    for (int i = 0; i < 2 && !rc; i++) {
+        XXH3_128bits_reset(s.hash);
+        rc = both[i]->bytes <= WHOLE_BYTES ? take_whole(&s, both[i], e) : take_stretches(&s, both[i], MANY, e);
+        if (!rc) rc = finish_all(&s, e);
+        h[i] = XXH3_128bits_digest(s.hash);
+    }
+    *equal = !rc && XXH128_isEqual(h[0], h[1]);
+    close_sampler(&s, a, &buffers);
     return rc;
 }
 

@@ -20,4 +20,7 @@ int qs_source_identify(qs_source *s, qs_aio *a, qs_err *e);
 /* The identity in hex, NUL-terminated. Blocks; reads through `a`, or through an engine of its own when that is NULL. QS_EIO. */
 int qs_identity_of(qs_source *s, qs_aio *a, char out[QS_IDENTITY_DIGITS + 1], qs_err *e);
 
+/* Whether two tensors of one type and shape hold the same bytes; sampled as above, so that a difference in a few rows of a large one may be missed. QS_EIO. */
+int qs_identity_equal(qs_source *s, qs_aio *a, const qs_source_tensor *x, const qs_source_tensor *y, bool *equal, qs_err *e);
+
 #endif

@@ -9,8 +9,11 @@
 
 #include "io/checkpoint_identity.h"
 #include "io/file.h"
+#include "io/file_kind.h"
 #include "io/safetensors.h"
 #include "io/synthetic.h"
+#include "io/tensor_name.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 
 /* A weight_map line is some 100 bytes; the largest models have some 100,000 tensors. */
@@ -24,7 +27,7 @@ typedef struct shard {
     qs_safetensors header;
 } shard;
 
-typedef struct alias { const char *name; const qs_source_tensor *tensor; } alias;
+typedef struct alias { char *name; const qs_source_tensor *tensor; } alias;
 
 struct qs_source {
     char *dir;
@@ -143,18 +146,27 @@ static int apply_index(qs_source *s, const char *index_path, json_t *map, qs_err
 
 static int alias_by_name(const void *a, const void *b) { return strcmp(((const alias *)a)->name, ((const alias *)b)->name); }
 
-/* Names that were dropped because another tensor shares their storage: metadata entries whose value is a tensor and whose key is not. */
+static void add_alias(qs_source *s, const char *name, const qs_source_tensor *tensor)
+{
+    if (!find_exact(s, name)) s->aliases[s->alias_count++] = (alias){qs_strdup(name), tensor};
+}
+
+/* Other names by which tensors may be asked for: those that were dropped because another tensor shares their storage (metadata entries whose value is a tensor), and those
+ * that are left without the prefixes that wrappers put before them. */
 static void collect_aliases(qs_source *s)
 {
-    size_t most = 0;
+    size_t most = (size_t)s->count;
+    char plain[QS_TENSOR_NAME_BYTES];
     for (int k = 0; k < s->shard_count; k++) most += (size_t)s->shards[k].header.metadata_count;
     s->aliases = qs_calloc(most, sizeof *s->aliases);
     for (int k = 0; k < s->shard_count; k++)
         for (int i = 0; i < s->shards[k].header.metadata_count; i++) {
             char *const *pair = &s->shards[k].header.metadata[2 * i];
             const qs_source_tensor *t = find_exact(s, pair[1]);
-            if (t && !find_exact(s, pair[0])) s->aliases[s->alias_count++] = (alias){pair[0], t};
+            if (t) add_alias(s, pair[0], t);
         }
+    for (int i = 0; i < s->count; i++)
+        if (qs_tensor_plain_name(s->tensors[i]->name, plain)) add_alias(s, plain, s->tensors[i]);
     qsort(s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
 }
 
@@ -167,7 +179,11 @@ static int load_index(const char *path, json_t **root, json_t **map, qs_err *e)
     json_error_t why;
     *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
     qs_free(text);
-    if (!*root) QS_FAIL(e, QS_EFORMAT, "%s: is not valid JSON: %s at line %d", path, why.text, why.line);
+    if (!*root) {
+        const char *trouble = qs_file_kind_trouble_at(path);
+        if (trouble) QS_FAIL(e, QS_EFORMAT, "%s: is %s", path, trouble);
+        QS_FAIL(e, QS_EFORMAT, "%s: is not valid JSON: %s at line %d", path, why.text, why.line);
+    }
     *map = json_object_get(*root, "weight_map");
     return 0;
 }
@@ -197,12 +213,14 @@ static int open_model(qs_source *s, qs_err *e)
     int rc;
     if (!qs_file_exists(s->dir)) {
         rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__, "%s: there is no such model directory", s->dir);
+    } else if (qs_file_exists(single_path)) {
+        if (qs_file_exists(index_path))
+            qs_warn("%s: there is also a %s beside it; the single file is read, as transformers does, and the shards of the index are not", single_path, INDEX_NAME);
+        s->shards = qs_calloc(1, sizeof *s->shards);
+        rc = open_shard(s, SINGLE_NAME, e);
     } else if (qs_file_exists(index_path)) {
         rc = load_index(index_path, &root, &map, e);
         if (!rc) rc = open_indexed(s, index_path, map, e);
-    } else if (qs_file_exists(single_path)) {
-        s->shards = qs_calloc(1, sizeof *s->shards);
-        rc = open_shard(s, SINGLE_NAME, e);
     } else if (qs_file_exists(recipe_path)) {
         rc = open_recipe(s, recipe_path, e);
     } else {
@@ -262,6 +280,7 @@ void qs_source_close(qs_source *s)
     qs_synthetic_free(&s->recipe);
     qs_free(s->shards);
     qs_free(s->tensors);
+    for (int i = 0; i < s->alias_count; i++) qs_free(s->aliases[i].name);
     qs_free(s->aliases);
     qs_free(s->dir);
     qs_free(s);
@@ -271,7 +290,7 @@ const qs_source_tensor *qs_source_find(const qs_source *s, const char *name)
 {
     const qs_source_tensor *t = find_exact(s, name);
     if (t) return t;
-    const alias key = {.name = name}, *a = bsearch(&key, s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
+    const alias key = {.name = (char *)(uintptr_t)name}, *a = bsearch(&key, s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
     return a ? a->tensor : NULL;
 }
 

@@ -1,7 +1,7 @@
 /* checkpoint_source.h - the tensors of a base model, by name, wherever their bytes come from.
  *
- * A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards. Opening reads and checks every header and no
- * data. The index wins: tensors of a shard that it does not list are not seen.
+ * A Hugging Face directory: model.safetensors, or else model.safetensors.index.json and its shards (where both are there the single file counts, as in transformers, with a
+ * warning). Opening reads and checks every header and no data. Tensors of a shard that the index does not list are not seen.
  *
  * A directory without safetensors may hold a recipe (io/synthetic.h): its tensors are generated as they are read, behind the same calls.
  */
@@ -35,7 +35,7 @@ int qs_source_open_recipe(const char *name, const char *text, size_t bytes, qs_s
 void qs_source_close(qs_source *s);
 
 /* By exact name, or NULL. Aliases recorded in a file's __metadata__ (names that were dropped because another tensor shares their storage) are
- * followed. Tensors in name order by index. Valid until close. */
+ * followed, and names without the prefixes of wrappers (io/tensor_name.h). Tensors in name order by index. Valid until close. */
 const qs_source_tensor *qs_source_find(const qs_source *s, const char *name);
 int qs_source_count(const qs_source *s);
 const qs_source_tensor *qs_source_at(const qs_source *s, int i);

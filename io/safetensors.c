@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "io/file_kind.h"
 #include "src/base/memory.h"
 
 #define HEADER_MAX_BYTES 100000000u
@@ -170,6 +171,8 @@ static int read_header(int fd, const char *path, qs_safetensors *s, qs_err *e)
     if (s->file_bytes < 8) QS_FAIL(e, QS_EFORMAT, "%s: is too short to be a safetensors file", path);
     QS_TRY(read_at(fd, path, prefix, 8, 0, e));
     for (int i = 7; i >= 0; i--) n = n << 8 | prefix[i];
+    const char *trouble = n > HEADER_MAX_BYTES && prefix[0] != 0xff ? qs_file_kind_trouble_at(path) : NULL;
+    if (trouble) QS_FAIL(e, QS_EFORMAT, "%s: is %s", path, trouble);
     if (n > HEADER_MAX_BYTES || n > s->file_bytes - 8)
         QS_FAIL(e, QS_EFORMAT, "%s: claims a header of %llu bytes in a file of %llu: not a safetensors file, or a truncated one", path,
                 (unsigned long long)n, (unsigned long long)s->file_bytes);

@@ -5,12 +5,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/memory.h"
+
 enum { FOUND_TEXT = 64 };
+
+/* The text with Python's words for numbers that JSON lacks in quotation marks; NULL when there are none. */
+static char *quote_words(const char *text, size_t bytes, size_t *out_bytes)
+{
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    char *out = NULL;
+    size_t n = 0, copied = 0;
+    bool in_string = false;
+    for (size_t at = 0; at < bytes; at++) {
+        if (in_string && text[at] == '\\') at++;
+        else if (text[at] == '"') in_string = !in_string;
+        for (size_t k = 0; !in_string && k < sizeof words / sizeof *words && at < bytes; k++) {
+            size_t length = strlen(words[k]);
+            if (bytes - at < length || memcmp(text + at, words[k], length)) continue;
+            if (!out) out = qs_malloc(2 * bytes); /* each word grows by two of at least three */
+            memcpy(out + n, text + copied, at - copied);
+            n += at - copied;
+            n += (size_t)snprintf(out + n, length + 3, "\"%s\"", words[k]);
+            copied = at + length;
+            at = copied - 1;
+            break;
+        }
+    }
+    if (!out) return NULL;
+    memcpy(out + n, text + copied, bytes - copied);
+    *out_bytes = n + bytes - copied;
+    return out;
+}
+
+json_t *qs_json_load(const char *text, size_t bytes, size_t flags, json_error_t *why)
+{
+    size_t quoted_bytes;
+    json_error_t second;
+    json_t *root = json_loadb(text, bytes, flags, why);
+    char *quoted = root ? NULL : quote_words(text, bytes, &quoted_bytes);
+    if (quoted) root = json_loadb(quoted, quoted_bytes, flags, &second);
+    qs_free(quoted);
+    return root;
+}
 
 int qs_json_parse(const char *text, size_t bytes, const char *name, json_t **out, qs_err *e)
 {
     json_error_t at;
-    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &at);
+    json_t *root = qs_json_load(text, bytes, JSON_REJECT_DUPLICATES, &at);
     if (!root) QS_FAIL(e, QS_EFORMAT, "%s: not valid JSON: line %d: %s", name, at.line, at.text);
     if (!json_is_object(root)) {
         json_decref(root);

@@ -184,6 +184,7 @@ static int run(int argc, char **argv, qs_err *e)
     qs_log_set_level(o.verbose ? QS_LOG_DEBUG : o.quiet ? QS_LOG_WARN : QS_LOG_INFO);
     if (!rc) rc = settle(&o, &b, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
+    if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc) rc = qs_engine_prepare(&o, NULL, NULL, &g, e);
     if (!rc) qs_engine_predict(&g, true);
     if (!rc && !o.quiet) qs_train_print_plan(&g, stderr);

@@ -179,6 +179,7 @@ static int run(int argc, char **argv, qs_err *e)
     qs_tokenizer *tokenizer = NULL;
     int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
+    if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc && !w.prompt.count && !w.instruction.count)
         rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "nothing to go on from: give --prompt TEXT or --instruction TEXT");
     if (!rc) settle(&o, &w);

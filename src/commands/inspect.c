@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/model_dir.h"
 #include "io/safetensors.h"
 #include "io/synthetic.h"
 #include "offload/plan.h"
@@ -272,7 +273,13 @@ static int inspect(const char *dir, const qs_options *o, qs_err *e)
     bool is_adapter = qs_file_exists(adapter) && !qs_file_exists(config);
     qs_free(adapter);
     qs_free(config);
-    return is_adapter ? inspect_adapter(dir, e) : inspect_model(dir, o, e);
+    if (is_adapter) return inspect_adapter(dir, e);
+    char *model, *hub = qs_options_hub_cache();
+    int rc = qs_model_dir(dir, hub, &model, e);
+    qs_free(hub);
+    if (!rc) rc = inspect_model(model, o, e);
+    qs_free(model);
+    return rc;
 }
 
 /* The rows about adapters out of the training table: what else a run can be told has no meaning here. */

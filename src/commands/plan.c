@@ -50,6 +50,7 @@ static int settle(qs_options *o, const plan_options *p, qs_hardware *card, qs_en
     g->shape = p->shape;
     g->shape_layers = (int32_t)p->layers;
     if (!p->shape) QS_TRY(qs_options_check_plan(o, e));
+    QS_TRY(qs_options_find_model(o, e));
     if (!p->hardware) return 0;
     QS_TRY(qs_hardware_find(p->hardware, card, e));
     g->hardware = card;

@@ -16,6 +16,7 @@ static int run(int argc, char **argv, qs_err *e)
     qs_options o = {0};
     int rc = qs_training_options_parse(&o, argc, argv, e);
     if (!rc) rc = qs_options_check_train(&o, e);
+    if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc) rc = qs_train(&o, e);
     qs_options_free(&o);
     return rc;

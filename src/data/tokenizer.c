@@ -6,6 +6,7 @@
 #include <utf8proc.h>
 
 #include "io/file.h"
+#include "src/base/json.h"
 #include "src/base/memory.h"
 #include "src/data/tokenizer_parts.h"
 
@@ -21,7 +22,7 @@ static int read_json(const char *dir, const char *name, json_t **out, qs_err *e)
     *out = NULL;
     int rc = qs_tokenizer_read(path, &text, &bytes, e);
     if (rc == 1) {
-        *out = json_loadb(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+        *out = qs_json_load(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
         rc = 0;
         if (!json_is_object(*out)) {
             json_decref(*out);

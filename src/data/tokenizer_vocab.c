@@ -3,6 +3,8 @@
 #include <utf8proc.h>
 
 #include "io/file.h"
+#include "io/file_kind.h"
+#include "src/base/memory.h"
 #include "src/data/tokenizer_parts.h"
 
 int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
@@ -10,7 +12,11 @@ int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
     *text = NULL;
     if (!qs_file_exists(path)) return 0;
     QS_TRY(qs_file_read(path, QS_TOKENIZER_FILE_MAX, text, bytes, e));
-    return 1;
+    const char *trouble = qs_file_kind_trouble(*text, *bytes < QS_FILE_KIND_BYTES ? *bytes : QS_FILE_KIND_BYTES);
+    if (!trouble) return 1;
+    qs_free(*text);
+    *text = NULL;
+    QS_FAIL(e, QS_EFORMAT, "%s: is %s", path, trouble);
 }
 
 /* ByteLevel writes a byte as a printable character: itself where it is one (0x21-0x7e, 0xa1-0xac, 0xae-0xff), else U+0100 plus

@@ -9,6 +9,7 @@
 #include "src/base/memory.h"
 #include "src/model/families/family.h"
 #include "src/model/parts/part.h"
+#include "src/model/text_config.h"
 
 enum { CONFIG_MAX_BYTES = 16 << 20 };
 
@@ -74,6 +75,7 @@ int qs_architecture_parse(const char *name, const char *text, size_t bytes, qs_a
     memset(out, 0, sizeof *out);
     json_t *root = NULL;
     int rc = qs_json_parse(text, bytes, name, &root, e);
+    if (!rc) root = qs_text_config(root, name);
     if (!rc) rc = read_config((qs_json){root, name, ""}, out, e);
     json_decref(root);
     return rc;

@@ -76,4 +76,8 @@ const char *qs_module_last(const char *path);
  * expected shape, found shape, file. */
 int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *e);
 
+/* Where config.json ties the head to the embedding and the checkpoint has both with different content, the head is its own (transformers 5 does the same): clears a->tied and
+ * says so. Reads some of both. QS_EIO. */
+int qs_architecture_untie(qs_architecture *a, qs_source *s, qs_err *e);
+
 #endif

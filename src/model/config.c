@@ -26,6 +26,9 @@ static int refuse_unsupported(qs_json j, qs_err *e)
                 "quantised on first use",
                 j.file, method);
     }
+    QS_TRY(qs_json_object(j, "quantization", "quantization.", &quantised, e));
+    if (quantised.object)
+        QS_FAIL(e, QS_EUNSUP, "%s: the model is already quantised (\"quantization\", as MLX writes it); give the 16-bit model it was made from", j.file);
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++) {
         int64_t n = 0;

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "io/file.h"
+#include "io/model_dir.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/options/presets.h"
@@ -141,6 +142,26 @@ int qs_options_check_train(const qs_options *o, qs_err *e)
     if (!o->out) QS_FAIL(e, QS_EUSAGE, "--out is missing: the directory that the run is written to");
     if (o->eval_data.count && o->val_set_size > 0)
         QS_FAIL(e, QS_EUSAGE, "eval_data and val_set_size are both given; validate on files of their own or on a part of the data");
+    return 0;
+}
+
+char *qs_options_hub_cache(void)
+{
+    const char *hub = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
+    if (hub && *hub) return qs_strdup(hub);
+    if (home && *home) return qs_path_join(home, "hub");
+    if (cache && *cache) return qs_path_join(cache, "huggingface/hub");
+    return qs_path_join(user && *user ? user : ".", ".cache/huggingface/hub");
+}
+
+int qs_options_find_model(qs_options *o, qs_err *e)
+{
+    char *dir, *hub = qs_options_hub_cache();
+    int rc = o->model ? qs_model_dir(o->model, hub, &dir, e) : 0;
+    qs_free(hub);
+    if (rc || !o->model) return rc;
+    qs_free(o->model);
+    o->model = dir;
     return 0;
 }
 

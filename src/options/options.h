@@ -145,6 +145,11 @@ void qs_options_defaults(qs_options *o);
 int qs_options_check_train(const qs_options *o, qs_err *e);
 int qs_options_check_plan(const qs_options *o, qs_err *e); /* model only */
 
+/* Puts the directory that --model stands for in its place (io/model_dir.h). */
+int qs_options_find_model(qs_options *o, qs_err *e);
+/* Where the Hugging Face hub's programs keep what they download, by the environment; freed with qs_free. */
+char *qs_options_hub_cache(void);
+
 /* How target_modules is meant: "all-linear" alone; one item with a regular expression's characters (PEFT: full match of the
  * module path); otherwise names, each matching a module path that equals it or ends with "." and it. */
 typedef enum qs_target_kind { QS_TARGET_ALL_LINEAR, QS_TARGET_NAMES, QS_TARGET_REGEX } qs_target_kind;

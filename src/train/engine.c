@@ -128,6 +128,7 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
         QS_TRY(qs_source_open(o->model, &g->source, e));
     }
     QS_TRY(qs_architecture_check(&g->architecture, g->source, e));
+    QS_TRY(qs_architecture_untie(&g->architecture, g->source, e));
     if (!keep) QS_TRY(adopt_adapter(o, e)); /* a resumed run has it all in its checkpoint */
     QS_TRY(make_lora(g, e));
     QS_TRY(open_devices(g, keep, e));

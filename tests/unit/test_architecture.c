@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/model/architecture.h"
 #include "tests/support/model_parts.h"
@@ -46,6 +47,33 @@ static void refused(const char *text, int code, const char *word, const char *wo
     ck_assert_msg(strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
     ck_assert_msg(strstr(err.text, word2), "no \"%s\" in: %s", word2, err.text);
 }
+
+/* What nobody reads may be what it likes, as Python writes it. */
+START_TEST(numbers_that_json_lacks_matter_only_where_they_are_read)
+{
+    qs_architecture a = good("{'model_type':'llama','num_hidden_layers':3,'router_bias':Infinity,'steps':[0.0,-Infinity,NaN],'note':'a NaN, an Infinity'}");
+    ck_assert_int_eq(a.layers, 3);
+    refused("{'model_type':'llama','num_hidden_layers':Infinity}", QS_EFORMAT, "num_hidden_layers is \"Infinity\"", "an integer");
+    refused("{'model_type':'llama','num_hidden_layers':NaNs}", QS_EFORMAT, "not valid JSON", "line");
+}
+END_TEST
+
+START_TEST(the_language_model_of_a_larger_one_is_read_from_its_own_part)
+{
+    qs_log_set_level(QS_LOG_ERROR);
+    qs_architecture a = good("{'model_type':'llava','architectures':['LlavaForConditionalGeneration'],'tie_word_embeddings':true,'eos_token_id':7,"
+                             "'text_config':{'model_type':'mistral','architectures':['MistralModel'],'num_hidden_layers':5},'vision_config':{'model_type':'clip'}}");
+    ck_assert_str_eq(a.family, "mistral");
+    ck_assert_int_eq(a.layers, 5);
+    ck_assert(a.tied);
+    ck_assert_int_eq(a.eos[0], 7);
+    a = good("{'model_type':'llama','architectures':['LlamaForCausalLM'],'num_hidden_layers':4,'text_config':{'model_type':'mistral','num_hidden_layers':5}}");
+    ck_assert_int_eq(a.layers, 4);
+    qs_log_set_level(QS_LOG_INFO);
+    refused("{'model_type':'llava','text_config':{'model_type':'squid'}}", QS_EUNSUP, "squid", "supported families");
+    refused("{'model_type':'llama','quantization':{'group_size':64,'bits':4}}", QS_EUNSUP, "already quantised", "MLX");
+}
+END_TEST
 
 START_TEST(llama_2_7b_has_the_published_number_of_parameters)
 {
@@ -286,7 +314,7 @@ START_TEST(hostile_json_is_one_sentence)
     refused("", QS_EFORMAT, "not valid JSON", "line");
     refused("{'model_type':'llama','hidden_size':", QS_EFORMAT, "not valid JSON", "line 1");
     refused("[1,2]", QS_EFORMAT, "expected a JSON object", "");
-    refused("{'model_type':'llama','rope_theta':NaN}", QS_EFORMAT, "not valid JSON", "line");
+    refused("{'model_type':'llama','rope_theta':NaN}", QS_EFORMAT, "rope_theta is \"NaN\"", "a number");
     refused("{'model_type':'llama','rope_theta':1e999}", QS_EFORMAT, "not valid JSON", "real number overflow");
     refused("{'model_type':'llama','vocab_size':99999999999999999999}", QS_EFORMAT, "not valid JSON", "too big integer");
     refused("{'model_type':'llama','model_type':'qwen2'}", QS_EFORMAT, "not valid JSON", "duplicate object key");
@@ -353,6 +381,8 @@ int main(void)
     TCase *t = tcase_create("read");
     tcase_set_timeout(t, 60);
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
+    tcase_add_test(t, numbers_that_json_lacks_matter_only_where_they_are_read);
+    tcase_add_test(t, the_language_model_of_a_larger_one_is_read_from_its_own_part);
     tcase_add_test(t, llama_2_7b_has_the_published_number_of_parameters);
     tcase_add_test(t, other_published_models_have_their_number_of_parameters);
     tcase_add_test(t, gpt_neox_is_made_of_other_parts);

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/safetensors.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/model/architecture.h"
 #include "tests/support/model_files.h"
@@ -202,6 +204,33 @@ START_TEST(tied_weights_may_be_kept_under_either_name)
 }
 END_TEST
 
+START_TEST(a_head_beside_a_tied_config_is_its_own_only_where_it_differs)
+{
+    static const test_tensor pair[] = {{"model.embed_tokens.weight", QS_F32, 2, {32, 16}}, {"lm_head.weight", QS_F32, 2, {32, 16}}};
+    char *sub = qs_printf("%s/tied", dir), *path = test_path(sub, "model.safetensors");
+    char *embedding = test_tensor_data(1, &pair[0]), *head = test_tensor_data(1, &pair[1]);
+    ck_assert_int_eq(qs_dir_create(sub, &err), 0);
+    for (int differs = 0; differs < 2; differs++) {
+        const qs_safetensors_entry entries[] = {{pair[0].name, QS_F32, 2, {32, 16}, embedding}, {pair[1].name, QS_F32, 2, {32, 16}, differs ? head : embedding}};
+        static const char *const metadata[] = {"format", "pt"};
+        qs_architecture tied = model;
+        qs_source *s;
+        tied.tied = true;
+        ck_assert_int_eq(qs_safetensors_write(path, entries, 2, metadata, 1, &err), 0);
+        ck_assert_int_eq(qs_source_open(sub, &s, &err), 0);
+        qs_log_set_level(QS_LOG_ERROR);
+        ck_assert_msg(!qs_architecture_untie(&tied, s, &err), "%s", err.text);
+        qs_log_set_level(QS_LOG_INFO);
+        ck_assert_int_eq(tied.tied, !differs);
+        qs_source_close(s);
+    }
+    qs_free(embedding);
+    qs_free(head);
+    qs_free(path);
+    qs_free(sub);
+}
+END_TEST
+
 START_TEST(golden_models_pass)
 {
     static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial"};
@@ -236,6 +265,7 @@ int main(void)
     tcase_add_test(t, a_wrong_shape_is_told_with_both_and_the_shard);
     tcase_add_test(t, types_that_are_not_floats_are_refused);
     tcase_add_test(t, tied_weights_may_be_kept_under_either_name);
+    tcase_add_test(t, a_head_beside_a_tied_config_is_its_own_only_where_it_differs);
     tcase_add_test(t, golden_models_pass);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

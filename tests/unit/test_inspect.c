@@ -95,7 +95,7 @@ START_TEST(wrong_calls_are_usage_errors)
     ck_assert_int_eq(RUN(&out, dir, "--lora_rr", "8"), -QS_EUSAGE);
     qs_free(out);
     ck_assert_int_eq(RUN(&out, "/nonexistent"), -QS_EMISSING);
-    has(err.text, "/nonexistent/config.json");
+    has(err.text, "/nonexistent: there is no such model directory");
     qs_free(out);
 }
 END_TEST

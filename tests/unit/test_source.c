@@ -11,6 +11,7 @@
 #include "io/aio_fault.h"
 #include "io/checkpoint_source.h"
 #include "io/safetensors.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "tests/support/model_files.h"
@@ -96,14 +97,49 @@ START_TEST(a_single_file_reads_back)
 }
 END_TEST
 
-START_TEST(shards_read_back_and_the_index_wins_over_a_single_file)
+START_TEST(shards_read_back_and_a_single_file_beside_their_index_goes_before_them)
 {
     static const test_tensor other = {"other", QS_F32, 1, {4}};
-    test_model_write(dir, &other, 1, 1, SEED);
     test_model_write(dir, model, TENSORS, 3, SEED);
     ck_assert_msg(!qs_source_open(dir, &src, &e), "%s", e.text);
     every_tensor_reads_back();
-    ck_assert_ptr_null(qs_source_find(src, "other"));
+    qs_source_close(src);
+    test_model_write(dir, &other, 1, 1, SEED);
+    qs_log_set_level(QS_LOG_ERROR);
+    ck_assert_msg(!qs_source_open(dir, &src, &e), "%s", e.text);
+    qs_log_set_level(QS_LOG_INFO);
+    ck_assert_int_eq(qs_source_count(src), 1);
+    ck_assert_ptr_nonnull(qs_source_find(src, "other"));
+}
+END_TEST
+
+START_TEST(names_are_found_without_the_prefixes_of_wrappers)
+{
+    static const struct { const char *name, *plain; } cases[] = {
+        {"_orig_mod.model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"},
+        {"module._orig_mod.model.norm.weight", "model.norm.weight"},
+        {"model.layers.3._checkpoint_wrapped_module.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight"},
+        {"model.layers._orig_mod.0.q.weight", "model.layers.0.q.weight"},
+        {"language_model.model.embed_tokens.weight", "model.embed_tokens.weight"},
+        {"language_model.lm_head.weight", "lm_head.weight"},
+        {"model.language_model.layers.1.q.weight", "model.layers.1.q.weight"},
+        {"model.language_model.model.layers.1.k.weight", "model.layers.1.k.weight"},
+        {"model.language_model.lm_head.bias", "lm_head.bias"},
+        {"layers.5.q.weight", "model.layers.5.q.weight"},
+        {"gpt_neox._orig_mod.layers.0.q.weight", "gpt_neox.layers.0.q.weight"}};
+    enum { CASES = sizeof cases / sizeof *cases };
+    test_tensor list[CASES + 1];
+    for (int i = 0; i < CASES; i++) list[i] = (test_tensor){cases[i].name, QS_F32, 1, {2}};
+    list[CASES] = (test_tensor){"not_orig_mod.weight", QS_F32, 1, {2}};
+    test_model_write(dir, list, CASES + 1, 1, SEED);
+    ck_assert_msg(!qs_source_open(dir, &src, &e), "%s", e.text);
+    for (int i = 0; i < CASES; i++) {
+        const qs_source_tensor *t = qs_source_find(src, cases[i].plain);
+        ck_assert_msg(t && !strcmp(t->name, cases[i].name), "%s", cases[i].plain);
+        ck_assert_ptr_eq(qs_source_find(src, cases[i].name), t);
+    }
+    ck_assert_ptr_null(qs_source_find(src, "not_weight"));
+    ck_assert_ptr_null(qs_source_find(src, "weight"));
 }
 END_TEST
 
@@ -405,7 +441,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_single_file_reads_back);
-    tcase_add_test(t, shards_read_back_and_the_index_wins_over_a_single_file);
+    tcase_add_test(t, shards_read_back_and_a_single_file_beside_their_index_goes_before_them);
+    tcase_add_test(t, names_are_found_without_the_prefixes_of_wrappers);
     tcase_add_test(t, unaligned_data_arrives_aligned);
     tcase_add_test(t, reads_survive_short_and_reordered_transfers);
     tcase_add_test(t, a_failing_disk_names_the_shard);
