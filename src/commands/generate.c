@@ -9,6 +9,7 @@
 
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
+#include "src/base/maths.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/commands/commands.h"
@@ -82,9 +83,9 @@ static int32_t choose(const float *logits, int32_t vocab, double temperature, ui
         if (logits[i] > logits[best]) best = i;
     if (temperature <= 0) return best;
     double sum = 0, at = 0, u = qs_uniform_f32(qs_random_u32(seed, 0x67656eu, position));
-    for (int32_t i = 0; i < vocab; i++) sum += exp((logits[i] - logits[best]) / temperature);
+    for (int32_t i = 0; i < vocab; i++) sum += qs_exp((logits[i] - logits[best]) / temperature);
     for (int32_t i = 0; i < vocab; i++)
-        if ((at += exp((logits[i] - logits[best]) / temperature)) >= u * sum) return i;
+        if ((at += qs_exp((logits[i] - logits[best]) / temperature)) >= u * sum) return i;
     return best;
 }
 

@@ -6,11 +6,12 @@
  */
 #include <math.h>
 
+#include "src/base/maths.h"
 #include "src/base/memory.h"
 #include "src/model/rotary.h"
 
 /* base^(2i/d) in fp32. */
-static float wave(float base, int i, int d) { return (float)pow(base, (double)((float)(2 * i) / (float)d)); }
+static float wave(float base, int i, int d) { return (float)qs_pow(base, (double)((float)(2 * i) / (float)d)); }
 
 /* bloc97's "NTK-aware" base: longer sequences than the model was trained on stretch the base. */
 static float dynamic_base(const qs_rotary *r, int32_t positions)
@@ -18,7 +19,7 @@ static float dynamic_base(const qs_rotary *r, int32_t positions)
     float base = (float)r->theta, factor = (float)r->factor;
     if (positions <= r->max_positions) return base;
     float stretch = factor * (float)positions / (float)r->max_positions - (float)(r->factor - 1);
-    return base * (float)pow(stretch, (double)r->dim / (r->dim - 2));
+    return base * (float)qs_pow(stretch, (double)r->dim / (r->dim - 2));
 }
 
 /* Llama 3.1: long waves are slowed by the factor, short ones kept, those between blended. */
@@ -36,7 +37,7 @@ static float llama3(const qs_rotary *r, float f)
 /* The (fractional) index whose wave turns `rotations` times within the original length. */
 static double yarn_index(const qs_rotary *r, double rotations)
 {
-    return r->dim * log(r->original_positions / (rotations * 2 * M_PI)) / (2 * log(r->theta));
+    return r->dim * qs_ln(r->original_positions / (rotations * 2 * M_PI)) / (2 * qs_ln(r->theta));
 }
 
 static void yarn(const qs_rotary *r, float *inv_freq)
@@ -79,8 +80,8 @@ void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, f
     for (int32_t p = 0; p < positions; p++) {
         for (int i = 0; i < half; i++) {
             float angle = (float)p * inv_freq[i];
-            cos_table[(size_t)p * half + i] = (float)cos(angle) * scale;
-            sin_table[(size_t)p * half + i] = (float)sin(angle) * scale;
+            cos_table[(size_t)p * half + i] = (float)qs_cos(angle) * scale;
+            sin_table[(size_t)p * half + i] = (float)qs_sin(angle) * scale;
         }
     }
     qs_free(inv_freq);

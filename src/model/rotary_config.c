@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/maths.h"
+
 static const double FACTOR_MAX = 1e6;
 
 static int read_type(qs_json r, qs_rope_scaling *type, qs_err *e)
@@ -36,7 +38,7 @@ static int require(qs_json r, const char *key, qs_err *e)
 }
 
 /* 0.1 m ln(s) + 1 (Peng et al., "YaRN", 2023, section 3.4). */
-static double yarn_mscale(double scale, double m) { return scale <= 1 ? 1 : 0.1 * m * log(scale) + 1; }
+static double yarn_mscale(double scale, double m) { return scale <= 1 ? 1 : 0.1 * m * qs_ln(scale) + 1; }
 
 static int read_yarn(qs_json r, qs_rotary *a, qs_err *e)
 {

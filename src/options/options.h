@@ -64,6 +64,8 @@ typedef struct qs_options {
     /* memory and placement: none of these changes a bit of the result */
     uint64_t vram, ram;       /* bytes; 0: auto, see qs_options_resolve_budgets */
     char *device;             /* "auto", "cpu", "cuda", "cuda:N" */
+    char *cpu_isa;            /* "auto", "v3", ...: qs_cpu_select */
+    bool portable_bits;
     qs_aio_engine io_engine;
     int64_t resident_layers;  /* at most this many kept on the device; -1: as many as fit */
     int64_t stream_slots;     /* layer slots of the streaming ring; 0: planner picks */

@@ -20,6 +20,7 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     int threads = (int)g->options->threads;
     if (!threads && keep) threads = keep->threads;
     if (threads) omp_set_num_threads(threads);
+    QS_TRY(qs_cpu_select(g->options->cpu_isa, g->options->portable_bits, e));
     if (g->hardware) g->device = qs_hardware_device(g->hardware);
     else QS_TRY(qs_device_open(g->options->device, &g->device, e));
     bool on_cpu = !strcmp(g->device->api->name, "cpu");

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "src/base/maths.h"
+
 /* transformers' trainer.py: an epoch's incomplete last group of micro-batches makes a step too. */
 int64_t qs_lr_total_steps(const qs_options *o, int64_t micro_batches)
 {
@@ -41,17 +43,17 @@ static double factor(const qs_lr_schedule *s, int64_t step)
     case QS_LR_CONSTANT:
     case QS_LR_CONSTANT_WITH_WARMUP: return 1;
     case QS_LR_LINEAR: return fmax(0, (total - at) / decay_steps);
-    case QS_LR_COSINE: return fmax(0, 0.5 * (1 + cos(pi * s->num_cycles * 2 * progress)));
+    case QS_LR_COSINE: return fmax(0, 0.5 * (1 + qs_cos(pi * s->num_cycles * 2 * progress)));
     case QS_LR_COSINE_WITH_RESTARTS:
-        return progress >= 1 ? 0 : fmax(0, 0.5 * (1 + cos(pi * fmod(s->num_cycles * progress, 1))));
+        return progress >= 1 ? 0 : fmax(0, 0.5 * (1 + qs_cos(pi * fmod(s->num_cycles * progress, 1))));
     case QS_LR_COSINE_WITH_MIN_LR: {
-        double f = 0.5 * (1 + cos(pi * s->num_cycles * 2 * progress));
+        double f = 0.5 * (1 + qs_cos(pi * s->num_cycles * 2 * progress));
         return fmax(0, f * (1 - s->min_ratio) + s->min_ratio);
     }
     case QS_LR_POLYNOMIAL: {
         if (step > s->total_steps) return s->end / s->learning_rate;
         double left = total > warmup ? 1 - (at - warmup) / (total - warmup) : 0; /* transformers divides by zero here */
-        return ((s->learning_rate - s->end) * pow(left, s->power) + s->end) / s->learning_rate;
+        return ((s->learning_rate - s->end) * qs_pow(left, s->power) + s->end) / s->learning_rate;
     }
     case QS_LR_INVERSE_SQRT: {
         double timescale = s->warmup_steps ? warmup : 10000, shift = timescale - warmup;

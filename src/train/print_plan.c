@@ -53,12 +53,22 @@ static void predicted(FILE *f, const qs_engine *g)
     if (p->hide_tokens > 0) fprintf(f, "    from about %.0f tokens per step on, compute hides the stream\n", p->hide_tokens);
 }
 
+/* Which compute type was taken is no surprise where the reason stands beside it. */
+static const char *why_type(const qs_engine *g, qs_dtype type)
+{
+    if (g->options->compute_dtype != QS_COMPUTE_AUTO) return "";
+    if (type == QS_BF16) return " (auto: this device multiplies it fastest)";
+    if (type == QS_F16) return " (auto: this card has no bf16 products)";
+    return " (auto: these kernels multiply bf16 no faster than fp32)";
+}
+
 void qs_train_print_plan(const qs_engine *g, FILE *f)
 {
     const qs_plan *p = &g->plan;
     const qs_sweep_sizes *s = &g->sweep_config.sizes;
     char size[16];
-    fprintf(f, "plan: %s on %s, compute %s\n", g->architecture.class_name, g->device->info.name, qs_dtype_name(g->sweep_config.type));
+    qs_dtype type = g->sweep_config.type;
+    fprintf(f, "plan: %s on %s, compute %s%s\n", g->architecture.class_name, g->device->info.name, qs_dtype_name(type), why_type(g, type));
     pool_line(f, "--vram", p->vram_used, p->vram_bytes);
     if (g->device->info.overhead_bytes)
         fprintf(f, "    %-32s %12s   device\n", "context and libraries", qs_format_bytes(g->device->info.overhead_bytes, size));
@@ -72,8 +82,10 @@ void qs_train_print_plan(const qs_engine *g, FILE *f)
     else fprintf(f, "\n");
     print_disk(g, f);
     int32_t sweeps = g->sweep_config.sweeps;
-    fprintf(f, "  step: %d micro-batches of at most %d tokens in %d sweep%s; numeric identity: MLP tile %d rows, head chunk %d rows, %d threads\n",
-            s->micro_batches, s->max_tokens, sweeps, sweeps == 1 ? "" : "s", s->mlp_rows, s->head_rows, g->device->info.threads);
+    const char *kernels = qs_device_kernels(g->device, type);
+    fprintf(f, "  step: %d micro-batches of at most %d tokens in %d sweep%s; numeric identity: MLP tile %d rows, head chunk %d rows, %d threads%s%s\n",
+            s->micro_batches, s->max_tokens, sweeps, sweeps == 1 ? "" : "s", s->mlp_rows, s->head_rows, g->device->info.threads,
+            *kernels ? ", kernels " : "", kernels);
     uint64_t vram, ram;
     qs_placement_minimum(g, &vram, &ram);
     fprintf(f, "  smallest budgets for this job: --vram %lluM --ram %lluM\n", (unsigned long long)((vram + (1 << 20) - 1) >> 20),
