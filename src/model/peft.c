@@ -11,6 +11,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/tensor_name.h"
 #include "src/base/memory.h"
 #include "src/model/lora.h"
 #include "src/model/peft_config.h"
@@ -130,6 +131,19 @@ static int load_pack(const char *path, const qs_source_tensor **sorted, int coun
     return 0;
 }
 
+/* A tensor's name as PEFT saves it, of those that other programs write: with the adapter's own name in it ("lora_A.default.weight"), without PEFT's prefix, or with those
+ * that wrappers and multimodal models put before a module. Freed with qs_free. */
+static char *plain_key(const char *name)
+{
+    static const char prefix[] = "base_model.model.";
+    char plain[QS_TENSOR_NAME_BYTES];
+    const char *module = strncmp(name, prefix, sizeof prefix - 1) ? name : name + sizeof prefix - 1;
+    if (qs_tensor_plain_name(module, plain)) module = plain;
+    const char *side = strstr(module, ".lora_"), *rest = side ? strchr(side + 1, '.') : NULL, *tail = rest ? strchr(rest + 1, '.') : NULL;
+    if (!tail || strcmp(tail, ".weight")) return qs_printf("%s%s", prefix, module);
+    return qs_printf("%s%.*s.weight", prefix, (int)(rest - module), module);
+}
+
 static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, qs_pager *masters, qs_err *e)
 {
     const qs_source_tensor **sorted = qs_malloc(((size_t)s->count + 1) * sizeof *sorted);
@@ -138,6 +152,9 @@ static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora
     qsort(sorted, (size_t)s->count, sizeof *sorted, by_name);
 
     int rc = 0;
+    for (int i = 1; i < s->count && !rc; i++)
+        if (!by_name(&sorted[i - 1], &sorted[i]))
+            rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: has tensor %s twice: it holds several adapters; save the one that is meant alone", path, sorted[i]->name);
     qs_pager_begin(masters, NULL);
     for (int32_t layer = 0; layer < l->layers && !rc; layer++) {
         qs_pager_at(masters, layer);
@@ -168,7 +185,11 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs
         rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: adapters in pickle files are not read; save it as adapter_model.safetensors", old);
     else
         rc = qs_safetensors_open(path, &s, e);
+    char **names = qs_calloc((size_t)s.count + 1, sizeof *names);
+    for (int i = 0; i < s.count && !rc; i++) s.tensors[i].name = names[i] = plain_key(s.tensors[i].name);
     if (!rc) rc = load_tensors(path, &s, l, masters, e);
+    for (int i = 0; i < s.count; i++) qs_free(names[i]);
+    qs_free(names);
     qs_safetensors_free(&s);
     qs_free(old);
     qs_free(path);

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <xxhash.h>
 
 #include "io/checkpoint_identity.h"
@@ -49,12 +50,39 @@ static qs_dtype compute_type(const qs_options *o, const qs_device *d)
 
 static bool unset(const qs_options *o, const char *name) { return qs_options_source_of(o, name) == QS_FROM_DEFAULT; }
 
+/* The last two parts of a path or of a name on the hub say which model it is; in the hub's cache the folder above the snapshot does. */
+static void model_called(const char *path, char *out, size_t capacity)
+{
+    const char *hub = strstr(path, "models--"), *end = path + strlen(path), *at;
+    while (end > path && end[-1] == '/') end--;
+    if (hub) {
+        at = strstr(hub + 8, "--");
+        path = at ? at + 2 : hub + 8;
+        end = path + strcspn(path, "/");
+    }
+    for (at = end; at > path && at[-1] != '/'; at--) {}
+    snprintf(out, capacity, "%.*s", (int)(end - at), at);
+}
+
+/* Numbers that were trained on another base mean nothing on this one, though the shapes may be the same. */
+static void compare_bases(const qs_options *o, const char *base)
+{
+    char theirs[256], ours[256];
+    if (!base || !o->model) return;
+    model_called(base, theirs, sizeof theirs);
+    model_called(o->model, ours, sizeof ours);
+    if (strcasecmp(theirs, ours))
+        qs_warn("%s: the adapter was made for the base model %s (base_model_name_or_path) and is put on %s; on another model than its own it means nothing", o->init_adapter, base,
+                o->model);
+}
+
 /* An adapter to start from brings its own rank, alpha, scaling and targets, where the options do not say otherwise. */
 static int adopt_adapter(qs_options *o, qs_err *e)
 {
     qs_peft_config c = {0};
     if (!o->init_adapter) return 0;
     QS_TRY(qs_peft_read_config(o->init_adapter, &c, e));
+    compare_bases(o, c.base_model);
     if (unset(o, "lora_r")) o->lora_r = c.lora.r;
     if (unset(o, "lora_alpha")) o->lora_alpha = c.lora.alpha;
     if (unset(o, "use_rslora")) o->use_rslora = c.lora.rslora;

@@ -323,6 +323,40 @@ static void one_nan(qs_safetensors_entry *t)
 }
 static void as_bytes(qs_safetensors_entry *t) { t[0].type = QS_U8; }
 
+/* As other programs name them. The strings live as long as the test. */
+static void other_names(qs_safetensors_entry *t)
+{
+    static char names[8][128];
+    static const char *const fronts[] = {"base_model.model.model.layers", "base_model.model.model.language_model.layers", "base_model.model.language_model.model.layers",
+                                         "base_model.model._orig_mod.model.layers", "model.layers"};
+    for (int i = 0; i < 8; i++) {
+        const char *rest = strstr(t[i].name, ".layers") + strlen(".layers"), *weight = strstr(rest, ".weight");
+        snprintf(names[i], sizeof names[i], "%s%.*s%s.weight", fronts[i % 5], (int)(weight - rest), rest, i % 2 ? ".default" : ".my_adapter");
+        t[i].name = names[i];
+    }
+}
+
+static void two_adapters(qs_safetensors_entry *t)
+{
+    t[0].name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.one.weight";
+    t[2].name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.two.weight";
+}
+
+START_TEST(tensors_are_known_by_the_names_that_other_programs_give_them)
+{
+    put_tensors(QS_F32, 8, other_names);
+    qs_lora l = small();
+    float *x = qs_malloc((size_t)test_pack_floats(&l) * 4);
+    ck_assert_msg(load(dir, &l, &model, x, &err) == 0, "%s", err.text);
+    ck_assert_float_eq(x[test_slot(&l, "q_proj")->a_at], 1);
+    ck_assert_float_eq(x[l.pack_floats + test_slot(&l, "v_proj")->b_at], 8);
+    qs_free(x);
+    qs_lora_free(&l);
+    put_tensors(QS_F32, 8, two_adapters);
+    load_refused(QS_EUNSUP, "several adapters");
+}
+END_TEST
+
 START_TEST(half_precision_adapters_load)
 {
     static const qs_dtype types[] = {QS_F32, QS_BF16, QS_F16};
@@ -392,6 +426,7 @@ int main(void)
     tcase_add_test(t, a_published_adapter_loads);
     tcase_add_test(t, configs_that_mean_more_than_a_and_b_are_refused);
     tcase_add_test(t, an_adapter_of_another_shape_says_how_to_set_the_run);
+    tcase_add_test(t, tensors_are_known_by_the_names_that_other_programs_give_them);
     tcase_add_test(t, half_precision_adapters_load);
     tcase_add_test(t, files_that_are_not_the_adapter_are_refused);
     tcase_add_test(t, missing_files_are_named_and_pickles_explained);
