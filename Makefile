@@ -135,8 +135,9 @@ unit: $(UNIT)
 
 ## test: everything that must hold: unit tests, whole runs of the program, the printed pages
 E2E     := $(wildcard tests/e2e/*.sh)
-test: qlora-stream unit replay docs-check
-	$(Q)$(if $(E2E),QS_TEST_LOGS=$(B)/logs tests/run $(E2E))
+EVERY   := $(E2E) $(TESTS) $(FAULT_TESTS) $(FUZZ_TARGETS:%=$(B)/fuzz/fuzz_%)
+test: qlora-stream docs-check $(EVERY) $(FUZZ_SEEDS)/.made
+	$(Q)QS_HARNESS=short QS_FUZZ_SEEDS=$(FUZZ_SEEDS) QS_TEST_LOGS=$(B)/logs tests/run $(EVERY)
 
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:

@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "io/file_lock.h"
 #include "src/base/log.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 
 #define SEED 1
@@ -265,8 +266,7 @@ int qs_cache_open(const char *const *dirs, int count, const qs_cache_key *key, q
     QS_ASSERT(count > 0);
     qs_cache *c = qs_calloc(1, sizeof *c);
     *c = (qs_cache){.parts = count, .blobs = key->blobs, .journal = {.fd = -1}};
-    c->hash_state = XXH3_createState();
-    QS_ASSERT(c->hash_state);
+    c->hash_state = qs_hash_create();
     c->dirs = qs_calloc((size_t)count, sizeof *c->dirs);
     c->part = qs_calloc(2 * (size_t)count, sizeof *c->part);
     c->lock = qs_calloc(2 * (size_t)count, sizeof *c->lock);

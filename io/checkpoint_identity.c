@@ -4,6 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 
 enum { PIECE_BYTES = 64 << 10, IN_FLIGHT = 64, STRETCH_BYTES = 1 << 10, STRETCHES = 4, MOST_STRETCHES = 80000 };
@@ -94,9 +95,8 @@ static int sample(sampler *s, qs_err *e)
 
 static int open_sampler(sampler *s, qs_source *source, qs_aio *a, qs_region *buffers, qs_err *e)
 {
-    *s = (sampler){.source = source, .aio = a, .hash = XXH3_createState()};
+    *s = (sampler){.source = source, .aio = a, .hash = qs_hash_create()};
     *buffers = (qs_region){0};
-    QS_ASSERT(s->hash);
     XXH3_128bits_reset(s->hash);
     if (!a) QS_TRY(qs_aio_open(&(qs_aio_config){.depth = IN_FLIGHT}, &s->aio, e));
     QS_TRY(qs_region_map(buffers, IN_FLIGHT * qs_source_buffer_bytes(PIECE_BYTES), "looking at the model", e));

@@ -6,6 +6,7 @@
 
 #include "offload/farthest.h"
 #include "src/base/clock.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 
 enum { RESERVE = 1 }; /* frames that are kept for what is in transit */
@@ -118,8 +119,7 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
         QS_TRY(qs_aio_file_scratch(&file, config->dir, config->what, (uint64_t)config->records * config->bytes, e));
     }
     qs_pager *p = qs_calloc(1, sizeof *p);
-    *p = (qs_pager){.c = *config, .resident = resident, .file = file, .hash_state = XXH3_createState()};
-    QS_ASSERT(p->hash_state);
+    *p = (qs_pager){.c = *config, .resident = resident, .file = file, .hash_state = qs_hash_create()};
     p->records = qs_calloc((size_t)config->records, sizeof *p->records);
     p->frames = qs_calloc((size_t)config->frames, sizeof *p->frames);
     for (int32_t i = 0; i < config->frames; i++) {

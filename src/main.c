@@ -50,6 +50,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    qs_memory_guard_libraries();
     json_set_alloc_funcs(qs_malloc_for_library, free);
     if (argc < 2) return print_help(stderr), 2;
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return printf("qlora-stream %s\n", QS_VERSION) < 0;

@@ -22,6 +22,7 @@ typedef struct gemm_entry {
     dnnl_primitive_t primitive;
     dnnl_memory_t a, b, c, bias, scratch;
     size_t scratch_bytes;
+    bool has_run;
 } gemm_entry;
 
 /* More than the products of a run with a few batch shapes; then the least recently used one goes. */
@@ -128,6 +129,18 @@ static dnnl_status_t entry_fill(gemm_entry *x, const gemm_key *key, dnnl_engine_
     return rc;
 }
 
+/* What making a primitive, or running one for the first time, may take. Refused in the midst of it, oneDNN crashes. */
+#define PRIMITIVE_BYTES ((size_t)16 << 20)
+
+static bool has_room(qs_cpu *d)
+{
+    if (qs_memory_is_there(PRIMITIVE_BYTES)) return true;
+    if (!d->failure.code)
+        qs_err_set(&d->failure, QS_ENOMEM, __FILE__, __LINE__, "the system has no %zu MiB left for a kernel of oneDNN; give less --vram or --ram",
+                   PRIMITIVE_BYTES >> 20);
+    return false;
+}
+
 /* The entry of a key, made on first use; NULL (and the device's failure set) when oneDNN cannot make it. */
 static gemm_entry *entry_of(qs_cpu *d, const gemm_key *key)
 {
@@ -141,6 +154,7 @@ static gemm_entry *entry_of(qs_cpu *d, const gemm_key *key)
         if (x->last_use < oldest->last_use) oldest = x;
     }
     entry_clear(oldest);
+    if (!has_room(d)) return NULL;
     dnnl_status_t rc = entry_fill(oldest, key, cache->engine);
     if (rc != dnnl_success) {
         entry_clear(oldest);
@@ -192,6 +206,8 @@ void qs_gemm_onednn(qs_cpu *d, const qs_gemm *g)
     gemm_entry *x = entry_of(d, &key);
     if (!x) return;
     QS_ASSERT(!g->bias || g->alpha != 0);
+    if (!x->has_run && !has_room(d)) return;
+    x->has_run = true;
     char *workspace = d->base.workspace;
     QS_ASSERT(bias_bytes(g) + x->scratch_bytes <= d->base.workspace_bytes);
     float *bias = (float *)workspace;

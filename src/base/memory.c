@@ -1,5 +1,6 @@
 #include "src/base/memory.h"
 
+#include <dlfcn.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -12,12 +13,34 @@
 static atomic_ullong live, peak, calls, blocks;
 
 /* Small memory is needed where nothing can be undone, so its end is the program's; what is on disk is whole at any instant. */
+void qs_out_of_memory(size_t bytes)
+{
+    char what[64] = "what a library asked for";
+    if (bytes) snprintf(what, sizeof what, "%zu bytes", bytes);
+    fprintf(stderr, "qlora-stream: out of memory: the system refused %s; give less --vram or --ram, or end other programs. What was saved is whole: "
+                    "--resume goes on from the last checkpoint\n", what);
+    _exit(1);
+}
+
 static void *there(void *p, size_t bytes)
 {
-    if (p) return p;
-    fprintf(stderr, "qlora-stream: out of memory: the system refused %zu bytes; give less --vram or --ram, or end other programs. What was saved is "
-                    "whole: --resume goes on from the last checkpoint\n", bytes);
-    _exit(1);
+    if (!p) qs_out_of_memory(bytes);
+    return p;
+}
+
+static void library_is_out(void) { qs_out_of_memory(0); }
+
+void qs_memory_guard_libraries(void)
+{
+    /* std::set_new_handler, where a library has brought C++ with it: its exceptions would end in abort(). */
+    void (*(*set)(void (*)(void)))(void) = (void (*(*)(void (*)(void)))(void))dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
+    if (set) set(library_is_out);
+}
+
+bool qs_memory_is_there(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p != MAP_FAILED && !munmap(p, bytes);
 }
 
 void *qs_malloc_for_library(size_t bytes) { return there(malloc(bytes ? bytes : 1), bytes); }

@@ -8,6 +8,7 @@
 #ifndef QS_BASE_MEMORY_H
 #define QS_BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,13 @@ char *qs_strdup(const char *s);
 char *qs_strndup(const char *s, size_t n);
 char *qs_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void qs_free(void *p);
+/* Ends the process so, for a shortage met elsewhere; bytes 0: unknown. */
+_Noreturn void qs_out_of_memory(size_t bytes);
+/* C++ libraries that run out of memory end the process in the same way, instead of aborting. Once, at the start. */
+void qs_memory_guard_libraries(void);
+/* Whether the system would give so much more now: asked before a library that cannot bear a refusal. */
+bool qs_memory_is_there(size_t bytes);
+
 /* For libraries that take an allocator: the same without counting. Free with free(). */
 void *qs_malloc_for_library(size_t bytes);
 

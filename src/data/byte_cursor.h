@@ -23,7 +23,7 @@ static inline int qs_byte_cursor_fill(qs_byte_cursor *c)
     size_t n = 0;
     if (!c->failed) c->failed = qs_byte_source_next(c->source, &c->at, &n, &c->error);
     if (c->failed) n = 0;
-    c->end = c->at + n;
+    c->end = n ? c->at + n : c->at;
     return n > 0;
 }
 

@@ -12,6 +12,7 @@
 #include "io/file_lock.h"
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 #include "src/data/data_files.h"
 #include "src/data/token_cache_file.h"
@@ -47,7 +48,7 @@ static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err
 /* A data file by itself: its content alone. */
 static int hash_data_file(const char *path, uint64_t out[2], qs_err *e)
 {
-    XXH3_state_t *hash = XXH3_createState();
+    XXH3_state_t *hash = qs_hash_create();
     XXH3_128bits_reset(hash);
     int rc = hash_file(hash, path, true, e);
     XXH128_hash_t h = XXH3_128bits_digest(hash);
@@ -89,7 +90,7 @@ static int hash_all(const qs_data_options *o, XXH3_state_t *hash, uint64_t (*fil
 
 static int make_key(const qs_data_options *o, uint64_t key[2], uint64_t (*file_hashes)[2], qs_err *e)
 {
-    XXH3_state_t *hash = XXH3_createState();
+    XXH3_state_t *hash = qs_hash_create();
     XXH3_128bits_reset(hash);
     int rc = hash_all(o, hash, file_hashes, e);
     XXH128_hash_t h = XXH3_128bits_digest(hash);
@@ -106,7 +107,7 @@ static bool content_matches(int fd, const qs_token_cache_header *h)
 {
     enum { CHUNK = 1 << 20 };
     char *chunk = qs_malloc(CHUNK);
-    XXH3_state_t *hash = XXH3_createState();
+    XXH3_state_t *hash = qs_hash_create();
     XXH3_64bits_reset(hash);
     uint64_t at = QS_TOKEN_CACHE_TOKENS_AT;
     ssize_t n;

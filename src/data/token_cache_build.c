@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "src/base/log.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 #include "src/data/dataset.h"
 #include "src/data/prepare.h"
@@ -59,7 +60,7 @@ static int begin(stream *s, const char *path, bool hashed, qs_err *e)
     QS_TRY(qs_file_begin(path, &s->file, e));
     s->buffer = qs_malloc(BUFFER_BYTES);
     if (!hashed) return 0;
-    s->hash = XXH3_createState();
+    s->hash = qs_hash_create();
     XXH3_64bits_reset(s->hash);
     return 0;
 }

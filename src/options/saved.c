@@ -10,6 +10,7 @@
 #include "io/numbered.h"
 #include "io/seal.h"
 #include "src/base/log.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 
 enum { MAX_BYTES = 1 << 20 };
@@ -41,7 +42,7 @@ static void copy_of(const qs_options *o, qs_options *out)
     qs_err e = {0};
     qs_option_defaults(&to, 1);
     int rc = qs_option_read_yaml(&to, 1, "the options", yaml, strlen(yaml), QS_FROM_CONFIG, &e);
-    QS_ASSERT(!rc);
+    if (rc) qs_out_of_memory(strlen(yaml)); /* what it wrote it reads, unless its parser gets no memory */
     qs_free(yaml);
     for (int r = 0; r < qs_training_options.count; r++) {
         const qs_option *row = &qs_training_options.rows[r];
@@ -152,7 +153,7 @@ int qs_saved_options_find(const char *out, const char *resume, char **path, qs_e
 
 uint64_t qs_saved_options_key(const qs_options *o)
 {
-    XXH3_state_t *state = XXH3_createState();
+    XXH3_state_t *state = qs_hash_create();
     XXH3_64bits_reset(state);
     for (int r = 0; r < qs_training_options.count; r++) {
         const qs_option *row = &qs_training_options.rows[r];

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 
 /* A piece of a source tensor, in the order in which a blob is made. */
@@ -82,8 +83,7 @@ void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_s
 {
     qs_quantise_on_load *t = qs_calloc(1, sizeof *t);
     *t = (qs_quantise_on_load){.a = a, .l = l, .source = source, .aio = aio, .cpu = cpu, .blob = -1};
-    t->source_hash = XXH3_createState();
-    QS_ASSERT(t->source_hash);
+    t->source_hash = qs_hash_create();
     carve(t, l, memory);
     t->capacity = qs_quantise_on_load_pieces(l);
     t->pieces = qs_calloc((size_t)t->capacity, sizeof *t->pieces);

@@ -12,6 +12,7 @@
 #include "io/seal.h"
 #include "src/base/json.h"
 #include "src/base/log.h"
+#include "src/base/hash.h"
 #include "src/base/memory.h"
 #include "src/options/saved.h"
 #include "src/train/checkpoints.h"
@@ -38,7 +39,7 @@ static int sum_file(const char *path, uint64_t *bytes, uint64_t *sum, qs_err *e)
 {
     FILE *f = fopen(path, "re");
     if (!f) QS_FAIL(e, open_error(errno), "%s: cannot be opened: %s", path, strerror(errno));
-    XXH3_state_t *state = XXH3_createState();
+    XXH3_state_t *state = qs_hash_create();
     char *buffer = qs_malloc(1 << 20);
     XXH3_64bits_reset(state);
     *bytes = 0;

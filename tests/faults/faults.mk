@@ -18,4 +18,11 @@ test-crash: $(B)/faults/test_crash
 test-faults: $(B)/faults/test_faults
 	$(Q)QS_JOBS=$${QS_JOBS:-$$(nproc)} $<
 
-.PHONY: test-crash test-faults
+## test-steps: 10,000 steps: resident memory, open files and the time of a step stay flat (a minute)
+test-steps: $(B)/faults/test_steps
+	$(Q)$<
+
+# Their short forms, for make test.
+FAULT_TESTS := $(B)/faults/test_crash $(B)/faults/test_faults $(B)/faults/test_steps
+
+.PHONY: test-crash test-faults test-steps

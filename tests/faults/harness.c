@@ -57,12 +57,18 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+bool harness_is_short(int argc, char **argv)
+{
+    const char *form = getenv("QS_HARNESS");
+    return (argc > 1 && !strcmp(argv[1], "--short")) || (form && !strcmp(form, "short"));
+}
+
 uint32_t harness_random(uint32_t stream, uint32_t i, uint32_t n) { return qs_random_u32(99, stream, i) % n; }
 
 /* ---- running ---------------------------------------------------------------------------------------------------------------------- */
 
 /* The command line of a run in `dir`; each word is malloc'd. */
-static void make_words(const harness_kind *k, const char *dir, bool resume, char *words[MOST_WORDS])
+static void make_words(const harness_kind *k, const char *dir, bool resume, const char *const *more, char *words[MOST_WORDS])
 {
     int n = 0;
     words[n++] = strdup(program);
@@ -77,13 +83,14 @@ static void make_words(const harness_kind *k, const char *dir, bool resume, char
     words[n++] = text_of("--out=%s/o", dir);
     for (int i = 0; i < k->caches; i++) words[n++] = text_of("--cache=%s/c%d", dir, i);
     if (resume) words[n++] = strdup("--resume");
+    for (; more && *more; more++) words[n++] = strdup(*more);
     words[n] = NULL;
 }
 
-static pid_t start(const harness_kind *k, const char *dir, bool resume, const char *const *env, int out)
+static pid_t start(const harness_kind *k, const char *dir, bool resume, const char *const *more, const char *const *env, int out)
 {
     char *words[MOST_WORDS];
-    make_words(k, dir, resume, words);
+    make_words(k, dir, resume, more, words);
     pid_t child = fork();
     if (child < 0) give_up("cannot fork");
     if (!child) {
@@ -114,23 +121,47 @@ static int wait_for(pid_t child, int64_t ms)
     return WIFSIGNALED(status) ? HARNESS_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env, char text[HARNESS_TEXT])
+static int open_log(const char *dir)
 {
     char *log = text_of("%s/log", dir);
     int fd = open(log, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int status = wait_for(start(k, dir, resume, env, fd), PATIENCE_MS);
+    free(log);
+    return fd;
+}
+
+/* The end of what was printed; closes the log. */
+static void take_text(int fd, char text[HARNESS_TEXT])
+{
     off_t size = lseek(fd, 0, SEEK_END), from = size > HARNESS_TEXT - 1 ? size - (HARNESS_TEXT - 1) : 0;
     ssize_t n = pread(fd, text, HARNESS_TEXT - 1, from);
     text[n < 0 ? 0 : n] = 0;
     close(fd);
-    free(log);
+}
+
+int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env, char text[HARNESS_TEXT])
+{
+    int fd = open_log(dir), status = wait_for(start(k, dir, resume, NULL, env, fd), PATIENCE_MS);
+    take_text(fd, text);
     return status;
+}
+
+int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env, void (*look)(void *user, int pid), void *user,
+                    char text[HARNESS_TEXT])
+{
+    int fd = open_log(dir), status;
+    pid_t child = start(k, dir, false, more, env, fd);
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        look(user, (int)child);
+        usleep(5000);
+    }
+    take_text(fd, text);
+    return WIFSIGNALED(status) ? HARNESS_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 int harness_kill_after(const harness_kind *k, const char *dir, int64_t microseconds)
 {
     int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    pid_t child = start(k, dir, false, NULL, fd);
+    pid_t child = start(k, dir, false, NULL, NULL, fd);
     close(fd);
     nanosleep(&(struct timespec){microseconds / 1000000, microseconds % 1000000 * 1000}, NULL);
     kill(child, SIGKILL);

@@ -26,12 +26,18 @@ extern const harness_kind harness_kinds[2];
 void harness_open(const char *argv0);
 void harness_close(void);
 
+/* Whether only a part is wanted: --short, or QS_HARNESS=short in the environment. */
+bool harness_is_short(int argc, char **argv);
+
 /* A new, empty folder for a trial, and its removal. */
 char *harness_folder(const char *name);
 void harness_remove(const char *dir);
 
 /* Runs in `dir`; env: "KEY=VALUE" ... NULL in addition, or NULL. Its output's end goes to text. Returns the exit status, HARNESS_SIGNAL + n, or HARNESS_HANGS. */
 int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env, char text[HARNESS_TEXT]);
+/* The same with more options (the later of two counts), looked at every few milliseconds while it runs. */
+int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env, void (*look)(void *user, int pid), void *user,
+                    char text[HARNESS_TEXT]);
 /* Starts one and kills it after so many microseconds, unless it has ended. Returns its status. */
 int harness_kill_after(const harness_kind *k, const char *dir, int64_t microseconds);
 

@@ -6,6 +6,8 @@
  *                              it says that it was done
  *     QS_FAULT_KILL=N[h]         SIGKILL at the N-th call that changes a file system; with h half of a write is done
  *     QS_FAULT_COUNT=FILE        writes how many such calls there were
+ *     QS_FAULT_SPACE=BYTES       so much address space and no more (RLIMIT_AS)
+ *     QS_FAULT_LEAK=1            every write leaves 4 KiB of memory and a descriptor behind
  *     QS_FAULT_RECORD=FILE       notes every change, for power_cut.c
  *
  * A place is a hash of the return addresses inside the program, so it is the same in every run of the same binary. What io_uring moves is not seen:
@@ -26,6 +28,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -36,6 +39,10 @@ struct io_uring;
 struct io_uring_params;
 struct iovec;
 
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 enum { FRAMES = 6, DEPTH = 30, PLACES = 8192, SHORT = -1, DELAY = -2, LIE = -3 };
@@ -44,7 +51,7 @@ static struct place { const char *function; uint32_t hash; int calls; } places[P
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static __thread int inside;
 static uintptr_t begin, end; /* the program's code */
-static int ready, kill_at, kill_half, record_fd = -1;
+static int ready, leaks, kill_at, kill_half, record_fd = -1;
 static atomic_int changes;
 static char wanted_function[32];
 static uint32_t wanted_place;
@@ -162,7 +169,10 @@ __attribute__((constructor)) static void start(void)
     }
     if (fault && sscanf(fault, "%31[^:]:%x:%d:%15s", wanted_function, &wanted_place, &wanted_call, how) == 4)
         what = !strcmp(how, "short") ? SHORT : !strcmp(how, "delay") ? DELAY : !strcmp(how, "lie") ? LIE : (int)strtol(how, NULL, 10);
+    const char *space = getenv("QS_FAULT_SPACE");
+    if (space) setrlimit(RLIMIT_AS, &(struct rlimit){strtoull(space, NULL, 10), strtoull(space, NULL, 10)});
     if (record) record_fd = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    leaks = getenv("QS_FAULT_LEAK") != NULL;
     atexit(report);
     inside--;
     ready = 1;
@@ -293,6 +303,11 @@ ssize_t write(int fd, const void *data, size_t bytes)
     if (fault > 0) return errno = fault, -1;
     if (fault == LIE) return (ssize_t)bytes;
     if (fault == SHORT && bytes > 1) bytes /= 2;
+    if (leaks && fd > STDERR_FILENO) {
+        void *lost = __libc_malloc(4096);
+        if (lost) memset(lost, 1, 4096);
+        if (dup(fd) < 0) leaks = 0;
+    }
     unsigned long file = fd > STDERR_FILENO && !inside ? inode(fd) : 0;
     int last = file && last_change();
     if (last && kill_half) bytes /= 2;
@@ -432,9 +447,6 @@ int statvfs(const char *path, struct statvfs *out)
 
 /* ---- memory ------------------------------------------------------------------------------------------------------------------------ */
 
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
 
 void *malloc(size_t bytes)
 {
@@ -454,9 +466,11 @@ void *realloc(void *old, size_t bytes)
     return __libc_realloc(old, bytes);
 }
 
+/* The program's own; libraries that cannot bear a refusal are tried with little address space. */
 void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-    FAIL_IF("mmap", MAP_FAILED);
+    uintptr_t caller = (uintptr_t)__builtin_return_address(0);
+    if (caller >= begin && caller < end) FAIL_IF("mmap", MAP_FAILED);
     return NEXT(mmap)(at, bytes, protection, flags, fd, offset);
 }
 

@@ -104,7 +104,7 @@ static void make_record(void)
 
 int main(int argc, char **argv)
 {
-    bool short_form = argc > 1 && !strcmp(argv[1], "--short");
+    bool short_form = harness_is_short(argc, argv);
     int kills = 0, cuts = 0, lost = 0, seen = 0;
     harness_open(argv[0]);
     for (int k = 0; k < 2; k++) {

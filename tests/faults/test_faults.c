@@ -28,6 +28,10 @@ static const struct { const char *function, *ways; } table[] = {
 static const struct { const char *name; int number; } errors[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EINTR", EINTR}, {"EAGAIN", EAGAIN}, {"EMFILE", EMFILE},
                                                                   {"ENOMEM", ENOMEM}, {"ENOLCK", ENOLCK}, {"EOPNOTSUPP", EOPNOTSUPP}};
 
+#define SPACE_FROM ((uint64_t)48 << 20) /* the program and its libraries take this much at least */
+#define SPACE_STEP ((uint64_t)4 << 20)
+enum { SPACES = 100 };
+
 typedef struct trial { char function[40]; unsigned place; int calls, call; char way[16]; } trial;
 
 static const harness_kind *kind;
@@ -143,6 +147,19 @@ static const char *run_trial(int i)
     return why;
 }
 
+/* A run with little address space, a little more each time: it starts nearly never or runs nearly to its end. */
+static const char *run_short_of_space(int i)
+{
+    char name[64], *how = qs_printf("QS_FAULT_SPACE=%llu", (unsigned long long)(SPACE_FROM + (uint64_t)i * SPACE_STEP));
+    snprintf(name, sizeof name, "%s-space-%d", kind->name, i);
+    char *dir = harness_folder(name);
+    const char *why = disturb(kind, dir, how);
+    if (!why) harness_remove(dir);
+    qs_free(how);
+    free(dir);
+    return why;
+}
+
 /* How many of the writes that were not done, and said that they were, are seen. */
 static int lies_seen(void)
 {
@@ -173,7 +190,7 @@ static int tallied(char c)
 
 int main(int argc, char **argv)
 {
-    bool short_form = argc > 1 && !strcmp(argv[1], "--short");
+    bool short_form = harness_is_short(argc, argv);
     const char *only = getenv("QS_FAULT_ONLY");
     int wrong = 0, total = 0, seen = 0;
     harness_open(argv[0]);
@@ -194,8 +211,13 @@ int main(int argc, char **argv)
         printf("faults: %s: %d calls made to fail: %d with the same bits at once, %d with one sentence and a resume that works, %d wrong\n", kind->name, trial_count,
                tallied('r'), tallied('e'), bad);
         fflush(stdout);
-        total += trial_count;
-        wrong += bad;
+        unlink(tally);
+        int spaces = short_form ? SPACES / 10 : SPACES, hungry = harness_trials("space", spaces, run_short_of_space);
+        printf("faults: %s: %d runs with little address space: %d ran to the end, %d with one sentence, %d wrong\n", kind->name, spaces, tallied('r'), tallied('e'),
+               hungry);
+        fflush(stdout);
+        total += trial_count + spaces;
+        wrong += bad + hungry;
         seen += lies_seen();
     }
     if (only) return 0;

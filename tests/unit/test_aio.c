@@ -499,7 +499,6 @@ int main(void)
     Suite *s = suite_create("aio");
     TCase *t = tcase_create("aio");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, any_range_reads_back_direct_and_buffered_at_any_depth, 0, 2);
     tcase_add_loop_test(t, a_striped_file_takes_and_gives_any_range_and_its_parts_are_even, 0, 2);
     tcase_add_loop_test(t, reading_past_the_end_is_an_error_unless_allowed, 0, 2);

@@ -379,7 +379,6 @@ int main(void)
 {
     Suite *s = suite_create("architecture");
     TCase *t = tcase_create("read");
-    tcase_set_timeout(t, 60);
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
     tcase_add_test(t, numbers_that_json_lacks_matter_only_where_they_are_read);
     tcase_add_test(t, the_language_model_of_a_larger_one_is_read_from_its_own_part);

@@ -247,7 +247,6 @@ int main(void)
 {
     Suite *suite = suite_create("bpe");
     TCase *t = tcase_create("bpe");
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, the_heap_joins_what_the_definition_joins, 0, 2);
     tcase_add_test(t, a_long_word_takes_time_in_proportion);
     tcase_add_test(t, unknown_characters_become_bytes_or_unknown_tokens);

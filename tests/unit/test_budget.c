@@ -219,7 +219,6 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("budget");
     TCase *t = tcase_create("budget");
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, peak_memory_is_within_both_budgets, 0, sizeof pairs / sizeof *pairs);
     tcase_add_loop_test(t, the_plan_s_bytes_are_the_bytes_used, 0, sizeof pairs / sizeof *pairs);
     tcase_add_test(t, a_budget_too_small_is_refused_with_one_that_works);

@@ -564,7 +564,6 @@ int main(void)
     Suite *s = suite_create("cache");
     TCase *t = tcase_create("cache");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, what_was_committed_is_there_the_next_time);
     tcase_add_test(t, the_file_has_its_whole_size_from_the_start);
     tcase_add_test(t, a_write_without_a_commit_does_not_count);

@@ -316,7 +316,6 @@ int main(void)
     Suite *s = suite_create("cache_stripe");
     TCase *t = tcase_create("cache_stripe");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 120);
     tcase_add_test(t, blobs_come_back_and_every_directory_holds_its_share);
     tcase_add_test(t, another_number_or_order_of_directories_is_refused_and_says_which_it_was);
     tcase_add_test(t, a_directory_named_twice_is_refused_whatever_it_is_called);

@@ -403,7 +403,6 @@ int main(void)
 {
     Suite *suite = suite_create("chat_template");
     TCase *t = tcase_create("chat_template");
-    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, make_tokenizer, drop_tokenizer);
     tcase_add_test(t, layouts_and_masks_are_those_of_the_models);
     tcase_add_test(t, prompts_end_where_the_assistant_is_to_speak);

@@ -257,7 +257,6 @@ int main(void)
 {
     Suite *s = suite_create("check");
     TCase *t = tcase_create("check");
-    tcase_set_timeout(t, 120);
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
     tcase_add_test(t, a_whole_model_passes_in_one_file_and_in_shards);
     tcase_add_test(t, every_tensor_is_asked_for);

@@ -351,7 +351,6 @@ int main(void)
 {
     Suite *s = suite_create("checkpoints");
     TCase *t = tcase_create("checkpoints");
-    tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, damaged_checkpoints_neither_crowd_out_good_ones_nor_are_removed);
     tcase_add_test(t, an_older_damaged_checkpoint_does_not_count_and_stays);

@@ -363,7 +363,6 @@ int main(void)
 {
     Suite *s = suite_create("cudasim_device");
     TCase *t = tcase_create("device");
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, without_a_driver_there_is_no_device);
     tcase_add_test(t, a_card_without_kernels_is_refused_at_open);
     tcase_add_test(t, describes_the_card);

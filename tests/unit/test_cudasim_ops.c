@@ -88,7 +88,6 @@ int main(void)
 {
     Suite *s = suite_create("cudasim_ops");
     TCase *t = tcase_create("ops");
-    tcase_set_timeout(t, 200);
     tcase_add_loop_test(t, every_case_agrees_with_reference_and_cpu, 0, LISTS);
     tcase_add_test(t, attention_works_without_tensor_cores);
     tcase_add_test(t, attention_works_with_warpgroups);

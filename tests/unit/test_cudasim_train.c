@@ -219,7 +219,6 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("cudasim_train");
     TCase *t = tcase_create("train");
-    tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, streamed_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_loop_test(t, paged_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);
     tcase_add_loop_test(t, saved_in_ram_under_any_seed_has_the_bits_of_the_resident_run, 0, 2);

@@ -509,7 +509,6 @@ int main(void)
 {
     Suite *suite = suite_create("dataset");
     TCase *t = tcase_create("dataset");
-    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, make_dir, drop_dir);
     tcase_add_test(t, an_array_and_json_lines_give_the_same_rows);
     tcase_add_test(t, conversations_are_read_in_both_spellings);

@@ -103,7 +103,6 @@ int main(void)
 {
     Suite *suite = suite_create("fp16");
     TCase *t = tcase_create("fp16");
-    tcase_set_timeout(t, 120);
     tcase_add_test(t, a_step_that_overflows_changes_nothing_but_the_scale);
     tcase_add_test(t, stopping_among_skipped_steps_changes_no_bit);
     suite_add_tcase(suite, t);

@@ -314,7 +314,6 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("golden");
     TCase *t = tcase_create("golden");
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, logits_of_the_plain_model, 0, CASES);
     tcase_add_loop_test(t, logits_of_the_quantised_model, 0, CASES);
     tcase_add_loop_test(t, logits_with_the_adapter, 0, CASES);

@@ -403,7 +403,6 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("identity");
     TCase *t = tcase_create("identity");
-    tcase_set_timeout(t, 240);
     tcase_add_test(t, the_layer_cache_has_the_same_bytes_however_its_blobs_were_made);
     tcase_add_loop_test(t, placement_changes_no_bit, 0, 2);
     tcase_add_loop_test(t, placement_of_a_gpt_neox_changes_no_bit, 0, 4);

@@ -237,7 +237,6 @@ int main(void)
 {
     Suite *s = suite_create("lora");
     TCase *t = tcase_create("lora");
-    tcase_set_timeout(t, 60);
     tcase_add_unchecked_fixture(t, make_models, NULL);
     tcase_add_test(t, names_match_the_end_of_a_path_after_a_dot);
     tcase_add_test(t, all_linear_is_all_seven_in_any_case);

@@ -230,7 +230,6 @@ int main(void)
 {
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, every_case_agrees_with_its_reference, 0, LISTS);
     tcase_add_loop_test(t, every_instruction_set_agrees_with_the_references, 0, ISAS * LISTS);
     tcase_add_loop_test(t, instruction_sets_with_fused_multiply_adds_give_the_same_bits, 0, LISTS);

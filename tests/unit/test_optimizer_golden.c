@@ -106,7 +106,6 @@ int main(void)
 {
     Suite *s = suite_create("optimizer_golden");
     TCase *t = tcase_create("optimizer_golden");
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, adamw_follows_pytorch);
     tcase_add_test(t, adamw_follows_bitsandbytes);
     tcase_add_test(t, adamw_8bit_follows_bitsandbytes_to_the_code);

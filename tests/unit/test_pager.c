@@ -304,7 +304,6 @@ int main(void)
     Suite *suite = suite_create("pager");
     TCase *t = tcase_create("pager");
     tcase_add_checked_fixture(t, NULL, teardown);
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, a_record_holds_what_was_last_written);
     tcase_add_test(t, any_order_is_right_when_nothing_is_let_go);
     tcase_add_test(t, what_was_never_written_reads_as_zeros);

@@ -418,7 +418,6 @@ int main(void)
 {
     Suite *s = suite_create("peft");
     TCase *t = tcase_create("peft");
-    tcase_set_timeout(t, 60);
     tcase_add_unchecked_fixture(t, make_dir, remove_dir);
     tcase_add_test(t, what_is_saved_loads_to_the_same_bits);
     tcase_add_test(t, the_config_is_written_as_peft_does);

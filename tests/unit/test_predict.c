@@ -412,7 +412,6 @@ int main(void)
 {
     Suite *suite = suite_create("predict");
     TCase *t = tcase_create("predict");
-    tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, every_card_has_a_data_sheet);
     tcase_add_test(t, a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule);

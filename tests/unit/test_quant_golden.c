@@ -197,7 +197,6 @@ int main(void)
 {
     Suite *s = suite_create("quant_golden");
     TCase *t = tcase_create("quant_golden");
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, encoding_gives_the_bytes_of_bitsandbytes, 0, SETS);
     tcase_add_loop_test(t, decoding_gives_the_values_of_bitsandbytes, 0, SETS);
     tcase_add_loop_test(t, double_quantisation_is_nearest_and_reads_what_bitsandbytes_writes, 0, DOUBLE_SETS);

@@ -295,7 +295,6 @@ int main(void)
     Suite *s = suite_create("safetensors");
     TCase *t = tcase_create("safetensors");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, what_is_written_reads_back);
     tcase_add_test(t, the_header_is_laid_out_as_the_rust_writer_does);
     tcase_add_test(t, files_of_the_rust_writer_come_out_the_same);

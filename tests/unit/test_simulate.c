@@ -341,7 +341,6 @@ int main(void)
 {
     Suite *suite = suite_create("simulate");
     TCase *t = tcase_create("simulate");
-    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, NULL, clear);
     tcase_add_test(t, a_step_is_never_shorter_than_its_bound_nor_longer_than_the_serial_sum);
     tcase_add_test(t, a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes);

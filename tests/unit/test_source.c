@@ -439,7 +439,6 @@ int main(void)
     Suite *s = suite_create("source");
     TCase *t = tcase_create("source");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, a_single_file_reads_back);
     tcase_add_test(t, shards_read_back_and_a_single_file_beside_their_index_goes_before_them);
     tcase_add_test(t, names_are_found_without_the_prefixes_of_wrappers);

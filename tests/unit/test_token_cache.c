@@ -530,7 +530,6 @@ int main(void)
 {
     Suite *suite = suite_create("token_cache");
     TCase *t = tcase_create("token_cache");
-    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, make_dirs, drop_dirs);
     tcase_add_test(t, completions_are_trained_with_eos_even_if_it_is_the_padding_token);
     tcase_add_test(t, text_is_trained_whole_and_may_hold_special_tokens);

@@ -483,7 +483,6 @@ int main(void)
 {
     Suite *suite = suite_create("tokenizer");
     TCase *t = tcase_create("tokenizer");
-    tcase_set_timeout(t, 200);
     tcase_add_checked_fixture(t, make_dir, drop_dir);
     tcase_add_loop_test(t, published_vectors_hold, 0, 3);
     tcase_add_test(t, a_sentencepiece_model_alone_gives_the_same_vectors);
