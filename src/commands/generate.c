@@ -13,7 +13,7 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/commands/commands.h"
-#include "src/data/chat_template.h"
+#include "src/data/conversation.h"
 #include "src/train/engine.h"
 
 typedef struct generate_options {
@@ -57,18 +57,23 @@ static int encode_prompt(qs_tokenizer *t, const char *text, qs_ids *out, qs_err 
 static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *text, qs_ids *out, qs_err *e)
 {
     const qs_chat_template *chat;
-    if (!o->chat_template || !strcmp(o->chat_template, "auto")) {
-        qs_err none = {0};
-        if (qs_chat_template_of_model(o->model, &chat, &none)) QS_TRY(qs_chat_template_by_name("alpaca", &chat, e));
-    } else {
-        QS_TRY(qs_chat_template_by_name(o->chat_template, &chat, e));
-    }
-    qs_message m = {QS_ROLE_USER, text, strlen(text), false};
+    const qs_chat_choice choice = {o->model, o->chat_template, o->chat_template_kwargs, o->template_date};
+    int rc = qs_chat_template_open(&choice, &chat, e);
+    if (rc == -QS_EMISSING && (!o->chat_template || !strcmp(o->chat_template, "auto"))) rc = qs_chat_template_by_name("alpaca", &chat, e);
+    if (rc) return rc;
     qs_rendering r = {0};
     qs_labelled l = {0};
-    int rc = qs_chat_render(chat, t, &m, 1, true, false, &r, e);
+    if (qs_chat_template_jinja(chat)) {
+        json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", text);
+        rc = qs_chat_jinja_render(qs_chat_template_jinja(chat), t, &(qs_conversation){.messages = messages}, true, false, &r, e);
+        json_decref(messages);
+    } else {
+        const qs_message m = {QS_ROLE_USER, text, strlen(text), false};
+        rc = qs_chat_render(chat, t, &m, 1, true, false, &r, e);
+    }
     if (!rc) rc = qs_rendering_encode(&r, t, &l, e);
     for (size_t i = 0; !rc && i < l.ids.count; i++) qs_ids_push(out, l.ids.data[i]);
+    qs_chat_template_close(chat);
     qs_labelled_free(&l);
     qs_rendering_free(&r);
     return rc;

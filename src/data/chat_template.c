@@ -1,9 +1,7 @@
 #include "src/data/chat_template.h"
 
-#include <jansson.h>
 #include <string.h>
 
-#include "io/file.h"
 #include "src/base/memory.h"
 
 /* In the texts below these stand for the tokenizer's own tokens. */
@@ -33,6 +31,7 @@ struct qs_chat_template {
     bool bos_each;    /* a BOS before every user turn */
     bool think;       /* Qwen3: an empty think block before the last answer, none kept before it */
     bool alpaca;      /* instruction rows have texts of their own */
+    qs_chat_jinja *jinja; /* not a layout: a template of this kind */
 };
 
 #define CHATML(role) "<|im_start|>" role "\n", "<|im_end|>\n"
@@ -106,7 +105,6 @@ const char *qs_role_name(qs_role role)
 
 const char *qs_chat_template_name(const qs_chat_template *t) { return t->name; }
 bool qs_chat_is_alpaca(const qs_chat_template *c) { return c->alpaca; }
-bool qs_chat_reads(const qs_chat_template *c, const char *key) { return strcmp(key, "role") == 0 || strcmp(key, "content") == 0; }
 
 const char *qs_chat_template_names(void)
 {
@@ -128,88 +126,31 @@ int qs_chat_template_by_name(const char *name, const qs_chat_template **out, qs_
     return 0;
 }
 
-/* ---- recognising a model's own ---------------------------------------------------------------------------------------------- */
+/* ---- a model's own ---------------------------------------------------------------------------------------------------------- */
 
-/* In order; the first whose marks are all there and whose counter-mark is not. */
-static const struct {
-    const char *name, *marks[3], *without;
-} signs[] = {{"phi4", {"<|im_start|>", "<|im_sep|>"}, NULL},
-             {"qwen3", {"<|im_start|>", "<think>", "enable_thinking"}, NULL},
-             {"qwen2.5", {"<|im_start|>", "You are Qwen, created by Alibaba Cloud"}, NULL},
-             {"qwen2", {"<|im_start|>system\\nYou are a helpful assistant"}, "<think>"},
-             {"chatml", {"<|im_start|>", "<|im_end|>"}, "<think>"},
-             {"mistral-v7-tekken", {"[SYSTEM_PROMPT]", "[INST]"}, "[SYSTEM_PROMPT] "},
-             {"mistral-v7", {"[SYSTEM_PROMPT] ", "[INST]"}, NULL},
-             {"llama2", {"[INST]", "<<SYS>>"}, NULL},
-             {"mistral-v1", {"' [INST] '"}, NULL},
-             {"mistral-tekken", {"\"[INST]\"", "[AVAILABLE_TOOLS]"}, NULL},
-             {"mistral-v3", {"[INST]", "[AVAILABLE_TOOLS]"}, NULL},
-             {"mistral-v1", {"[INST] ", " [/INST]"}, NULL},
-             {"phi3", {"<|assistant|>", "<|end|>"}, NULL},
-             {"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, "[gMASK]"},
-             {"gemma", {"<start_of_turn>", "<end_of_turn>"}, NULL},
-             {"llama3.1", {"<|start_header_id|>", "<|eot_id|>", "Cutting Knowledge Date"}, NULL},
-             {"llama3", {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}, NULL},
-             {"vicuna", {"USER: ", "ASSISTANT:"}, NULL},
-             {"alpaca", {"### Instruction:", "### Response:"}, "<|EOT|>"}};
-
-const qs_chat_template *qs_chat_template_recognise(const char *jinja)
+int qs_chat_template_open(const qs_chat_choice *choice, const qs_chat_template **out, qs_err *e)
 {
-    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-        bool all = !signs[i].without || !strstr(jinja, signs[i].without);
-        for (int k = 0; k < 3 && signs[i].marks[k]; k++) all = all && strstr(jinja, signs[i].marks[k]);
-        if (all) return named(signs[i].name);
-    }
-    return NULL;
+    *out = choice->name ? named(choice->name) : NULL;
+    if (*out) return 0;
+    qs_chat_jinja *jinja;
+    QS_TRY(qs_chat_jinja_open(choice, qs_chat_template_names(), &jinja, e));
+    qs_chat_template *t = qs_calloc(1, sizeof *t);
+    *t = (qs_chat_template){.name = qs_chat_jinja_from(jinja), .jinja = jinja};
+    *out = t;
+    return 0;
 }
 
-/* chat_template of tokenizer_config.json: a string, or a list of {name, template} with one named default. */
-static const char *jinja_of(json_t *config)
+void qs_chat_template_close(const qs_chat_template *t)
 {
-    json_t *v = json_object_get(config, "chat_template"), *entry;
-    size_t i;
-    json_array_foreach(v, i, entry)
-    {
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        if (name && strcmp(name, "default") == 0) return json_string_value(json_object_get(entry, "template"));
-    }
-    return json_string_value(v);
+    if (!t || !t->jinja) return;
+    qs_chat_jinja_close(t->jinja);
+    qs_free((void *)(uintptr_t)t);
 }
 
-enum { CONFIG_MAX_BYTES = 64 << 20 };
-
-int qs_chat_template_of_model(const char *model_dir, const qs_chat_template **out, qs_err *e)
+qs_chat_jinja *qs_chat_template_jinja(const qs_chat_template *t) { return t->jinja; }
+bool qs_chat_reads(const qs_chat_template *c, const char *key)
 {
-    char *config_path = qs_path_join(model_dir, "tokenizer_config.json"), *jinja_path = qs_path_join(model_dir, "chat_template.jinja");
-    char *text = NULL, *jinja = NULL;
-    json_t *config = NULL;
-    size_t bytes;
-    int rc = 0;
-    *out = NULL;
-    if (qs_file_exists(jinja_path)) {
-        rc = qs_file_read(jinja_path, CONFIG_MAX_BYTES, &jinja, NULL, e);
-    } else if (qs_file_exists(config_path)) {
-        rc = qs_file_read(config_path, CONFIG_MAX_BYTES, &text, &bytes, e);
-        json_error_t why;
-        if (!rc && !(config = json_loadb(text, bytes, JSON_DECODE_INT_AS_REAL, &why)))
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s:%d: is not JSON: %s", config_path, why.line, why.text);
-    }
-    const char *source = jinja ? jinja : jinja_of(config);
-    if (!rc && !source)
-        rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
-                        "%s: the model has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja); choose "
-                        "one with --chat-template: %s",
-                        model_dir, qs_chat_template_names());
-    if (!rc && !(*out = qs_chat_template_recognise(source)))
-        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__,
-                        "%s: the model's chat template is none that is known; choose the one it equals with --chat-template: %s",
-                        model_dir, qs_chat_template_names());
-    json_decref(config);
-    qs_free(text);
-    qs_free(jinja);
-    qs_free(config_path);
-    qs_free(jinja_path);
-    return rc;
+    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0 || (c->jinja && qs_chat_jinja_reads(c->jinja, key));
 }
 
 /* ---- rendering -------------------------------------------------------------------------------------------------------------- */
@@ -251,8 +192,9 @@ static qs_message trimmed(const qs_chat_template *c, qs_message m)
     return m;
 }
 
-int32_t qs_chat_stop_id(const qs_chat_template *c, const qs_tokenizer *t)
+int32_t qs_chat_stop_id(const qs_chat_template *c, qs_tokenizer *t)
 {
+    if (c->jinja) return qs_chat_jinja_stop_id(c->jinja, t);
     int32_t id = strcmp(c->stop, EOS) == 0 ? -1 : qs_tokenizer_find(t, c->stop);
     return id >= 0 && qs_tokenizer_is_added(t, id) ? id : qs_tokenizer_info(t)->eos;
 }

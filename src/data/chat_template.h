@@ -4,8 +4,7 @@
  * content (what people wrote, in which they are plain text). Every segment says whether it is trained on: by default the
  * contents of the assistant and the mark that ends its turn, nothing else.
  *
- * Templates are built in, by name; a model's own is recognised in its tokenizer_config.json (or chat_template.jinja) by
- * the marks it uses. There is no Jinja interpreter: a template that is not recognised is an error that lists the names.
+ * A model that has a chat template of its own is written by it: chat_jinja.h. The layouts here, by name, are for models without one.
  *
  * Where tokens are cut: see rendering.h.
  */
@@ -16,6 +15,7 @@
 #include <stddef.h>
 
 #include "src/base/error.h"
+#include "src/data/chat_jinja.h"
 #include "src/data/rendering.h"
 #include "src/data/tokenizer.h"
 
@@ -33,27 +33,29 @@ typedef struct qs_message {
 
 typedef struct qs_chat_template qs_chat_template;
 
-/* The names --chat-template takes, separated by ", ". */
+/* The names of the built-in layouts, separated by ", ". */
 const char *qs_chat_template_names(void);
-/* By name. QS_EINVAL lists the names. Borrowed: templates are constants. */
+/* One of them. QS_EINVAL lists the names. A constant. */
 int qs_chat_template_by_name(const char *name, const qs_chat_template **out, qs_err *e);
-/* The one a Jinja source stands for, or NULL. */
-const qs_chat_template *qs_chat_template_recognise(const char *jinja);
-/* The model's own: chat_template in tokenizer_config.json, or chat_template.jinja. QS_EMISSING when the model has none,
- * QS_EUNSUP when it is not recognised; both list the names. */
-int qs_chat_template_of_model(const char *model_dir, const qs_chat_template **out, qs_err *e);
+/* The template of a choice: a built-in layout by its name, else a Jinja template (chat_source.h says from where). Errors as there, and
+ * QS_EFORMAT where it does not parse. Closed with qs_chat_template_close, which leaves the built-in ones alone. */
+int qs_chat_template_open(const qs_chat_choice *choice, const qs_chat_template **out, qs_err *e);
+void qs_chat_template_close(const qs_chat_template *t);
+/* Its Jinja template, or NULL: a built-in layout. */
+qs_chat_jinja *qs_chat_template_jinja(const qs_chat_template *t);
+/* A layout's name, or the file that a template is from. */
 const char *qs_chat_template_name(const qs_chat_template *t);
 /* Whether the template looks at this key of a conversation or a message ("tools", "tool_calls", "reasoning_content", ...) beside role
  * and content. The built-in layouts look at none. */
 bool qs_chat_reads(const qs_chat_template *c, const char *key);
 
-/* Appends the rendering of messages[count], BOS included where the tokenizer or the template wants one. With `prompt_only`
+/* Appends the rendering of messages[count] by a built-in layout, BOS included where the tokenizer or the template wants one. With `prompt_only`
  * it ends where the assistant is to speak (the generation prompt), and nothing is trained. train_on_inputs trains everything but BOS.
  * Errors (QS_EFORMAT): roles in an order that the template cannot write; QS_EMISSING: the tokenizer has no EOS. */
 int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_message *messages, size_t count, bool prompt_only,
                    bool train_on_inputs, qs_rendering *r, qs_err *e);
 /* The token that ends an answer in this template: its own mark, or EOS; -1 when the tokenizer has neither. */
-int32_t qs_chat_stop_id(const qs_chat_template *c, const qs_tokenizer *t);
+int32_t qs_chat_stop_id(const qs_chat_template *c, qs_tokenizer *t);
 
 /* Instruction rows by an Alpaca template: the prompt with or without an input, then the answer. False from qs_chat_is_alpaca: render
  * them as a user's and an assistant's message instead. */

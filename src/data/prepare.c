@@ -33,10 +33,10 @@ static int choose_template(qs_preparer *p, qs_err *e)
 {
     const char *name = p->o->chat_template;
     if (p->kind == QS_ROW_TEXT || p->kind == QS_ROW_TOKENS) return 0;
-    if (!is_auto(name)) return qs_chat_template_by_name(name, &p->chat, e);
-    if (p->kind == QS_ROW_ALPACA) return qs_chat_template_by_name("alpaca", &p->chat, e);
-    if (p->kind == QS_ROW_MESSAGES) return qs_chat_template_of_model(p->o->model_dir, &p->chat, e);
-    return 0;
+    if (is_auto(name) && p->kind == QS_ROW_ALPACA) return qs_chat_template_by_name("alpaca", &p->chat, e);
+    if (is_auto(name) && p->kind != QS_ROW_MESSAGES) return 0;
+    const qs_chat_choice choice = {p->o->model_dir, name, p->o->chat_template_kwargs, p->o->template_date};
+    return qs_chat_template_open(&choice, &p->chat, e);
 }
 
 int qs_preparer_open(qs_preparer *p, const qs_data_options *o, qs_err *e)
@@ -64,6 +64,7 @@ static void find_stop(qs_preparer *p)
 int qs_preparer_take_kind(qs_preparer *p, qs_row_kind kind, qs_err *e)
 {
     p->kind = kind;
+    qs_chat_template_close(p->chat);
     p->chat = NULL;
     p->fatal = true; /* whatever fails here fails for every row */
     if (!p->tokenizer && kind != QS_ROW_TOKENS) {
@@ -82,6 +83,7 @@ int qs_preparer_take_kind(qs_preparer *p, qs_row_kind kind, qs_err *e)
 
 void qs_preparer_free(qs_preparer *p)
 {
+    qs_chat_template_close(p->chat);
     qs_tokenizer_close(p->tokenizer);
     qs_audit_free(&p->audit);
     qs_rendering_free(&p->rendering);
@@ -101,8 +103,21 @@ char *qs_preparer_describe(const qs_preparer *p)
 
 /* ---- writing a row out ------------------------------------------------------------------------------------------------------ */
 
+static int render_by_jinja(qs_preparer *p, const qs_conversation *c, qs_err *e)
+{
+    return qs_chat_jinja_render(qs_chat_template_jinja(p->chat), p->tokenizer, c, false, p->o->train_on_inputs, &p->rendering, e);
+}
+
 static int render_messages(qs_preparer *p, const qs_message *m, size_t count, qs_err *e)
 {
+    if (qs_chat_template_jinja(p->chat)) {
+        json_t *messages = json_array();
+        for (size_t i = 0; i < count; i++)
+            json_array_append_new(messages, json_pack("{s:s, s:s%}", "role", qs_role_name(m[i].role), "content", m[i].text, m[i].bytes));
+        int rc = render_by_jinja(p, &(qs_conversation){.messages = messages}, e);
+        json_decref(messages);
+        return rc;
+    }
     return qs_chat_render(p->chat, p->tokenizer, m, count, false, p->o->train_on_inputs, &p->rendering, e);
 }
 
@@ -157,6 +172,7 @@ static int check_conversation(qs_preparer *p, const qs_conversation *c, qs_err *
 static int render_conversation(qs_preparer *p, const qs_conversation *c, qs_err *e)
 {
     QS_TRY(check_conversation(p, c, e));
+    if (qs_chat_template_jinja(p->chat)) return render_by_jinja(p, c, e);
     QS_TRY(qs_plain_messages_fill(&p->plain, c, e));
     return render_messages(p, p->plain.messages, p->plain.count, e);
 }
@@ -355,12 +371,15 @@ static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size
     return sink(user, ids, trained, count, row, e);
 }
 
-/* Whether a row's last token teaches to stop. */
-static void count_end(qs_preparer *p, int32_t id, bool trained)
+/* Whether a row teaches to stop: its last token does, or the last but what a template writes behind a control token. */
+static void count_end(qs_preparer *p, size_t count)
 {
     if (!p->audit.stop_known) return;
+    bool jinja = p->chat && qs_chat_template_jinja(p->chat);
+    while (jinja && count > 1 && !p->row.trained[count - 1]) count--;
+    int32_t id = p->row.ids.data[count - 1];
     p->audit.ends++;
-    p->audit.ends_trained += trained && (id == qs_tokenizer_info(p->tokenizer)->eos || id == p->stop);
+    p->audit.ends_trained += p->row.trained[count - 1] && (id == qs_tokenizer_info(p->tokenizer)->eos || id == p->stop);
 }
 
 /* Cuts a row into samples. Each later one begins with the row's BOS, or where there is none with the token before it, as context
@@ -381,7 +400,7 @@ static int split(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void *u
         QS_TRY(keep(p, p->piece.ids.data, p->piece.trained, p->piece.ids.count, row, sink, user, &kept, e));
         p->audit.pieces += kept;
     }
-    if (kept) count_end(p, all->ids.data[n - 1], all->trained[n - 1]);
+    if (kept) count_end(p, n);
     return 0;
 }
 
@@ -411,7 +430,7 @@ static int hand_on(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void 
         n = max;
     }
     QS_TRY(keep(p, p->row.ids.data, p->row.trained, n, row, sink, user, &kept, e));
-    if (kept) count_end(p, p->row.ids.data[n - 1], p->row.trained[n - 1]);
+    if (kept) count_end(p, n);
     return 0;
 }
 

@@ -8,6 +8,7 @@ void qs_rendering_clear(qs_rendering *r)
 {
     r->bytes = 0;
     r->count = 0;
+    r->whole = false;
 }
 
 void qs_rendering_free(qs_rendering *r)
@@ -66,14 +67,11 @@ void qs_labelled_push(qs_labelled *l, int32_t id, bool trained)
     label_from(l, first, trained);
 }
 
-enum { GROUP_MAX = 64 };
-
-/* Segments from `at` on that are tokenised together: of one label, without a cut between them. A very long run of short segments
- * (template loops never make one) is tokenised in parts. */
+/* Segments from `at` on that are tokenised together: of one label, without a cut between them. */
 static size_t group_of(const qs_rendering *r, size_t at, qs_text_piece *pieces)
 {
     size_t n = 0;
-    for (size_t i = at; i < r->count && n < GROUP_MAX; i++) {
+    for (size_t i = at; i < r->count; i++) {
         const qs_segment *s = &r->segments[i];
         if (s->id >= 0 || (n && (s->join != QS_TEXT_JOIN || s->trained != r->segments[at].trained))) break;
         pieces[n++] = (qs_text_piece){r->text + s->offset, s->bytes, s->special};
@@ -81,7 +79,7 @@ static size_t group_of(const qs_rendering *r, size_t at, qs_text_piece *pieces)
     return n;
 }
 
-int qs_rendering_encode(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out, qs_err *e)
+static int encode_groups(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out, qs_err *e)
 {
     for (size_t i = 0; i < r->count;) {
         const qs_segment *s = &r->segments[i];
@@ -90,7 +88,6 @@ int qs_rendering_encode(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out
             i++;
             continue;
         }
-        qs_text_piece pieces[GROUP_MAX];
         size_t n = group_of(r, i, pieces), first = out->ids.count;
         bool begins = !first || s->join == QS_TEXT_BEGIN;
         bool after_special = !begins && qs_tokenizer_is_added(t, out->ids.data[first - 1]);
@@ -100,4 +97,90 @@ int qs_rendering_encode(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out
         i += n;
     }
     return 0;
+}
+
+/* ---- whole texts ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* The bytes of a text that a token stands for, from *at on: its own, or without the space that the tokenizer invents; an added token may
+ * have swallowed blanks around it. False when it stands for something else (a normalizer changed the text, an unknown character). */
+static bool token_place(qs_tokenizer *t, int32_t id, const char *text, size_t bytes, size_t *at, size_t *from)
+{
+    size_t n;
+    const char *own = qs_tokenizer_token_text(t, id, &n);
+    for (*from = *at; *from <= bytes; ++*from) {
+        if (n <= bytes - *from && memcmp(text + *from, own, n) == 0) {
+            *at = *from + n;
+            return true;
+        }
+        if (*from == *at && n && *own == ' ' && n - 1 <= bytes - *from && memcmp(text + *from, own + 1, n - 1) == 0) {
+            *at = *from + n - 1;
+            return true;
+        }
+        if (*from == bytes || !is_blank(text[*from])) return false;
+    }
+    return false;
+}
+
+/* Labels ids by where they stand in the text. False when that cannot be told. */
+static bool label_by_place(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out, size_t first)
+{
+    size_t at = 0, from, segment = 0;
+    label_from(out, first, false);
+    for (size_t i = first; i < out->ids.count; i++) {
+        if (!token_place(t, out->ids.data[i], r->text, r->bytes, &at, &from)) return false;
+        while (segment < r->count && r->segments[segment].offset + r->segments[segment].bytes <= from) segment++;
+        for (size_t s = segment; s < r->count && r->segments[s].offset < at; s++) out->trained[i] |= r->segments[s].trained;
+    }
+    while (at < r->bytes && is_blank(r->text[at])) at++;
+    return at == r->bytes;
+}
+
+/* Blanks behind the control token that ends an answer are not the model's to write: there it has stopped. */
+static void untrain_blanks(qs_tokenizer *t, qs_labelled *l, size_t first)
+{
+    for (size_t end = l->ids.count; end > first; end--) {
+        if (!l->trained[end - 1] || (end < l->ids.count && l->trained[end])) continue;
+        size_t at = end, n;
+        for (; at > first && l->trained[at - 1]; at--) {
+            const char *text = qs_tokenizer_token_text(t, l->ids.data[at - 1], &n);
+            size_t blank = 0;
+            while (blank < n && is_blank(text[blank])) blank++;
+            if (blank < n || !n) break;
+        }
+        if (at == first || !l->trained[at - 1] || !qs_tokenizer_is_added(t, l->ids.data[at - 1])) continue;
+        memset(l->trained + at, 0, end - at);
+    }
+}
+
+static int encode_whole(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out, qs_err *e)
+{
+    size_t first = out->ids.count;
+    bool all = true, none = true;
+    for (size_t i = 0; i < r->count; i++) {
+        const qs_segment *s = &r->segments[i];
+        pieces[i] = (qs_text_piece){r->text + s->offset, s->bytes, s->special};
+        all = all && s->trained;
+        none = none && !s->trained;
+    }
+    QS_TRY(qs_tokenizer_encode_pieces(t, pieces, r->count, 0, &out->ids, e));
+    if (all || none) {
+        label_from(out, first, !none);
+        return 0;
+    }
+    if (!label_by_place(r, t, out, first)) { /* tokens by label then: nearly always the same ones */
+        out->ids.count = first;
+        QS_TRY(encode_groups(r, t, pieces, out, e));
+    }
+    untrain_blanks(t, out, first);
+    return 0;
+}
+
+int qs_rendering_encode(const qs_rendering *r, qs_tokenizer *t, qs_labelled *out, qs_err *e)
+{
+    qs_text_piece *pieces = qs_malloc((r->count + 1) * sizeof *pieces);
+    int rc = r->whole ? encode_whole(r, t, pieces, out, e) : encode_groups(r, t, pieces, out, e);
+    qs_free(pieces);
+    return rc;
 }

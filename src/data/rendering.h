@@ -5,7 +5,8 @@
  *
  * Where tokens are cut. Everything up to the point where the model takes over is tokenised as one text, and what the model says
  * as another: the ids a trained model meets when it is asked are those it has learnt from. So a segment that the model begins
- * is marked QS_TEXT_CUT; the ids do not depend on what is trained.
+ * is marked QS_TEXT_CUT; the ids do not depend on what is trained. A rendering marked `whole` is tokenised as one text, as transformers does
+ * with what a chat template gives; a token that reaches into a trained segment is trained.
  */
 #ifndef QS_DATA_RENDERING_H
 #define QS_DATA_RENDERING_H
@@ -36,6 +37,7 @@ typedef struct qs_rendering {
     size_t bytes, text_capacity;
     qs_segment *segments;
     size_t count, segment_capacity;
+    bool whole;
 } qs_rendering; /* {0} is an empty one; reused from sample to sample */
 
 void qs_rendering_clear(qs_rendering *r);

@@ -15,13 +15,14 @@
 #include "src/base/hash.h"
 #include "src/base/memory.h"
 #include "src/data/data_files.h"
+#include "src/data/chat_source.h"
 #include "src/data/token_cache_file.h"
 
 /* ---- the key ---------------------------------------------------------------------------------------------------------------- */
 
 /* Everything in a model directory that decides ids or templates. */
 static const char *const model_files[] = {"tokenizer.json",         "tokenizer.model",        "vocab.json",  "merges.txt", "tokenizer_config.json",
-                                          "special_tokens_map.json", "generation_config.json", "config.json", "chat_template.jinja"};
+                                          "special_tokens_map.json", "generation_config.json", "config.json"};
 
 /* Hashes a file's length and content; an absent one only as such, unless it is required. */
 static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err *e)
@@ -66,11 +67,34 @@ static char *options_text(const qs_data_options *o)
                      o->text_column ? o->text_column : "");
 }
 
+/* The chat template, what it is told, and the day where it asks for it. That there may be none is said when it is needed. */
+static void hash_template(const qs_data_options *o, XXH3_state_t *hash)
+{
+    const qs_chat_choice choice = {o->model_dir, o->chat_template, o->chat_template_kwargs, o->template_date};
+    const char *told = o->chat_template_kwargs ? o->chat_template_kwargs : "";
+    qs_chat_source s;
+    qs_err none;
+    XXH3_128bits_update(hash, told, strlen(told) + 1);
+    if (!qs_chat_source_find(&choice, "", &s, &none)) {
+        const char *const texts[] = {s.text, s.tools};
+        bool dated = false;
+        for (int i = 0; i < 2; i++) {
+            if (texts[i]) XXH3_128bits_update(hash, texts[i], strlen(texts[i]) + 1);
+            dated = dated || (texts[i] && strstr(texts[i], "strftime_now"));
+        }
+        char day[16];
+        qs_chat_day(o->template_date, day);
+        if (dated) XXH3_128bits_update(hash, day, strlen(day) + 1);
+    }
+    qs_chat_source_free(&s);
+}
+
 static int hash_all(const qs_data_options *o, XXH3_state_t *hash, uint64_t (*file_hashes)[2], qs_err *e)
 {
     char *options = options_text(o);
     XXH3_128bits_update(hash, options, strlen(options) + 1);
     qs_free(options);
+    hash_template(o, hash);
     for (int i = 0; i < o->data_count; i++) { /* the name decides the format, and stands in the audit */
         const char *name = strrchr(o->data[i], '/');
         name = name ? name + 1 : o->data[i];

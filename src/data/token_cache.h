@@ -34,7 +34,8 @@ typedef struct qs_data_options {
     bool validation;           /* of a directory, take the files for validation */
     const char *model_dir;     /* tokenizer files and chat template; rows of input_ids do without */
     const char *cache_dir;     /* created when missing */
-    const char *chat_template; /* a name; NULL or "auto": alpaca for instruction rows, the model's own for conversations */
+    const char *chat_template; /* NULL or "auto": alpaca for instruction rows, the model's own for conversations; else as in chat_source.h */
+    const char *chat_template_kwargs, *template_date; /* as in chat_source.h */
     int64_t max_seq_length;    /* tokens of one sample, >= 2 */
     int64_t vocab_size;        /* of the model: every id must be below it; 0: not checked */
     qs_overlong overlong;

@@ -325,6 +325,19 @@ static void put_token(const qs_tokenizer *t, int32_t id, qs_buffer *out)
     }
 }
 
+const char *qs_tokenizer_token_text(qs_tokenizer *t, int32_t id, size_t *bytes)
+{
+    const qs_added_token *a = qs_added_tokens_by_id(&t->added, id);
+    if (a) {
+        *bytes = a->bytes;
+        return a->content;
+    }
+    t->normal.bytes = 0;
+    put_token(t, id, &t->normal);
+    *bytes = t->normal.bytes;
+    return *bytes ? t->normal.data : "";
+}
+
 char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t count, unsigned flags, size_t *bytes)
 {
     qs_buffer raw = {0}, valid = {0};

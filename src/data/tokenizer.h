@@ -77,6 +77,10 @@ char *qs_tokenizer_decode(const qs_tokenizer *t, const int32_t *ids, size_t coun
 /* The id of a token by its exact content (added tokens first), or -1. */
 int32_t qs_tokenizer_find(const qs_tokenizer *t, const char *content);
 
+/* The bytes that a token stands for in a text, the space of SentencePiece as a space; "" for ids outside the vocabulary. Valid until the
+ * next call. */
+const char *qs_tokenizer_token_text(qs_tokenizer *t, int32_t id, size_t *bytes);
+
 /* Whether an id is an added token: control tokens, and words found before the text is taken apart. */
 bool qs_tokenizer_is_added(const qs_tokenizer *t, int32_t id);
 

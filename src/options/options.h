@@ -98,7 +98,9 @@ typedef struct qs_options {
     char *text_column;        /* trained whole, whatever else a row holds; NULL: by the columns */
     qs_bad_rows bad_rows;
     qs_overlong overlong;
-    char *chat_template;      /* "auto" or a name */
+    char *chat_template;      /* "auto", a name or a file */
+    char *chat_template_kwargs; /* a JSON object; NULL: none */
+    char *template_date;      /* YYYY-MM-DD; NULL: today */
     bool shuffle;
     double val_set_size;      /* below 1: fraction of the samples; else their number */
 

@@ -134,7 +134,10 @@ static const qs_option rows[] = {
     ROW(bad_rows, ENUM, G, SAME, .fallback = "error", .names = bad_rows,
         .help = "rows that cannot be used: error refuses the data and lists the first twenty, drop leaves them out and counts them"),
     ROW(chat_template, STRING, G, SAME, .fallback = "auto", .aliases = "template",
-        .help = "how conversations become text: auto takes the model's own, or a name such as chatml, llama3, mistral"),
+        .help = "how conversations become text: auto takes the model's own template, a .jinja file or a name in the model's list of templates "
+                "another one, and a name such as chatml or llama3 a built-in layout"),
+    ROW(chat_template_kwargs, STRING, G, SAME, .help = "a JSON object of further variables for the chat template, such as '{\"enable_thinking\": false}'"),
+    ROW(template_date, STRING, G, SAME, .help = "the day that a chat template writes which asks for it, such as 2026-01-31; default: the day on which the run began"),
     ROW(shuffle, BOOL, G, SAME, .fallback = "true", .help = "a new order of the samples in every epoch, from the seed"),
     ROW(val_set_size, FLOAT, G, SAME, .fallback = "0", RANGE(0, QS_OPTION_MANY), .aliases = "val_size test_size",
         .help = "samples set aside for validation: a share below 1, else their number"),

@@ -108,7 +108,8 @@ static int open_tokens(qs_engine *g, bool validation, FILE *report, qs_token_cac
     const qs_strings *data = validation ? &o->eval_data : &o->data;
     char *dir = qs_path_join(o->cache.items[0], "tokens");
     qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .validation = validation, .model_dir = o->model,
-                         .cache_dir = dir, .chat_template = o->chat_template, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
+                         .cache_dir = dir, .chat_template = o->chat_template, .chat_template_kwargs = o->chat_template_kwargs,
+                         .template_date = o->template_date, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
                          .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length,
                          .vocab_size = g->architecture.vocab, .overlong = o->overlong, .train_on_inputs = o->train_on_inputs};
     qs_token_progress progress = {.out = report};

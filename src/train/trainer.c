@@ -11,6 +11,7 @@
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/data/chat_source.h"
 #include "src/options/saved.h"
 #include "src/train/checkpoints.h"
 #include "src/train/lr_schedule.h"
@@ -67,6 +68,16 @@ static void note_options(run *r, const qs_options *asked)
     r->options_key = qs_saved_options_key(&saved);
 }
 
+/* The day on which a run begins stays its day: a chat template may write it. */
+static void keep_day(qs_options *o)
+{
+    char day[16];
+    if (o->resume || (o->template_date && *o->template_date)) return;
+    qs_chat_day(NULL, day);
+    qs_free(o->template_date);
+    o->template_date = qs_strdup(day);
+}
+
 /* Everything that can be refused, is: nothing in OUT has changed until here. */
 static int prepare(run *r, char **checkpoint, qs_err *e)
 {
@@ -74,6 +85,7 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     qs_run_state state = {0};
     qs_options asked = *o; /* borrows; 0 in it stays 0 for a resumed run */
     QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
+    keep_day(o);
     QS_TRY(find_state(r, checkpoint, &state, e));
     QS_TRY(qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
     qs_engine_predict(&r->engine, false);

@@ -8,6 +8,7 @@
 #include "src/base/memory.h"
 #include "src/data/chat_template.h"
 #include "src/data/dataset.h"
+#include "tests/support/letter_tokenizer.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temp_dir.h"
 
@@ -23,24 +24,8 @@ static void write_in(const char *name, const char *text)
 
 static void make_tokenizer(void)
 {
-    static const char *const marks[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-                                        "<start_of_turn>", "<end_of_turn>", "<|end|>", "<|im_sep|>"};
     dir = test_dir_create();
-    json_t *vocab = json_object(), *added = json_array();
-    for (int c = 9; c < 127; c++) {
-        char text[2] = {(char)c};
-        json_object_set_new(vocab, text, json_integer(c));
-    }
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        json_array_append_new(added, json_pack("{s:i, s:s, s:b}", "id", 200 + (int)i, "content", marks[i], "special", 1));
-    json_t *root = json_pack("{s:o, s:{s:s, s:o, s:[]}}", "added_tokens", added, "model", "type", "BPE", "vocab", vocab, "merges");
-    char *path = test_path(dir, "tokenizer.json");
-    ck_assert_int_eq(json_dump_file(root, path, 0), 0);
-    qs_free(path);
-    write_in("tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}");
-    json_decref(root);
-    qs_err e = {0};
-    ck_assert_msg(qs_tokenizer_open(dir, &tokenizer, &e) == 0, "%s", e.text);
+    test_letter_tokenizer(dir, &tokenizer);
 }
 
 static void drop_tokenizer(void)
@@ -49,32 +34,12 @@ static void drop_tokenizer(void)
     test_dir_remove(dir);
 }
 
-/* The tokens as text, what is trained between { and }. */
-static char *marked(const qs_labelled *l)
-{
-    char *all = qs_strdup("");
-    for (size_t i = 0; i < l->ids.count; i++) {
-        bool t = l->trained[i], before = i && l->trained[i - 1];
-        char *one = qs_tokenizer_decode(tokenizer, &l->ids.data[i], 1, QS_DECODE_CONTINUE, NULL);
-        char *longer = qs_printf("%s%s%s", all, t && !before ? "{" : !t && before ? "}" : "", one);
-        qs_free(one);
-        qs_free(all);
-        all = longer;
-    }
-    if (l->ids.count && l->trained[l->ids.count - 1]) {
-        char *longer = qs_printf("%s}", all);
-        qs_free(all);
-        all = longer;
-    }
-    return all;
-}
-
 static void expect_encoding(const qs_rendering *r, const char *name, const char *want)
 {
     qs_labelled l = {0};
     qs_err e = {0};
     ck_assert_msg(qs_rendering_encode(r, tokenizer, &l, &e) == 0, "%s", e.text);
-    char *got = marked(&l);
+    char *got = test_marked(tokenizer, &l);
     ck_assert_msg(strcmp(got, want) == 0, "%s\n got: %s\nwant: %s", name, got, want);
     qs_free(got);
     qs_labelled_free(&l);
@@ -267,35 +232,6 @@ START_TEST(a_mark_that_is_no_token_is_backed_by_eos)
 }
 END_TEST
 
-START_TEST(templates_are_recognised_by_their_marks)
-{
-    static const char *const cases[][2] = {
-        {"{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>'}}", "chatml"},
-        {"{{ '<|im_start|>system\\nYou are a helpful assistant<|im_end|>\\n' }}<|im_start|><|im_end|>", "qwen2"},
-        {"<|im_start|> enable_thinking <think> <|im_end|>", "qwen3"},
-        {"{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }} <<SYS>>", "llama2"},
-        {"{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token}}", "mistral-v1"},
-        {"{{- \"[AVAILABLE_TOOLS] [\" }}{{- \"[INST] \" + message[\"content\"] + \"[/INST]\" }}", "mistral-v3"},
-        {"{{- \"[AVAILABLE_TOOLS][\" }}{{- \"[INST]\" + message[\"content\"] + \"[/INST]\" }}", "mistral-tekken"},
-        {"'[SYSTEM_PROMPT] ' + '[INST] '", "mistral-v7"},
-        {"'[SYSTEM_PROMPT]' + '[INST]'", "mistral-v7-tekken"},
-        {"{{ '<|user|>\\n' + message['content'] + eos_token }} <|assistant|>", "zephyr"},
-        {"{{'<|user|>' + '\\n' + message['content'] + '<|end|>' + '\\n' + '<|assistant|>'}}", "phi3"},
-        {"<|im_start|>user<|im_sep|> <|im_end|>", "phi4"},
-        {"<start_of_turn> <end_of_turn>", "gemma"},
-        {"<|start_header_id|> <|end_header_id|> <|eot_id|>", "llama3"},
-        {"<|start_header_id|> <|end_header_id|> <|eot_id|> Cutting Knowledge Date", "llama3.1"},
-        {"USER: ASSISTANT:", "vicuna"},
-        {"### Instruction: ### Response:", "alpaca"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const qs_chat_template *c = qs_chat_template_recognise(cases[i][0]);
-        ck_assert_msg(c && strcmp(qs_chat_template_name(c), cases[i][1]) == 0, "%s: %s", cases[i][0], c ? qs_chat_template_name(c) : "nothing");
-    }
-    ck_assert_ptr_null(qs_chat_template_recognise("{{ messages }} [gMASK]<sop><|user|><|assistant|> eos_token"));
-    ck_assert_ptr_null(qs_chat_template_recognise(""));
-}
-END_TEST
-
 START_TEST(every_listed_name_is_a_template_and_the_reverse_is_refused)
 {
     char *names = qs_strdup(qs_chat_template_names()), *rest;
@@ -310,44 +246,6 @@ START_TEST(every_listed_name_is_a_template_and_the_reverse_is_refused)
     ck_assert_int_eq(qs_chat_template_by_name("chatnl", &c, &e), -QS_EINVAL);
     ck_assert(strstr(e.text, "chatml, qwen2"));
     qs_free(names);
-}
-END_TEST
-
-static void of_model(const char *config, int code, const char *part)
-{
-    write_in("tokenizer_config.json", config);
-    const qs_chat_template *c;
-    qs_err e = {0};
-    int rc = qs_chat_template_of_model(dir, &c, &e);
-    ck_assert_int_eq(rc, -code);
-    ck_assert_msg(strstr(code ? e.text : qs_chat_template_name(c), part), "%s", e.text);
-}
-
-START_TEST(a_models_own_template_is_found_in_its_files)
-{
-    of_model("{}", QS_EMISSING, "--chat-template");
-    of_model("{\"chat_template\":\"something of its own\"}", QS_EUNSUP, "chatml, ");
-    of_model("{\"chat_template\":", QS_EFORMAT, "tokenizer_config.json");
-    of_model("{\"chat_template\":\"<start_of_turn> <end_of_turn>\",\"model_max_length\":1000000000000000019884624838656}", 0, "gemma");
-    of_model("{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"x\"},{\"name\":\"default\",\"template\":\"<|user|><|assistant|><|end|>\"}]}", 0,
-             "phi3");
-    write_in("chat_template.jinja", "<start_of_turn> <end_of_turn>");
-    of_model("{}", 0, "gemma");
-}
-END_TEST
-
-START_TEST(real_models_are_recognised)
-{
-    static const char *const cases[][2] = {{"tokenizers/qwen2", "qwen2.5"}, {"tokenizers/llama2", "zephyr"}};
-    for (int i = 0; i < 2; i++) {
-        char *path = test_shared(cases[i][0]);
-        if (!path) continue;
-        const qs_chat_template *c;
-        qs_err e = {0};
-        ck_assert_msg(qs_chat_template_of_model(path, &c, &e) == 0, "%s", e.text);
-        ck_assert_str_eq(qs_chat_template_name(c), cases[i][1]);
-        qs_free(path);
-    }
 }
 END_TEST
 
@@ -414,10 +312,7 @@ int main(void)
     tcase_add_test(t, impossible_conversations_are_refused);
     tcase_add_test(t, alpaca_prompts_come_in_three_spellings);
     tcase_add_test(t, a_mark_that_is_no_token_is_backed_by_eos);
-    tcase_add_test(t, templates_are_recognised_by_their_marks);
     tcase_add_test(t, every_listed_name_is_a_template_and_the_reverse_is_refused);
-    tcase_add_test(t, a_models_own_template_is_found_in_its_files);
-    tcase_add_test(t, real_models_are_recognised);
     tcase_add_test(t, a_llama2_conversation_equals_the_one_tokenised_by_axolotl);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);

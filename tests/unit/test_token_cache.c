@@ -194,7 +194,7 @@ END_TEST
 START_TEST(wrong_options_and_rows_are_refused_in_a_sentence)
 {
     qs_data_options o = options_for("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}");
-    refuses(o, QS_EMISSING, "no chat template", "--chat-template");
+    refuses(o, QS_EMISSING, "no chat template", "--chat_template");
     o.chat_template = "nope";
     refuses(o, QS_EINVAL, "nope", "chatml");
     o.chat_template = "none";
