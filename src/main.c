@@ -3,12 +3,10 @@
  * Exit status: 0 done, 1 it failed, 2 the command line or a config file is wrong, 130 interrupted.
  */
 #include <jansson.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "src/base/error.h"
 #include "src/base/interrupt.h"
@@ -37,19 +35,9 @@ static int run(const qs_command *command, int argc, char **argv)
     return rc == -QS_EUSAGE ? 2 : rc == -QS_EINTERRUPT ? 130 : 1;
 }
 
-static void on_interrupt(int number)
-{
-    static const char text[] = "\nstopping after this step; once more to stop at once\n";
-    (void)number;
-    if (qs_interrupt_request() > 1) _exit(130);
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
-}
-
 int main(int argc, char **argv)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    qs_interrupt_install();
     qs_memory_guard_libraries();
     json_set_alloc_funcs(qs_malloc_for_library, free);
     if (argc < 2) return print_help(stderr), 2;

@@ -190,6 +190,7 @@ static int run(int argc, char **argv, qs_err *e)
     if (!rc && !o.quiet) qs_train_print_plan(&g, stderr);
     g.recorder = &recorder;
     if (!rc) rc = qs_engine_start(&g, e);
+    qs_interrupt_defer();
     if (!rc) rc = measure(&g, b.shape ? b.shape : o.model, (int)b.steps, e);
     qs_engine_close(&g);
     qs_option_clear(&more, 1);

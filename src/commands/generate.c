@@ -168,6 +168,7 @@ static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, q
     o->max_seq_length = (int64_t)longest + w->max_new_tokens;
     if (!rc) rc = qs_engine_prepare(o, NULL, NULL, &g, e);
     if (!rc) rc = qs_engine_start(&g, e);
+    qs_interrupt_defer();
     float *logits = rc ? NULL : qs_malloc((size_t)g.architecture.vocab * sizeof *logits);
     for (int i = 0; i < count && !rc && !qs_interrupt_requested(); i++) rc = go_on(&g, t, w, &ids[i], logits, e);
     qs_free(logits);

@@ -124,6 +124,7 @@ typedef struct qs_options {
     /* reports and checkpoints */
     int64_t eval_steps;       /* 0: at the end only */
     int64_t logging_steps, save_steps /* 0: at the end only */, save_total_limit /* 0: keep all */;
+    double save_minutes;      /* also when so much time has passed; 0: no */
     qs_strings report_to;     /* "tensorboard", "none" */
     bool verbose, quiet, no_color;
 

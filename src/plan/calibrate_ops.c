@@ -6,6 +6,7 @@
 #include "io/file.h"
 #include "kernels/op_replay.h"
 #include "src/base/clock.h"
+#include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/plan/calibrate_parts.h"
@@ -154,11 +155,12 @@ static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)
     b.pattern = make_pattern();
     fill(&b, b.bytes);
     for (int p = 0; p < QS_PARTS; p++)
-        for (int i = 0; i < costs->part[p].count; i++)
+        for (int i = 0; i < costs->part[p].count && !qs_interrupt_requested(); i++)
             if (!qs_calibration_has(k, &costs->part[p].calls[i])) measure_call(&b, &costs->part[p].calls[i]);
     qs_device_set_workspace(d, workspace, workspace_bytes);
     d->api->free(d, b.memory);
     qs_free(b.pattern);
+    QS_TRY(qs_interrupt_check("while measuring this machine", e));
     return d->api->check(d, e);
 }
 

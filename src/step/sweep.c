@@ -171,6 +171,11 @@ static int check_all(const qs_sweep *s, qs_err *e)
     return qs_pager_check(s->checkpoints, e);
 }
 
+static void sync_queues(const qs_sweep *s)
+{
+    for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);
+}
+
 /* Between two operations of a device that computes on this host. */
 static void see_to_disk(void *stream) { qs_stream_poll(stream); }
 
@@ -207,9 +212,12 @@ static int visit_all(qs_sweep *s, const qs_schedule *list, int32_t micro_batches
         t->link_wait_ns = after.link_wait_ns - before.link_wait_ns;
         t->make_ns = after.make_ns - before.make_ns;
         t->disk_read_bytes = after.disk_read_bytes - before.disk_read_bytes;
-        if (s->c.visited) s->c.visited(s->c.visited_context, v + 1, list->count);
+        if (s->c.visited && !s->c.visited(s->c.visited_context, v + 1, list->count) && v + 1 < list->count) {
+            sync_queues(s);
+            QS_FAIL(e, QS_EINTERRUPT, "stopped between two visits");
+        }
     }
-    for (int q = 0; q < QS_QUEUE_COUNT; q++) s->c.device->api->queue_sync(s->c.device, (qs_queue)q);
+    sync_queues(s);
     return check_all(s, e);
 }
 

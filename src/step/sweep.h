@@ -41,7 +41,7 @@ typedef struct qs_sweep_config {
     int32_t saved_in_ram;     /* of those, this many, the first ones, are in host memory between their visits */
     bool poison;             /* see offload/stream.h */
     bool drop_ready_wait;    /* likewise */
-    void (*visited)(void *context, int done, int total); /* NULL, or told after each visit */
+    bool (*visited)(void *context, int done, int total); /* NULL, or told after each visit; false: stop here, with QS_EINTERRUPT */
     void *visited_context;
 } qs_sweep_config;
 

@@ -8,6 +8,7 @@
 
 #include "io/checkpoint_identity.h"
 #include "io/file.h"
+#include "src/base/interrupt.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/data/token_progress.h"

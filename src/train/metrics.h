@@ -2,7 +2,10 @@
  *
  * Every row is one write(2), so a killed run loses no finished row to buffering; qs_metrics_sync makes them durable and is
  * called before a checkpoint is published. On resume rows after the checkpoint's step, and a torn last row, are cut off: the
- * file then has the rows of a run that was never stopped. (Validate before saving a checkpoint of the same step.)
+ * file then has the rows of a run that was never stopped.
+ *
+ * Metrics never stop training. Rows that a full disk has no room for wait in memory, and the next row tries again. A file with rows whose checksum (their last member) does not fit, or
+ * that are no rows at all, is kept as metrics.damaged-N.jsonl, and the good rows go on in a new one.
  */
 #ifndef QS_TRAIN_METRICS_H
 #define QS_TRAIN_METRICS_H
@@ -40,16 +43,21 @@ typedef struct qs_eval_metrics {
 
 typedef struct qs_metrics qs_metrics;
 
-/* Opens OUT/metrics.jsonl for appending; rows with a step beyond `last_step` are cut off (0: all rows; nothing has been done yet). `tensorboard`
- * also writes OUT/events.out.tfevents.*. QS_EIO names the file; a file that is not ours is QS_EFORMAT and stays untouched. */
-int qs_metrics_open(const char *out_dir, int64_t last_step, bool tensorboard, qs_metrics **out, qs_err *e);
-void qs_metrics_close(qs_metrics *m); /* NULL is fine */
+/* Opens OUT/metrics.jsonl for appending; rows with a step beyond `last_step` are cut off (0: all rows; nothing has been done yet), and with `validate_again` also the validation of last_step.
+ * `tensorboard` also writes OUT/events.out.tfevents.*. QS_EIO names the file. */
+typedef struct qs_metrics_begin { int64_t last_step; bool validate_again, tensorboard; } qs_metrics_begin;
+int qs_metrics_open(const char *out_dir, const qs_metrics_begin *begin, qs_metrics **out, qs_err *e);
+/* Tries once more to write what waits. NULL is fine. */
+void qs_metrics_close(qs_metrics *m);
 
 /* Append a row. A non-finite number is written as null. */
-int qs_metrics_step(qs_metrics *m, const qs_step_metrics *row, qs_err *e);
-int qs_metrics_eval(qs_metrics *m, const qs_eval_metrics *row, qs_err *e);
+void qs_metrics_step(qs_metrics *m, const qs_step_metrics *row);
+void qs_metrics_eval(qs_metrics *m, const qs_eval_metrics *row);
+
+/* Rows that are not in the file: they wait for room, or there was no more room for them in memory either. */
+int64_t qs_metrics_missing(const qs_metrics *m);
 
 /* Makes what was written durable. Blocks on the disk. */
-int qs_metrics_sync(qs_metrics *m, qs_err *e);
+void qs_metrics_sync(qs_metrics *m);
 
 #endif

@@ -13,7 +13,7 @@ typedef struct qs_out_lock {
     char *path;  /* owned */
 } qs_out_lock;
 
-/* Takes the lock of a folder that exists. QS_EINVAL names the holder when there is one; QS_EIO. A file system without locks: a warning, and the run goes on. */
+/* Takes the lock of a folder that exists. QS_EINVAL names the holder when there is one; QS_EIO. On a file system without locks everybody gets it. */
 int qs_out_lock_take(const char *dir, qs_out_lock *out, qs_err *e);
 
 /* Removes the file and lets go. Safe on a lock that is not held. */

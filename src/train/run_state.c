@@ -87,6 +87,7 @@ static json_t *describe(const qs_run_state *s)
                              "threads", id->threads, "mlp_chunk_tokens", id->mlp_rows, "head_chunk_tokens", id->head_rows, "micro_batch_rows",
                              id->micro_batch_rows, "schedule", "total_steps", (json_int_t)s->total_steps, "next_learning_rate", s->next_learning_rate);
     QS_ASSERT(root);
+    if (s->validate) json_object_set_new(root, "validate", json_true());
     if (s->eval_key[0] | s->eval_key[1]) json_object_set_new(root, "eval_data", key_text(s->eval_key));
     if (s->loss_scale.dynamic)
         json_object_set_new(root, "loss_scale", json_pack("{s:f,s:I,s:I}", "scale", s->loss_scale.scale, "good_steps",
@@ -265,6 +266,7 @@ static int read_members(qs_json j, qs_run_state *out, qs_err *e)
     out->options_key = strtoull(options, NULL, 16);
     QS_TRY(read_key(j, "data", out->data_key, e));
     QS_TRY(read_key(j, "eval_data", out->eval_key, e));
+    QS_TRY(qs_json_bool(j, "validate", &out->validate, e));
     QS_TRY(read_identity(j, out, e));
     QS_TRY(read_schedule(j, out, e));
     return read_loss_scale(j, &out->loss_scale, e);

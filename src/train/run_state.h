@@ -21,6 +21,7 @@ typedef struct qs_run_state {
     uint64_t eval_key[2];         /* of validation files; 0: there are none */
     uint64_t options_key;         /* of what decides the bits: qs_saved_options_key */
     qs_loss_scale loss_scale;     /* fp16 only; else as started */
+    bool validate;                /* the validation of this step is still to be made */
     int64_t total_steps;          /* of the schedule */
     double next_learning_rate;    /* of the step that follows */
 } qs_run_state;

@@ -1,5 +1,6 @@
 #include "src/train/trainer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +27,10 @@ typedef struct run {
     qs_metrics *metrics;
     qs_progress progress;
     qs_lr_schedule schedule;
+    bool validating;             /* in a validation, not in a step */
+    bool validate;               /* the validation of this step is still to be made */
+    bool updating;               /* masters and states are between two steps */
+    uint64_t step_start_ns, saved_ns; /* when the step began, when the last checkpoint was written */
     int64_t step, total;         /* completed steps, steps of the run */
     int64_t saved_step;          /* of the newest checkpoint; -1: none */
     int64_t first;               /* completed steps when this process began */
@@ -36,10 +41,16 @@ typedef struct run {
     struct { uint64_t read, written, link; } before; /* counters at the start of a step */
 } run;
 
-static void visited(void *context, int done, int total)
+/* A step that is nearly done is finished; what is left of a longer one is not worth the patience of whoever asks to stop. */
+#define WORTH_FINISHING_SECONDS 2.0
+
+static bool visited(void *context, int done, int total)
 {
     run *r = context;
-    qs_progress_visit(&r->progress, r->step + 1, done, total);
+    if (!r->validating) qs_progress_visit(&r->progress, r->step + 1, done, total);
+    if (!qs_interrupt_requested()) return true;
+    double left = qs_seconds(qs_now_ns() - r->step_start_ns) * (total - done) / done;
+    return !r->validating && left < WORTH_FINISHING_SECONDS;
 }
 
 /* ---- beginning ---------------------------------------------------------------------------------------------------------- */
@@ -89,6 +100,7 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     QS_TRY(find_state(r, checkpoint, &state, e));
     QS_TRY(qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
     qs_engine_predict(&r->engine, false);
+    QS_TRY(qs_interrupt_check("before the first step", e));
     if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
     note_options(r, &asked);
     r->engine.sweep_config.visited = visited;
@@ -98,6 +110,7 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
         QS_TRY(qs_run_state_load(*checkpoint, &state, &r->engine, e));
         r->step = state.step;
     }
+    r->validate = qs_batcher_info(r->engine.batcher)->eval_batches && (*checkpoint ? state.validate : true);
     const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
     int64_t micro_batches = (info->train_rows + o->per_device_train_batch_size - 1) / o->per_device_train_batch_size;
     r->total = qs_lr_total_steps(o, micro_batches);
@@ -123,7 +136,8 @@ static int take_out(run *r, const char *checkpoint, qs_err *e)
     QS_TRY(rc);
     bool tensorboard = false;
     for (int i = 0; i < o->report_to.count; i++) tensorboard |= strcmp(o->report_to.items[i], "none") != 0;
-    QS_TRY(qs_metrics_open(r->out.path, r->step, tensorboard, &r->metrics, e));
+    qs_metrics_begin from = {.last_step = r->step, .validate_again = r->validate, .tensorboard = tensorboard};
+    QS_TRY(qs_metrics_open(r->out.path, &from, &r->metrics, e));
     if (checkpoint) qs_info("resuming %s after step %" PRId64, checkpoint, r->step);
     return 0;
 }
@@ -193,12 +207,14 @@ static int one_step(run *r, qs_err *e)
     int64_t updates = r->step - g->loss_scale.skipped; /* so far */
     qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0,
                          .predicted_step_seconds = g->prediction.step_seconds};
-    uint64_t start = qs_now_ns(), read, written, link;
+    uint64_t start = r->step_start_ns = qs_now_ns(), read, written, link;
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
 
     qs_engine_fill_step(g, r->step, &info);
     int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e);
+    r->updating = !rc;
     if (!rc) rc = update(r, updates, &result, &m, e);
+    if (!rc) r->updating = false;
     if (rc == -QS_ENUMERIC) return explain_nonfinite(r, bad_mb, bad_document, e);
     QS_TRY(rc);
 
@@ -219,19 +235,24 @@ static int one_step(run *r, qs_err *e)
     m.device_peak_bytes = qs_engine_device_peak_bytes(&r->engine);
     m.host_peak_bytes = qs_rss_peak_bytes();
     r->step++;
-    QS_TRY(qs_metrics_step(r->metrics, &m, e));
+    qs_metrics_step(r->metrics, &m);
     qs_progress_step(&r->progress, &m);
     return 0;
 }
 
+/* The validation of this step, when it is due. One that is stopped stays due, and the checkpoint says so. */
 static int evaluate(run *r, qs_err *e)
 {
     qs_eval_metrics m = {.step = r->step};
     uint64_t start = qs_now_ns();
-    if (!qs_batcher_info(r->engine.batcher)->eval_batches) return 0;
-    QS_TRY(qs_engine_evaluate(&r->engine, &m.eval_loss, &m.eval_tokens, e));
+    if (!r->validate) return 0;
+    r->validating = true;
+    int rc = qs_engine_evaluate(&r->engine, &m.eval_loss, &m.eval_tokens, e);
+    r->validating = false;
+    QS_TRY(rc);
+    r->validate = false;
     m.eval_seconds = qs_seconds(qs_now_ns() - start);
-    QS_TRY(qs_metrics_eval(r->metrics, &m, e));
+    qs_metrics_eval(r->metrics, &m);
     qs_progress_eval(&r->progress, &m);
     return 0;
 }
@@ -239,10 +260,11 @@ static int evaluate(run *r, qs_err *e)
 static int save(run *r, qs_err *e)
 {
     if (r->saved_step == r->step) return 0;
-    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total,
+    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total, .validate = r->validate,
                           .next_learning_rate = qs_lr_at(&r->schedule, r->step - r->engine.loss_scale.skipped)};
+    r->saved_ns = qs_now_ns(); /* or tried */
     qs_run_state_describe(&r->engine, &state);
-    QS_TRY(qs_metrics_sync(r->metrics, e));
+    qs_metrics_sync(r->metrics);
     QS_TRY(qs_run_state_save(r->out.path, &r->engine, &state, r->options_text, e));
     r->saved_step = r->step;
     qs_checkpoints_know(&r->checkpoints, r->step);
@@ -250,32 +272,87 @@ static int save(run *r, qs_err *e)
     return 0;
 }
 
+/* A checkpoint in passing: when the disk has no room for it, training goes on, and the next one is tried at its time. */
+static void save_in_passing(run *r)
+{
+    qs_err e = {0};
+    if (!save(r, &e)) return;
+    qs_progress_break(&r->progress);
+    qs_warn("step %" PRId64 " is not saved: %s; training goes on, and checkpoint-%" PRId64 " is whole: free some space", r->step, e.text, r->saved_step);
+}
+
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
+
+static bool save_is_due(const run *r)
+{
+    bool asked = qs_interrupt_take_save();
+    double minutes = qs_seconds(qs_now_ns() - r->saved_ns) / 60;
+    return asked || every(r->step, r->o->save_steps) || (r->o->save_minutes > 0 && minutes >= r->o->save_minutes);
+}
+
+/* Trains until all steps are made or somebody asks to stop. QS_EINTERRUPT: stopped, not saved yet. */
+static int all_steps(run *r, qs_err *e)
+{
+    const qs_options *o = r->o;
+    QS_TRY(evaluate(r, e));
+    while (r->step < r->total) {
+        QS_TRY(qs_interrupt_check("between two steps", e));
+        if (o->stop_at_step > 0 && r->step >= o->stop_at_step && r->step > r->first) QS_FAIL(e, QS_EINTERRUPT, "stop_at_step");
+        QS_TRY(one_step(r, e));
+        r->validate = qs_batcher_info(r->engine.batcher)->eval_batches && (r->step == r->total || every(r->step, o->eval_steps));
+        QS_TRY(evaluate(r, e));
+        if (save_is_due(r) && r->step < r->total) save_in_passing(r);
+    }
+    return 0;
+}
+
+/* The command that goes on with this run, from any folder. */
+static char *resume_command(const run *r)
+{
+    bool plain = !r->out.path[strspn(r->out.path, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:+@%=-")];
+    return qs_printf("%s train --resume --out %s%s%s", program_invocation_name, plain ? "" : "'", r->out.path, plain ? "" : "'");
+}
+
+/* Ends a run that was stopped: saved, and with the way on. */
+static int stopped(run *r, qs_err *e)
+{
+    char *command = resume_command(r);
+    qs_err why = {0};
+    int rc = save(r, &why);
+    qs_progress_break(&r->progress);
+    if (rc) rc = qs_err_set(e, why.code, __FILE__, __LINE__, "stopped after step %" PRId64 ", which could not be saved: %.300s; checkpoint-%" PRId64 " is whole: free some space, and go on "
+                            "from it with: %s", r->step, why.text, r->saved_step, command);
+    else rc = qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped after step %" PRId64 " of %" PRId64 " and saved; go on with: %s", r->step, r->total, command);
+    qs_free(command);
+    return rc;
+}
+
+/* Ends a run that failed: what was done before the step that failed is saved when it can be. */
+static int failed(run *r, qs_err *e)
+{
+    qs_err why = {0}, first = *e;
+    if (r->step == r->first || first.code == QS_ENUMERIC) return -first.code;
+    if (!r->updating && save(r, &why)) qs_warn("step %" PRId64 " is not saved: %s", r->step, why.text);
+    char *command = resume_command(r);
+    qs_err_set(e, first.code, __FILE__, __LINE__, "%.500s; checkpoint-%" PRId64 " is whole: go on from it with: %s", first.text, r->saved_step, command);
+    qs_free(command);
+    return -first.code;
+}
 
 static int steps(run *r, qs_err *e)
 {
-    const qs_options *o = r->o;
-    bool stop = false;
     QS_TRY(save(r, e));
-    if (r->step == 0) QS_TRY(evaluate(r, e));
-    while (r->step < r->total && !stop) {
-        QS_TRY(one_step(r, e));
-        stop = qs_interrupt_requested() || (o->stop_at_step > 0 && r->step >= o->stop_at_step);
-        bool last = r->step == r->total;
-        if (last || every(r->step, o->eval_steps)) QS_TRY(evaluate(r, e));
-        if (last || stop || every(r->step, o->save_steps)) QS_TRY(save(r, e));
-    }
-    if (r->step < r->total) {
-        qs_progress_break(&r->progress);
-        QS_FAIL(e, QS_EINTERRUPT, "stopped after step %" PRId64 " of %" PRId64 "; go on with --resume", r->step, r->total);
-    }
+    int rc = all_steps(r, e);
+    if (rc == -QS_EINTERRUPT) return stopped(r, e);
+    if (rc) return failed(r, e);
     QS_TRY(save(r, e));
-    return qs_peft_save(o->out, &r->engine.lora, o->model, r->engine.masters, e);
+    return qs_peft_save(r->out.path, &r->engine.lora, r->o->model, r->engine.masters, e);
 }
 
 int qs_train(qs_options *o, qs_err *e)
 {
     run r = {.o = o, .out = {.lock = {.fd = -1}}};
+    qs_interrupt_defer();
     int rc = begin(&r, e);
     if (!rc) rc = steps(&r, e);
     if (r.progress.file) qs_progress_break(&r.progress);
@@ -284,7 +361,7 @@ int qs_train(qs_options *o, qs_err *e)
     qs_metrics_close(r.metrics);
     qs_engine_close(&r.engine);
     qs_checkpoints_free(&r.checkpoints);
-    qs_out_dir_close(&r.out, rc && rc != -QS_EINTERRUPT && r.step == r.first);
+    qs_out_dir_close(&r.out, rc && r.step == r.first && !(rc == -QS_EINTERRUPT && r.out.begun));
     qs_free(r.options_text);
     return rc;
 }

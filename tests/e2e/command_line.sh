@@ -109,7 +109,7 @@ same_as_straight() {
     for run in straight "$2"; do grep -o '"step":[0-9]*,"loss":[^,]*' "$dir/$run/metrics.jsonl" >"$dir/$run.losses"; done
     is "$1: the losses are the same" cmp "$dir/straight.losses" "$dir/$2.losses"
 }
-expect 130 'go on with --resume' train stopped --stop_at_step 3
+expect 130 'train --resume --out' train stopped --stop_at_step 3
 expect 0 'step 8/8' train stopped --resume --vram 64M --ram 256M
 same_as_straight 'stopped after step 3' stopped
 
@@ -123,7 +123,7 @@ signal_in_run() {
     status=$?
     echo "stopped by $1 with status $status after $(grep -c '"loss"' "$dir/$2/metrics.jsonl") of 8 steps"
 }
-signal_in_run INT interrupted
+signal_in_run TERM interrupted # a shell without job control has its background jobs ignore INT
 is 'an interrupted run ends with 130, or was done' test $status = 130 -o $status = 0
 expect 0 '' train interrupted --resume
 same_as_straight 'interrupted' interrupted
