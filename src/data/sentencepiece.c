@@ -142,7 +142,6 @@ static int check(const char *path, const settings *s, qs_err *e)
     if (s->model_type == MODEL_UNIGRAM) return refuse(path, "the unigram model type", e);
     if (s->model_type != MODEL_BPE) return refuse(path, "a model type other than BPE", e);
     if (s->charsmap) return refuse(path, "a precompiled normalisation table", e);
-    if (s->squeeze) return refuse(path, "remove_extra_whitespaces", e);
     if (s->suffix) return refuse(path, "treat_whitespace_as_suffix", e);
     if (!s->escape) return refuse(path, "escape_whitespaces off", e);
     return 0;
@@ -175,7 +174,11 @@ int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const cha
     t->info.add_bos = t->info.bos >= 0; /* as LlamaTokenizer does by default */
     t->strip_left = s.dummy_prefix;
     /* Every segment between special tokens gets its own leading space (legacy), or only the first one. */
+    if (s.squeeze) { /* remove_extra_whitespaces: none at the ends, one between words */
+        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, "\\A +| +\\z", "", false, 0, e));
+        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, " {2,}", " ", false, 0, e));
+    }
     if (s.dummy_prefix) qs_steps_add_prepend(&t->normalizer, QS_SPACE_MARK);
-    if (s.dummy_prefix) t->normalizer.step[0].first_only = !legacy;
+    if (!legacy) qs_steps_prefix_once(&t->normalizer);
     return qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, " ", QS_SPACE_MARK, true, 0, e);
 }

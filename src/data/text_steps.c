@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include "src/base/memory.h"
+#include "src/data/byte_level.h"
 
 void qs_buffer_put(qs_buffer *b, const char *text, size_t bytes)
 {
@@ -39,6 +40,23 @@ void qs_steps_free(qs_steps *s)
     qs_buffer_free(&s->spare);
     qs_free(s->spare_spans.data);
     *s = (qs_steps){0};
+}
+
+static bool puts_in_front(const qs_step *step) { return step->kind == QS_STEP_PREPEND || step->kind == QS_STEP_PREFIX; }
+
+void qs_steps_drop_prefix(qs_steps *s)
+{
+    int kept = 0;
+    for (int i = 0; i < s->count; i++) {
+        if (puts_in_front(&s->step[i])) qs_free(s->step[i].text);
+        else s->step[kept++] = s->step[i];
+    }
+    s->count = kept;
+}
+
+void qs_steps_prefix_once(qs_steps *s)
+{
+    for (int i = 0; i < s->count; i++) s->step[i].first_only |= puts_in_front(&s->step[i]);
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
@@ -79,6 +97,29 @@ static int normal_form(const qs_step *step, const qs_buffer *in, qs_buffer *out,
     return 0;
 }
 
+/* Letter by letter, as the tokenizers library does: one letter becomes two, the others one. */
+static void lower_case(const qs_buffer *in, qs_buffer *out)
+{
+    for (size_t at = 0; at < in->bytes;) {
+        utf8proc_int32_t code;
+        utf8proc_uint8_t text[4];
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at, (utf8proc_ssize_t)(in->bytes - at), &code);
+        at += (size_t)n;
+        if (code == 0x130) qs_buffer_put(out, "i\xcc\x87", 3);
+        else qs_buffer_put(out, (const char *)text, (size_t)utf8proc_encode_char(utf8proc_tolower(code), text));
+    }
+}
+
+static void drop_marks(const qs_buffer *in, qs_buffer *out)
+{
+    for (size_t at = 0; at < in->bytes;) {
+        utf8proc_int32_t code;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at, (utf8proc_ssize_t)(in->bytes - at), &code);
+        if (utf8proc_category(code) != UTF8PROC_CATEGORY_MN) qs_buffer_put(out, in->data + at, (size_t)n);
+        at += (size_t)n;
+    }
+}
+
 static bool has_prefix(const qs_step *step, qs_place place)
 {
     return place == QS_PLACE_INPUT || (place == QS_PLACE_SEGMENT && !step->first_only);
@@ -98,6 +139,10 @@ int qs_normalize(qs_steps *s, const char *text, size_t bytes, qs_place place, qs
             qs_buffer_put(&next, now.data, now.bytes);
         } else if (step->kind == QS_STEP_REPLACE) {
             rc = replace(step, &now, &next, e);
+        } else if (step->kind == QS_STEP_LOWER) {
+            lower_case(&now, &next);
+        } else if (step->kind == QS_STEP_UNMARK) {
+            drop_marks(&now, &next);
         } else {
             rc = normal_form(step, &now, &next, e);
         }
@@ -165,9 +210,37 @@ static void prefix(const qs_step *step, const qs_buffer *in, const qs_spans *pie
     }
 }
 
+/* Every byte as its character in ByteLevel's alphabet. */
+static void to_alphabet(const qs_buffer *in, const qs_spans *pieces, qs_buffer *out, qs_spans *out_pieces)
+{
+    for (size_t i = 0; i < pieces->count; i++) {
+        size_t start = out->bytes;
+        for (size_t at = pieces->data[i].start; at < pieces->data[i].end; at++) {
+            utf8proc_uint8_t text[4];
+            qs_buffer_put(out, (const char *)text, (size_t)utf8proc_encode_char(qs_byte_level_code((unsigned char)in->data[at]), text));
+        }
+        qs_spans_put(out_pieces, start, out->bytes);
+    }
+}
+
+/* And back: words of bytes again. */
+static void from_alphabet(qs_buffer *text, qs_spans *words)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < words->count; i++) {
+        size_t bytes, start = to;
+        qs_span w = words->data[i];
+        qs_bytes_of_byte_level(text->data + w.start, w.end - w.start, text->data + to, &bytes); /* a byte is never longer than its character */
+        to += bytes;
+        words->data[i] = (qs_span){start, to};
+    }
+    text->bytes = to;
+}
+
 int qs_pretokenize(qs_steps *s, qs_buffer *text, qs_place place, qs_spans *words, qs_err *e)
 {
     words->count = 0;
+    bool mapped = false;
     if (!text->bytes) return 0;
     qs_spans_put(words, 0, text->bytes);
     for (int i = 0; i < s->count; i++) {
@@ -179,6 +252,9 @@ int qs_pretokenize(qs_steps *s, qs_buffer *text, qs_place place, qs_spans *words
             s->spare.bytes = 0;
             if (step->kind == QS_STEP_PREFIX) {
                 prefix(step, text, words, place, &s->spare, &s->spare_spans);
+            } else if (step->kind == QS_STEP_BYTES) {
+                to_alphabet(text, words, &s->spare, &s->spare_spans);
+                mapped = true;
             } else { /* Metaspace's replacement: before any cut, so there is one piece */
                 QS_TRY(replace(step, text, &s->spare, e));
                 qs_spans_put(&s->spare_spans, 0, s->spare.bytes);
@@ -191,5 +267,6 @@ int qs_pretokenize(qs_steps *s, qs_buffer *text, qs_place place, qs_spans *words
         *words = s->spare_spans;
         s->spare_spans = swap;
     }
+    if (mapped) from_alphabet(text, words);
     return 0;
 }

@@ -37,8 +37,11 @@ typedef enum qs_step_kind {
     QS_STEP_PREPEND, /* normalizer: `text` in front of a text that is not empty and begins its segment */
     QS_STEP_REPLACE, /* normalizer: every match of `regex` by `text` */
     QS_STEP_UNICODE, /* normalizer: a Unicode normal form, by utf8proc options */
+    QS_STEP_LOWER,   /* normalizer: letters in lower case */
+    QS_STEP_UNMARK,  /* normalizer: without non-spacing marks (StripAccents) */
     QS_STEP_SPLIT,   /* pre-tokenizer: by `regex` and `cut` */
-    QS_STEP_PREFIX   /* pre-tokenizer: `text` in front of every piece that does not begin with it */
+    QS_STEP_PREFIX,  /* pre-tokenizer: `text` in front of every piece that does not begin with it */
+    QS_STEP_BYTES    /* pre-tokenizer: bytes as ByteLevel's characters, for steps that come after it */
 } qs_step_kind;
 
 /* What becomes of the matches of a splitting expression. */
@@ -71,6 +74,9 @@ int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err 
 int qs_steps_add_regex(qs_steps *s, const char *file, qs_step_kind kind, const char *pattern, const char *text, bool literal,
                        qs_cut cut, qs_err *e);
 void qs_steps_add_prepend(qs_steps *s, const char *text);
+/* Takes the steps that put something in front of a text away, or has them do it at the very beginning of the input alone. */
+void qs_steps_drop_prefix(qs_steps *s);
+void qs_steps_prefix_once(qs_steps *s);
 void qs_steps_free(qs_steps *s);
 
 /* Where a text stands, which decides whether a prefix is put before it. */

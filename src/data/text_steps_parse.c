@@ -107,7 +107,14 @@ int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e
         step->unicode = unicode_form(type);
         return 0;
     }
-    QS_FAIL(e, QS_EUNSUP, "%s: the normalizer \"%.60s\" is not supported; expected Sequence, Prepend, Replace, NFC, NFD, NFKC or NFKD",
+    if (strcmp(type, "Lowercase") == 0) return new_step(file, out, QS_STEP_LOWER, &step, e);
+    if (strcmp(type, "StripAccents") == 0) return new_step(file, out, QS_STEP_UNMARK, &step, e);
+    if (strcmp(type, "Strip") == 0) {
+        bool left = true_at(json, "strip_left", true), right = true_at(json, "strip_right", true);
+        if (left) QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, "\\A\\s+", "", false, 0, e));
+        return right ? qs_steps_add_regex(out, file, QS_STEP_REPLACE, "\\s+\\z", "", false, 0, e) : 0;
+    }
+    QS_FAIL(e, QS_EUNSUP, "%s: the normalizer \"%.60s\" is not supported; expected Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents or Strip",
             file, type);
 }
 
@@ -123,16 +130,26 @@ static int parse_metaspace(const char *file, json_t *json, qs_steps *out, qs_err
     return qs_steps_add_regex(out, file, QS_STEP_SPLIT, mark, NULL, true, QS_CUT_NEXT, e);
 }
 
-static int parse_split(const char *file, json_t *json, qs_steps *out, qs_err *e)
+/* "behavior" of Split and Punctuation, which may lack it. */
+static int cut_of(const char *file, json_t *json, qs_cut *out, qs_err *e)
 {
     static const char *names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
-    const char *pattern, *behavior = string_at(json, "behavior");
-    bool literal;
+    const char *behavior = string_at(json, "behavior");
     int cut = 0;
+    while (*behavior && cut < 5 && strcmp(behavior, names[cut]) != 0) cut++;
+    if (cut == 5) QS_FAIL(e, QS_EUNSUP, "%s: the behavior \"%.60s\" of %s is not supported", file, behavior, string_at(json, "type"));
+    *out = (qs_cut)cut;
+    return 0;
+}
+
+static int parse_split(const char *file, json_t *json, qs_steps *out, qs_err *e)
+{
+    const char *pattern;
+    bool literal;
+    qs_cut cut;
     QS_TRY(pattern_of(file, json, &pattern, &literal, e));
-    while (cut < 5 && strcmp(behavior, names[cut]) != 0) cut++;
-    if (cut == 5) QS_FAIL(e, QS_EUNSUP, "%s: the Split behavior \"%.60s\" is not supported", file, behavior);
-    QS_TRY(qs_steps_add_regex(out, file, QS_STEP_SPLIT, pattern, NULL, literal, (qs_cut)cut, e));
+    QS_TRY(cut_of(file, json, &cut, e));
+    QS_TRY(qs_steps_add_regex(out, file, QS_STEP_SPLIT, pattern, NULL, literal, cut, e));
     out->step[out->count - 1].invert = true_at(json, "invert", false);
     return 0;
 }
@@ -147,8 +164,13 @@ int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err 
         json_array_foreach(json_object_get(json, "pretokenizers"), i, part) QS_TRY(qs_pretokenizer_parse(file, part, out, e));
         return 0;
     }
-    if (out->byte_level)
-        QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer \"%.60s\" after ByteLevel is not supported: ByteLevel must be the last", file, type);
+    if (out->byte_level) { /* Falcon's: what comes after works on the characters that stand for bytes */
+        qs_step *step;
+        bool mapped = false, fits = !strcmp(type, "Digits") || !strcmp(type, "Split") || !strcmp(type, "Punctuation");
+        if (!fits) QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer \"%.60s\" after ByteLevel is not supported", file, type);
+        for (int i = 0; i < out->count; i++) mapped |= out->step[i].kind == QS_STEP_BYTES;
+        if (!mapped) QS_TRY(new_step(file, out, QS_STEP_BYTES, &step, e));
+    }
     if (strcmp(type, "ByteLevel") == 0) {
         out->byte_level = true;
         if (true_at(json, "add_prefix_space", true)) QS_TRY(add_prefix(file, out, " ", false, e));
@@ -160,9 +182,11 @@ int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err 
     if (strcmp(type, "Digits") == 0)
         return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\p{N}", NULL, false,
                                   true_at(json, "individual_digits", false) ? QS_CUT_ISOLATED : QS_CUT_CONTIGUOUS, e);
-    if (strcmp(type, "Punctuation") == 0)
-        return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "[\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e\\p{P}]", NULL, false,
-                                  QS_CUT_ISOLATED, e);
+    if (strcmp(type, "Punctuation") == 0) {
+        qs_cut cut;
+        QS_TRY(cut_of(file, json, &cut, e));
+        return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "[\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e\\p{P}]", NULL, false, cut, e);
+    }
     if (strcmp(type, "Whitespace") == 0) {
         QS_TRY(qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\w+|[^\\w\\s]+", NULL, false, QS_CUT_REMOVED, e));
         out->step[out->count - 1].invert = true;

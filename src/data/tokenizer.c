@@ -7,6 +7,7 @@
 
 #include "io/file.h"
 #include "src/base/json.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/data/tokenizer_parts.h"
 
@@ -62,6 +63,43 @@ static int add_from_config(qs_tokenizer *t, const char *dir, json_t *config, qs_
     return 0;
 }
 
+/* Whether special_tokens_map.json or tokenizer_config.json gives a special role to this text. */
+static bool has_role(json_t *names, const char *content)
+{
+    const char *key;
+    json_t *v, *item;
+    size_t i;
+    json_object_foreach(names, key, v)
+    {
+        const char *text = json_string_value(json_is_object(v) ? json_object_get(v, "content") : v);
+        size_t n = strlen(key);
+        if (n > 6 && !strcmp(key + n - 6, "_token") && text && !strcmp(text, content)) return true;
+        json_array_foreach(json_is_array(v) && strstr(key, "special_tokens") ? v : NULL, i, item)
+        {
+            text = json_string_value(json_is_object(item) ? json_object_get(item, "content") : item);
+            if (text && !strcmp(text, content)) return true;
+        }
+    }
+    return false;
+}
+
+/* Tokens that were added to a tokenizer before tokenizer_config.json listed them: {"content": id}. */
+static int add_from_list(qs_tokenizer *t, const char *dir, json_t *list, json_t *config, json_t *map, qs_err *e)
+{
+    const char *content;
+    json_t *v;
+    json_object_foreach(list, content, v)
+    {
+        double id = json_is_number(v) ? json_number_value(v) : -1;
+        if (!(id >= 0 && id < QS_VOCAB_MAX_ID) || id != (int32_t)id || !*content || t->added.count >= QS_ADDED_TOKENS_MAX)
+            QS_FAIL(e, QS_EFORMAT, "%s/added_tokens.json: has the entry \"%.40s\"; expected a content with its id", dir, content);
+        if (qs_added_tokens_by_id(&t->added, (int32_t)id) || qs_added_tokens_by_content(&t->added, content)) continue;
+        qs_added_tokens_add(&t->added, &(qs_added_token){.id = (int32_t)id, .content = (char *)(uintptr_t)content, .bytes = strlen(content),
+                                                         .special = has_role(config, content) || has_role(map, content)});
+    }
+    return 0;
+}
+
 /* Special tokens by name; a file overrides what was found before it only where it names a token. */
 static void take_names(qs_tokenizer *t, json_t *names)
 {
@@ -94,10 +132,29 @@ static char *content_of(const qs_tokenizer *t, int32_t id)
     return text ? qs_strndup(text, a ? a->bytes : bytes) : qs_strdup("");
 }
 
-static int finish(qs_tokenizer *t, const char *dir, json_t *config, qs_err *e)
+/* Classes whose add_bos_token and add_eos_token say what is put around a text; for others the post-processor of tokenizer.json does. */
+static bool flags_count(const char *class)
 {
-    QS_TRY(add_from_config(t, dir, config, e));
-    qs_bpe_finish(&t->bpe);
+    static const char *const names[] = {"Llama", "CodeLlama", "Gemma", "Cohere"};
+    for (size_t i = 0; class && i < sizeof names / sizeof *names; i++)
+        if (!strncmp(class, names[i], strlen(names[i]))) return true;
+    return false;
+}
+
+static void take_flag(const char *dir, json_t *config, const char *key, bool counts, int32_t token, bool *flag)
+{
+    json_t *v = json_object_get(config, key);
+    bool wanted = json_is_true(v) && token >= 0;
+    if (!json_is_boolean(v) || wanted == *flag) return;
+    if (counts) *flag = wanted;
+    else
+        qs_info("%s: tokenizer_config.json has %s %s, but the post-processor of tokenizer.json does otherwise and counts for this class of tokenizer", dir, key,
+                json_is_true(v) ? "true" : "false");
+}
+
+/* Patterns, sizes and the index of added tokens, once all are known. */
+static int finish_added(qs_tokenizer *t, qs_err *e)
+{
     t->info.vocab_size = t->bpe.vocab.count;
     for (int32_t i = 0; i < t->added.count; i++) {
         qs_added_token *a = &t->added.tokens[i];
@@ -110,25 +167,58 @@ static int finish(qs_tokenizer *t, const char *dir, json_t *config, qs_err *e)
         qs_buffer_free(&pattern);
     }
     qs_added_tokens_index(&t->added);
+    return 0;
+}
 
-    json_t *map, *generation, *model;
-    QS_TRY(read_json(dir, "special_tokens_map.json", &map, e));
-    take_names(t, map);
+static int take_roles(qs_tokenizer *t, const char *dir, json_t *config, json_t *map, json_t *list, qs_err *e)
+{
+    bool listed = json_object_get(config, "added_tokens_decoder") != NULL;
+    QS_TRY(add_from_config(t, dir, config, e));
+    if (!listed) QS_TRY(add_from_list(t, dir, list, config, map, e));
+    qs_bpe_finish(&t->bpe);
+    QS_TRY(finish_added(t, e));
+    take_names(t, listed ? map : config); /* as transformers reads them: the map counts where the configuration does not list the tokens */
+    take_names(t, listed ? config : map);
+    bool counts = !t->post_processor || flags_count(json_string_value(json_object_get(config, "tokenizer_class")));
+    take_flag(dir, config, "add_bos_token", counts, t->info.bos, &t->info.add_bos);
+    take_flag(dir, config, "add_eos_token", counts, t->info.eos, &t->info.add_eos);
+    return 0;
+}
+
+static int finish(qs_tokenizer *t, const char *dir, json_t *config, qs_err *e)
+{
+    static const char *const id_files[] = {"generation_config.json", "config.json"};
+    json_t *map = NULL, *list = NULL;
+    int rc = read_json(dir, "special_tokens_map.json", &map, e);
+    if (!rc) rc = read_json(dir, "added_tokens.json", &list, e);
+    if (!rc) rc = take_roles(t, dir, config, map, list, e);
     json_decref(map);
-    take_names(t, config);
-    json_t *bos = json_object_get(config, "add_bos_token"), *eos = json_object_get(config, "add_eos_token");
-    if (json_is_boolean(bos)) t->info.add_bos = json_is_true(bos) && t->info.bos >= 0;
-    if (json_is_boolean(eos)) t->info.add_eos = json_is_true(eos) && t->info.eos >= 0;
-    QS_TRY(read_json(dir, "generation_config.json", &generation, e));
-    take_ids(t, generation);
-    json_decref(generation);
-    QS_TRY(read_json(dir, "config.json", &model, e));
-    take_ids(t, model);
-    json_decref(model);
-
+    json_decref(list);
+    for (int i = 0; i < 2 && !rc; i++) {
+        json_t *ids;
+        rc = read_json(dir, id_files[i], &ids, e);
+        if (!rc) take_ids(t, ids);
+        if (!rc) json_decref(ids);
+    }
+    if (rc) return rc;
     t->bos_text = content_of(t, t->info.bos);
     t->eos_text = content_of(t, t->info.eos);
     return 0;
+}
+
+/* What tokenizer_config.json says about the space that Llama's tokenizers put before a text, where tokenizer.json puts it before every segment. */
+static void settle_prefix(qs_tokenizer *t, json_t *config)
+{
+    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
+    if (!class || (strncmp(class, "Llama", 5) && strncmp(class, "CodeLlama", 9))) return;
+    if (json_is_false(json_object_get(config, "add_prefix_space"))) {
+        qs_steps_drop_prefix(&t->normalizer);
+        qs_steps_drop_prefix(&t->pretokenizer);
+        t->strip_left = 0;
+    } else if (json_is_false(json_object_get(config, "legacy"))) {
+        qs_steps_prefix_once(&t->normalizer);
+        qs_steps_prefix_once(&t->pretokenizer);
+    }
 }
 
 static int load(qs_tokenizer *t, const char *dir, qs_err *e)
@@ -141,9 +231,12 @@ static int load(qs_tokenizer *t, const char *dir, qs_err *e)
     int rc = qs_tokenizer_read(json_path, &text, &bytes, e);
     if (rc == 1) {
         rc = qs_tokenizer_load_json(t, json_path, text, bytes, e);
+        if (!rc) settle_prefix(t, config);
     } else if (rc == 0 && (rc = qs_tokenizer_read(model_path, &text, &bytes, e)) == 1) {
         bool legacy = !json_is_false(json_object_get(config, "legacy"));
-        rc = qs_tokenizer_load_sentencepiece(t, model_path, text, bytes, legacy, e);
+        rc = qs_tokenizer_is_tiktoken(text, bytes) ? qs_tokenizer_load_tiktoken(t, model_path, text, bytes, e)
+                                                   : qs_tokenizer_load_sentencepiece(t, model_path, text, bytes, legacy, e);
+        if (!rc) settle_prefix(t, config);
     } else if (rc == 0) {
         bool prefix_space = json_is_true(json_object_get(config, "add_prefix_space"));
         rc = qs_tokenizer_load_vocab_merges(t, dir, class ? class : "", prefix_space, e);

@@ -147,6 +147,7 @@ static int load_added_tokens(qs_tokenizer *t, const char *path, json_t *list, qs
 static int load_post_processor(qs_tokenizer *t, const char *path, json_t *p, qs_err *e)
 {
     if (!p || json_is_null(p)) return 0;
+    t->post_processor = true;
     const char *type = json_string_value(json_object_get(p, "type"));
     size_t i;
     json_t *v;

@@ -19,30 +19,6 @@ int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
     QS_FAIL(e, QS_EFORMAT, "%s: is %s", path, trouble);
 }
 
-/* ByteLevel writes a byte as a printable character: itself where it is one (0x21-0x7e, 0xa1-0xac, 0xae-0xff), else U+0100 plus
- * how many bytes before it are not. */
-static int byte_of_code(utf8proc_int32_t code)
-{
-    if ((code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xac) || (code >= 0xae && code <= 0xff)) return code;
-    if (code >= 0x100 && code <= 0x120) return code - 0x100;
-    if (code >= 0x121 && code <= 0x142) return code - 0x121 + 0x7f;
-    return code == 0x143 ? 0xad : -1;
-}
-
-bool qs_bytes_of_byte_level(const char *text, size_t bytes, char *out, size_t *out_bytes)
-{
-    *out_bytes = 0;
-    for (size_t i = 0; i < bytes;) {
-        utf8proc_int32_t code;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(bytes - i), &code);
-        int byte = n > 0 ? byte_of_code(code) : -1;
-        if (byte < 0) return false;
-        out[(*out_bytes)++] = (char)byte;
-        i += (size_t)n;
-    }
-    return true;
-}
-
 enum { TOKEN_MAX_BYTES = 64 << 10 };
 
 int qs_tokenizer_add_vocab(qs_tokenizer *t, const char *path, int64_t id, const char *text, size_t bytes, qs_err *e)

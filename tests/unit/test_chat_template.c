@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/base/memory.h"
 #include "src/data/chat_template.h"
@@ -256,9 +257,25 @@ static const char llama2_system[] =
     "and positive in nature.\n\nIf a question does not make any sense, or is not factually coherent, explain why instead of answering something "
     "not correct. If you don't know the answer to a question, please don't share false information.";
 
+/* The shared Llama tokenizer, its spaces as when those tokens were made: tokenizer.json alone said where they go. */
+static char *legacy_llama(void)
+{
+    static const char config[] = "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
+    char *from = test_shared("tokenizers/llama2"), *file = from ? test_path(from, "tokenizer.json") : NULL, *full = file ? realpath(file, NULL) : NULL,
+         *link = test_path(dir, "tokenizer.json");
+    unlink(link);
+    bool linked = full && !symlink(full, link);
+    write_in("tokenizer_config.json", config);
+    qs_free(link);
+    free(full);
+    qs_free(file);
+    qs_free(from);
+    return linked ? qs_strdup(dir) : NULL;
+}
+
 START_TEST(a_llama2_conversation_equals_the_one_tokenised_by_axolotl)
 {
-    char *model = test_shared("tokenizers/llama2"), *data = test_shared("datasets/axolotl/conversation.json"),
+    char *model = legacy_llama(), *data = test_shared("datasets/axolotl/conversation.json"),
          *tokens = test_shared("datasets/axolotl/conversation.tokenized_llama2chat.json");
     qs_err e = {0};
     qs_dataset *d = NULL, *want = NULL;

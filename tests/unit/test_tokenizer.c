@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/file.h"
+#include "src/base/log.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/data/tokenizer.h"
@@ -50,6 +52,19 @@ static void expect_ids(qs_tokenizer *t, const char *text, unsigned flags, const 
 
 #define EXPECT(t, text, flags, ...)                                                                                    \
     expect_ids(t, text, flags, (int32_t[]){__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+
+#define LLAMA_CONFIG(legacy) "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"legacy\":" legacy "}"
+
+/* A file of another directory under its name in ours. */
+static void link_in(const char *from, const char *name)
+{
+    char *target = realpath(from, NULL), *file = qs_path_join(target, name), *path = test_path(dir, name);
+    unlink(path);
+    ck_assert_int_eq(symlink(file, path), 0);
+    free(target);
+    qs_free(file);
+    qs_free(path);
+}
 
 /* ---- published vectors ------------------------------------------------------------------------------------------------------ */
 
@@ -190,6 +205,11 @@ START_TEST(segments_of_a_legacy_llama_tokenizer_get_their_leading_space)
     char *path = test_shared("tokenizers/llama2");
     if (!path) return;
     qs_tokenizer *t = open_dir(path);
+    EXPECT(t, "a</s>b", QS_ENCODE_SPECIAL, 263, 2, 29890); /* "legacy": false: one at the start alone */
+    qs_tokenizer_close(t);
+    link_in(path, "tokenizer.json");
+    write_in("tokenizer_config.json", LLAMA_CONFIG("true"), strlen(LLAMA_CONFIG("true")));
+    t = open_dir(dir);
     EXPECT(t, "a</s>b", QS_ENCODE_SPECIAL, 263, 2, 289); /* one at the start, and one after a special token */
     EXPECT(t, "b", QS_ENCODE_CONTINUE, 29890);           /* none when the text goes on */
     qs_ids ids = encode(t, " x", QS_ENCODE_CONTINUE);
@@ -199,6 +219,84 @@ START_TEST(segments_of_a_legacy_llama_tokenizer_get_their_leading_space)
     qs_ids_free(&ids);
     qs_tokenizer_close(t);
     qs_free(path);
+}
+END_TEST
+
+START_TEST(a_llama_tokenizer_without_prefix_space_puts_none)
+{
+    static const char config[] = "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"add_prefix_space\":false}";
+    static const char *const files[] = {"tokenizer.json", "tokenizer.model"};
+    char *path = test_shared("tokenizers/llama2");
+    for (int i = 0; path && i < 2; i++) {
+        char *other = test_path(dir, files[0]);
+        unlink(other);
+        qs_free(other);
+        link_in(path, files[i]);
+        write_in("tokenizer_config.json", config, strlen(config));
+        qs_tokenizer *t = open_dir(dir);
+        EXPECT(t, "b", 0, 29890);
+        EXPECT(t, "a</s>b", QS_ENCODE_SPECIAL, 29874, 2, 29890);
+        qs_tokenizer_close(t);
+    }
+    qs_free(path);
+}
+END_TEST
+
+/* As fine-tunes were saved before tokenizer_config.json listed added tokens; marks that have a role are control tokens. */
+START_TEST(added_tokens_json_is_read_where_the_configuration_lists_none)
+{
+    static const char *const homes[] = {"tokenizers/llama2", "tokenizers/qwen2", "tokenizers/gpt2"};
+    static const char *const files[][2] = {{"tokenizer.model", NULL}, {"vocab.json", "merges.txt"}, {"vocab.json", "merges.txt"}};
+    static const char *const classes[] = {"LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer"};
+    static const char list[] = "{\"<|im_end|>\": 160001, \"<word>\": 160000}";
+    for (int i = 0; i < 3; i++) {
+        char *path = test_shared(homes[i]), *sub;
+        if (!path) return;
+        char *old = dir;
+        sub = test_path(old, classes[i]);
+        qs_err e;
+        ck_assert_int_eq(qs_dir_create(sub, &e), 0);
+        dir = sub;
+        for (int k = 0; k < 2 && files[i][k]; k++) link_in(path, files[i][k]);
+        char *config = qs_printf("{\"tokenizer_class\":\"%s\",\"eos_token\":\"<|im_end|>\",\"legacy\":false}", classes[i]);
+        write_in("tokenizer_config.json", config, strlen(config));
+        write_in("added_tokens.json", list, sizeof list - 1);
+        qs_tokenizer *t = open_dir(dir);
+        ck_assert_int_eq(qs_tokenizer_info(t)->eos, 160001);
+        ck_assert_int_eq(qs_tokenizer_info(t)->vocab_size, 160002);
+        EXPECT(t, "<|im_end|><word>", QS_ENCODE_SPECIAL, 160001, 160000);
+        EXPECT(t, "<word>", 0, 160000);
+        qs_ids ids = encode(t, "<|im_end|>", 0); /* typed as text */
+        ck_assert_uint_gt(ids.count, 2);
+        qs_ids_free(&ids);
+        qs_tokenizer_close(t);
+        qs_free(config);
+        dir = old;
+        qs_free(sub);
+        qs_free(path);
+    }
+}
+END_TEST
+
+/* Llama 3 as Meta publishes it: the ranks are GPT-2's here, whose merges are in the order of their ids but for the first 256. */
+START_TEST(a_vocabulary_of_tiktoken_is_read)
+{
+    static const char ranks[] = "IQ== 0\nYQ== 1\nYg== 2\nYw== 3\nIA== 4\nYWI= 5\nIGE= 6\nYWJj 7\nMTIz 8\nMQ== 9\nMg== 10\nMw== 11\n";
+    static const char config[] = "{\"added_tokens_decoder\":{\"20\":{\"content\":\"<|eot|>\",\"special\":true}},\"eos_token\":\"<|eot|>\"}";
+    write_in("tokenizer.model", ranks, sizeof ranks - 1);
+    write_in("tokenizer_config.json", config, sizeof config - 1);
+    qs_tokenizer *t = open_dir(dir);
+    EXPECT(t, "ab", 0, 5);
+    EXPECT(t, "abc", 0, 7);          /* a word that is a token, whatever its merges */
+    EXPECT(t, "abcc ab", 0, 7, 3, 4, 5);
+    EXPECT(t, "1231", 0, 8, 9);      /* three digits at most in a word */
+    EXPECT(t, "!<|eot|>", QS_ENCODE_SPECIAL, 0, 20);
+    ck_assert_int_eq(qs_tokenizer_info(t)->eos, 20);
+    qs_tokenizer_close(t);
+    write_in("tokenizer.model", "IQ== 0\nYQ== 0\n", 14);
+    qs_err e;
+    ck_assert_int_eq(qs_tokenizer_open(dir, &t, &e), -QS_EFORMAT);
+    ck_assert_msg(strstr(e.text, "tokenizer.model:2") && strstr(e.text, "rank 0"), "%s", e.text);
 }
 END_TEST
 
@@ -318,7 +416,14 @@ START_TEST(what_stands_around_a_text_is_reported_not_added)
     ck_assert_int_eq(qs_tokenizer_info(t)->eos, 15);
     EXPECT(t, "a", 0, 0);
     qs_tokenizer_close(t);
-    const char config[] = "{\"add_bos_token\":false,\"add_eos_token\":false,\"eos_token\":{\"content\":\"<unk>\"},\"model_max_length\":"
+    const char generic[] = "{\"add_bos_token\":false,\"tokenizer_class\":\"PreTrainedTokenizerFast\"}"; /* there the post-processor has the last word */
+    write_in("tokenizer_config.json", generic, strlen(generic));
+    qs_log_set_level(QS_LOG_ERROR);
+    t = open_dir(dir);
+    qs_log_set_level(QS_LOG_INFO);
+    ck_assert(qs_tokenizer_info(t)->add_bos && qs_tokenizer_info(t)->add_eos);
+    qs_tokenizer_close(t);
+    const char config[] = "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"add_bos_token\":false,\"add_eos_token\":false,\"eos_token\":{\"content\":\"<unk>\"},\"model_max_length\":"
                           "1000000000000000019884624838656}";
     write_in("tokenizer_config.json", config, strlen(config));
     t = open_dir(dir);
@@ -489,6 +594,9 @@ int main(void)
     tcase_add_test(t, both_forms_of_one_tokenizer_agree_on_real_text);
     tcase_add_test(t, special_tokens_are_tokens_only_where_asked);
     tcase_add_test(t, segments_of_a_legacy_llama_tokenizer_get_their_leading_space);
+    tcase_add_test(t, a_llama_tokenizer_without_prefix_space_puts_none);
+    tcase_add_test(t, added_tokens_json_is_read_where_the_configuration_lists_none);
+    tcase_add_test(t, a_vocabulary_of_tiktoken_is_read);
     tcase_add_test(t, tinystories_has_no_byte_tokens_and_merges_across_spaces);
     tcase_add_test(t, merges_come_as_strings_or_as_pairs);
     tcase_add_test(t, normalizers_and_pretokenizers_are_applied);
