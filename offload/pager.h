@@ -65,14 +65,14 @@ void qs_pager_close(qs_pager *p); /* waits for transfers and copies; NULL is fin
 
 /* Where the records of one kind go: the same numbers make the plan's item and, later, the pager. */
 typedef struct qs_pager_spec {
-    const char *tag;     /* of the item; also the pager's `what` */
+    qs_item item;        /* also what the pager says it holds */
     qs_pool pool;
     int32_t records, frames;
     uint64_t bytes;      /* of a record */
 } qs_pager_spec;
 
 /* On disk with this many frames; otherwise, or where there are no more records than that, in memory. What the disk writes or a discrete device copies is page-locked. */
-qs_pager_spec qs_pager_spec_of(const qs_device *d, const char *tag, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
+qs_pager_spec qs_pager_spec_of(const qs_device *d, qs_item item, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
 qs_plan_item qs_pager_spec_item(const qs_pager_spec *p);
 /* Takes the item from the tier. aio and dir: as in qs_pager_config. */
 int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);

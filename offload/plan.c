@@ -20,11 +20,19 @@ const char *qs_format_bytes(uint64_t bytes, char text[16])
     return text;
 }
 
-static void add_item(qs_plan *p, const char *tag, qs_pool pool, uint64_t bytes)
+const char *qs_item_name(qs_item i)
+{
+#define NAME(name, text) [QS_ITEM_##name] = text,
+    static const char *const names[QS_ITEMS] = {QS_ITEM_LIST(NAME)};
+#undef NAME
+    return names[i];
+}
+
+static void add_item(qs_plan *p, qs_item item, qs_pool pool, uint64_t bytes)
 {
     if (!bytes) return;
     QS_ASSERT(p->item_count < QS_PLAN_MAX_ITEMS);
-    p->items[p->item_count++] = (qs_plan_item){tag, pool, bytes};
+    p->items[p->item_count++] = (qs_plan_item){item, pool, bytes};
     p->pool_bytes[pool] += bytes;
 }
 
@@ -126,7 +134,7 @@ static void describe(const qs_plan_input *in, bool device, uint64_t weights, cha
     for (int i = 0; i < in->item_count && n < (int)capacity - 64; i++) {
         const qs_plan_item *item = &in->items[i];
         if ((item->pool == QS_POOL_DEVICE) != device || item->bytes < (1u << 20)) continue;
-        n += snprintf(text + n, capacity - (size_t)n, "%s%s %s", n ? ", " : "", item->tag, qs_format_bytes(item->bytes, size));
+        n += snprintf(text + n, capacity - (size_t)n, "%s%s %s", n ? ", " : "", qs_item_name(item->item), qs_format_bytes(item->bytes, size));
     }
     if (!n) snprintf(text, capacity, "many small things");
 }
@@ -185,8 +193,8 @@ static void start(const qs_plan_input *in, const qs_plan_item *wish, qs_plan *p)
 {
     uint8_t *home = p->home;
     *p = (qs_plan){.vram_bytes = in->vram_bytes, .ram_bytes = in->ram_bytes, .blobs = in->blobs, .home = home, .wish_granted = wish};
-    for (int i = 0; i < in->item_count; i++) add_item(p, in->items[i].tag, in->items[i].pool, in->items[i].bytes);
-    if (wish) add_item(p, wish->tag, wish->pool, wish->bytes);
+    for (int i = 0; i < in->item_count; i++) add_item(p, in->items[i].item, in->items[i].pool, in->items[i].bytes);
+    if (wish) add_item(p, wish->item, wish->pool, wish->bytes);
 }
 
 static void finish(const qs_plan_input *in, qs_plan *p)
@@ -198,10 +206,10 @@ static void finish(const qs_plan_input *in, qs_plan *p)
         p->homes_host += p->home[b] == QS_HOME_HOST;
     }
     p->streamed_bytes = bytes[QS_HOME_DISK];
-    add_item(p, "streaming ring", QS_POOL_PINNED, (uint64_t)p->ring_slots * p->slot_bytes);
-    add_item(p, "device slots", QS_POOL_DEVICE, (uint64_t)p->device_slots * p->slot_bytes);
-    add_item(p, "resident weights", QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
-    add_item(p, "resident weights (RAM)", in->unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
+    add_item(p, QS_ITEM_RING, QS_POOL_PINNED, (uint64_t)p->ring_slots * p->slot_bytes);
+    add_item(p, QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE, (uint64_t)p->device_slots * p->slot_bytes);
+    add_item(p, QS_ITEM_RESIDENT, QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
+    add_item(p, QS_ITEM_RESIDENT_RAM, in->unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
     p->vram_used = p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes;
     p->ram_used = ram_bytes(p);
     QS_ASSERT(p->vram_used <= in->vram_bytes && p->ram_used <= in->ram_bytes);

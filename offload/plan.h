@@ -1,6 +1,6 @@
 /* plan.h - the placement: from sizes and budgets to pools, pure and exact.
  *
- * The model states what it needs as items (a tag, a pool, bytes) and as blobs (weights that the streamer moves). The plan adds the streaming ring, decides
+ * The model states what it needs as items (what for, which pool, bytes) and as blobs (weights that the streamer moves). The plan adds the streaming ring, decides
  * which blobs live where, and says whether it all fits. It allocates nothing that outlives it and touches no device: `qlora-stream plan` prints
  * it, a run maps exactly these bytes (offload/tier.h) and asserts that what was used is what was planned.
  *
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "offload/items.h"
 #include "src/base/error.h"
 
 typedef enum qs_pool {
@@ -30,7 +31,7 @@ typedef enum qs_home { QS_HOME_DISK, QS_HOME_HOST, QS_HOME_DEVICE } qs_home;
 enum { QS_PLAN_MAX_ITEMS = 48, QS_PLAN_RING_SLOTS = 3, QS_PLAN_MIN_SLOTS = 2 };
 
 typedef struct qs_plan_item {
-    const char *tag; /* static string, e.g. "activation checkpoints" */
+    qs_item item;
     qs_pool pool;
     uint64_t bytes;
 } qs_plan_item;

@@ -247,8 +247,8 @@ static void queue_copy(void *stream, int32_t host, int32_t to)
 static void lay_out_homes(qs_stream *s)
 {
     const qs_plan *plan = s->c.plan;
-    char *device = qs_tier_take(s->c.tier, "resident weights", QS_POOL_DEVICE);
-    char *host = qs_tier_take(s->c.tier, "resident weights (RAM)", unified(s) ? QS_POOL_HOST : QS_POOL_PINNED);
+    char *device = qs_tier_take(s->c.tier, QS_ITEM_RESIDENT, QS_POOL_DEVICE);
+    char *host = qs_tier_take(s->c.tier, QS_ITEM_RESIDENT_RAM, unified(s) ? QS_POOL_HOST : QS_POOL_PINNED);
     for (int32_t b = 0; b < plan->blobs; b++) {
         char **from = plan->home[b] == QS_HOME_DEVICE ? &device : &host;
         if (plan->home[b] == QS_HOME_DISK) continue;
@@ -262,8 +262,8 @@ static void lay_out_ring(qs_stream *s)
 {
     const qs_plan *plan = s->c.plan;
     const qs_residency *r = &s->where;
-    char *host = qs_tier_take(s->c.tier, "streaming ring", QS_POOL_PINNED);
-    char *device = qs_tier_take(s->c.tier, "device slots", QS_POOL_DEVICE);
+    char *host = qs_tier_take(s->c.tier, QS_ITEM_RING, QS_POOL_PINNED);
+    char *device = qs_tier_take(s->c.tier, QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE);
     for (int i = 0; i < plan->ring_slots; i++) s->host[r->host_homes + i].at = host + (uint64_t)i * plan->slot_bytes;
     for (int i = 0; i < plan->device_slots; i++) s->device[r->device_homes + i].at = device + (uint64_t)i * plan->slot_bytes;
 }

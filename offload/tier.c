@@ -49,26 +49,26 @@ void qs_tier_close(qs_tier *t)
     *t = (qs_tier){0};
 }
 
-static int find(const qs_tier *t, const char *tag, qs_pool pool)
+static int find(const qs_tier *t, qs_item item, qs_pool pool)
 {
     for (int i = 0; i < t->plan->item_count; i++)
-        if (t->plan->items[i].pool == pool && !strcmp(t->plan->items[i].tag, tag)) return i;
+        if (t->plan->items[i].pool == pool && t->plan->items[i].item == item) return i;
     return -1;
 }
 
-void *qs_tier_take(qs_tier *t, const char *tag, qs_pool pool)
+void *qs_tier_take(qs_tier *t, qs_item item, qs_pool pool)
 {
-    int i = find(t, tag, pool);
+    int i = find(t, item, pool);
     if (i < 0) return NULL;
     QS_ASSERT(!t->taken[i]);
     t->taken[i] = true;
     return t->at[i];
 }
 
-qs_arena qs_tier_arena(qs_tier *t, const char *tag, qs_pool pool)
+qs_arena qs_tier_arena(qs_tier *t, qs_item item, qs_pool pool)
 {
-    int i = find(t, tag, pool);
-    return (qs_arena){qs_tier_take(t, tag, pool), i < 0 ? 0 : t->plan->items[i].bytes, 0};
+    int i = find(t, item, pool);
+    return (qs_arena){qs_tier_take(t, item, pool), i < 0 ? 0 : t->plan->items[i].bytes, 0};
 }
 
 void qs_tier_check(const qs_tier *t)

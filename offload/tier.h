@@ -1,4 +1,4 @@
-/* tier.h - the pools of a plan, for real: one block per pool, mapped once, handed out by tag.
+/* tier.h - the pools of a plan, for real: one block per pool, mapped once, handed out by item.
  *
  * Every item of the plan becomes a region at a 4096-aligned place of its pool's block. A region is given out once; at the end of set-up
  * qs_tier_check asserts that each was, in full: used == planned, pool by pool.
@@ -29,11 +29,11 @@ static inline uint64_t qs_tier_round(uint64_t bytes) { return (bytes + 4095) / 4
 int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e);
 void qs_tier_close(qs_tier *t);
 
-/* The region of item `tag` in `pool`; NULL when the plan has none of that tag. Taking twice is a bug. */
-void *qs_tier_take(qs_tier *t, const char *tag, qs_pool pool);
+/* The region of an item in `pool`; NULL when the plan has none. Taking twice is a bug. */
+void *qs_tier_take(qs_tier *t, qs_item item, qs_pool pool);
 
 /* The same as an arena over the whole region. */
-qs_arena qs_tier_arena(qs_tier *t, const char *tag, qs_pool pool);
+qs_arena qs_tier_arena(qs_tier *t, qs_item item, qs_pool pool);
 
 /* Asserts that every item was taken. */
 void qs_tier_check(const qs_tier *t);

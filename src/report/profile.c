@@ -158,7 +158,7 @@ int qs_profile_write_json(const qs_profile *p, const char *path, qs_err *e)
     json_t *steps = json_array(), *items = json_array();
     for (int i = 0; i < p->count; i++) json_array_append_new(steps, step_json(p, i));
     for (int i = 0; i < plan->item_count; i++)
-        json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", plan->items[i].tag, "pool", qs_pool_name(plan->items[i].pool), "bytes",
+        json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", qs_item_name(plan->items[i].item), "pool", qs_pool_name(plan->items[i].pool), "bytes",
                                                (json_int_t)plan->items[i].bytes));
     return qs_profile_write_root(json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
                                 p->engine->device->info.name, "parameters",

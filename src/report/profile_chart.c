@@ -53,7 +53,7 @@ static int choose_bands(const qs_profile *p, bool device, const uint64_t *bytes,
     int n = 0;
     for (int i = 0; i < plan->item_count; i++) {
         if ((plan->items[i].pool == QS_POOL_DEVICE) != device || !plan->items[i].bytes) continue;
-        bands[n] = (band){plan->items[i].tag, i, 0, 0};
+        bands[n] = (band){qs_item_name(plan->items[i].item), i, 0, 0};
         for (int32_t v = 0; v < p->schedule->count; v++) {
             uint64_t b = bytes[(size_t)v * (size_t)plan->item_count + (size_t)i];
             if (b > bands[n].most) bands[n].most = b;

@@ -24,17 +24,21 @@ static int64_t follow_checkpoints(const qs_sweep_config *c, const qs_schedule *s
     return during;
 }
 
-static bool in_use(const char *tag, const qs_visit *visit, const qs_visit_time *t)
+static bool in_use(qs_item item, const qs_visit *visit, const qs_visit_time *t)
 {
     bool layer = visit->kind == QS_VISIT_FORWARD || visit->kind == QS_VISIT_BACKWARD;
-    if (!strcmp(tag, "dequantised weights")) return layer;
-    if (!strncmp(tag, "saved activations", strlen("saved activations"))) return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
-    if (!strcmp(tag, "activations")) return visit->blob >= 0;
-    if (!strcmp(tag, "adapters in use")) return layer;
-    if (!strcmp(tag, "quantise on load")) return t->make_ns > 0;
-    if (!strcmp(tag, "embedding reads")) return visit->kind == QS_VISIT_EMBED;
-    if (!strcmp(tag, "optimizer scratch")) return visit->kind == QS_VISIT_UPDATE;
-    return true;
+    switch (item) {
+    case QS_ITEM_DENSE:
+    case QS_ITEM_ADAPTERS: return layer;
+    case QS_ITEM_SAVED:
+    case QS_ITEM_SAVED_BUFFERS:
+    case QS_ITEM_SAVED_RAM: return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
+    case QS_ITEM_ACTIVATIONS: return visit->blob >= 0;
+    case QS_ITEM_QUANTISE_ON_LOAD: return t->make_ns > 0;
+    case QS_ITEM_EMBEDDING_READS: return visit->kind == QS_VISIT_EMBED;
+    case QS_ITEM_OPTIMIZER_SCRATCH: return visit->kind == QS_VISIT_UPDATE;
+    default: return true;
+    }
 }
 
 void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
@@ -49,13 +53,15 @@ void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
         for (int i = 0; i < plan->item_count; i++) {
             const qs_plan_item *item = &plan->items[i];
             uint64_t *out = &bytes[(size_t)v * (size_t)plan->item_count + (size_t)i];
-            if (!strcmp(item->tag, "streaming ring")) *out = u->ring;
-            else if (!strcmp(item->tag, "device slots")) *out = u->slots;
-            else if (!strcmp(item->tag, "resident weights")) *out = u->homes_device;
-            else if (!strcmp(item->tag, "resident weights (RAM)")) *out = u->homes_host;
-            else if (!strcmp(item->tag, "activation checkpoints") && !p->engine->sweep_config.checkpoints_on_disk)
+            switch (item->item) {
+            case QS_ITEM_RING: *out = u->ring; break;
+            case QS_ITEM_DEVICE_SLOTS: *out = u->slots; break;
+            case QS_ITEM_RESIDENT: *out = u->homes_device; break;
+            case QS_ITEM_RESIDENT_RAM: *out = u->homes_host; break;
+            default: *out = in_use(item->item, &s->visits[v], &p->steps[step].visits[v]) ? item->bytes : 0;
+            }
+            if (item->item == QS_ITEM_CHECKPOINTS && !p->engine->sweep_config.checkpoints_on_disk)
                 *out = (uint64_t)((double)item->bytes * (double)checkpoints / (double)levels);
-            else *out = in_use(item->tag, &s->visits[v], &p->steps[step].visits[v]) ? item->bytes : 0;
         }
     }
     qs_free(alive);

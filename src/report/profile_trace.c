@@ -72,7 +72,7 @@ static void counters(json_t *events, const qs_profile *p, int step, const uint64
             json_t *series = json_object();
             for (int i = 0; i < plan->item_count; i++)
                 if ((int)plan->items[i].pool == k && plan->items[i].bytes)
-                    json_object_set_new(series, plan->items[i].tag, json_integer((json_int_t)bytes[(size_t)v * (size_t)plan->item_count + (size_t)i]));
+                    json_object_set_new(series, qs_item_name(plan->items[i].item), json_integer((json_int_t)bytes[(size_t)v * (size_t)plan->item_count + (size_t)i]));
             if (!json_object_size(series)) json_decref(series);
             else
                 json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:f, s:o}", "name", qs_pool_name((qs_pool)k), "ph", "C", "pid", 1, "ts",

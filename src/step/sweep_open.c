@@ -19,20 +19,20 @@ typedef struct arenas {
 } arenas;
 
 static const struct {
-    const char *tag;
+    qs_item item;
     qs_pool pool;
     size_t offset;
 } places[] = {
-    {"norm and rotary tables", QS_POOL_DEVICE, offsetof(arenas, constants)},
-    {"dequantised weights", QS_POOL_DEVICE, offsetof(arenas, dense)},
-    {"activations", QS_POOL_DEVICE, offsetof(arenas, work)},
-    {"saved activations", QS_POOL_DEVICE, offsetof(arenas, saved)},
-    {"saved activations in use", QS_POOL_DEVICE, offsetof(arenas, saved_buffers)},
-    {"adapters in use", QS_POOL_DEVICE, offsetof(arenas, adapters)},
-    {"token batches", QS_POOL_DEVICE, offsetof(arenas, batches)},
-    {"losses and flags", QS_POOL_DEVICE, offsetof(arenas, results)},
-    {"checkpoint buffers", QS_POOL_DEVICE, offsetof(arenas, buffers)},
-    {"token batches (host)", QS_POOL_HOST, offsetof(arenas, host_batches)},
+    {QS_ITEM_TABLES, QS_POOL_DEVICE, offsetof(arenas, constants)},
+    {QS_ITEM_DENSE, QS_POOL_DEVICE, offsetof(arenas, dense)},
+    {QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, offsetof(arenas, work)},
+    {QS_ITEM_SAVED, QS_POOL_DEVICE, offsetof(arenas, saved)},
+    {QS_ITEM_SAVED_BUFFERS, QS_POOL_DEVICE, offsetof(arenas, saved_buffers)},
+    {QS_ITEM_ADAPTERS, QS_POOL_DEVICE, offsetof(arenas, adapters)},
+    {QS_ITEM_BATCHES, QS_POOL_DEVICE, offsetof(arenas, batches)},
+    {QS_ITEM_RESULTS, QS_POOL_DEVICE, offsetof(arenas, results)},
+    {QS_ITEM_CHECKPOINT_BUFFERS, QS_POOL_DEVICE, offsetof(arenas, buffers)},
+    {QS_ITEM_BATCHES_HOST, QS_POOL_HOST, offsetof(arenas, host_batches)},
 };
 enum { PLACES = sizeof places / sizeof *places };
 
@@ -74,7 +74,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     s->saved_bytes = qs_block_saved_bytes(s->block);
     s->saved = qs_arena_take(&a->saved, (size_t)(c->saved_layers - c->saved_in_ram) * (size_t)s->group * s->saved_bytes, 4096);
     s->saved_buffers = qs_arena_take(&a->saved_buffers, unified || !c->saved_in_ram ? 0 : QS_ACTIVATION_BUFFERS * s->saved_bytes, 4096);
-    s->saved_spec = qs_pager_spec_of(c->device, "saved activations (RAM)", c->saved_in_ram * s->group, s->saved_bytes, false, 0);
+    s->saved_spec = qs_pager_spec_of(c->device, QS_ITEM_SAVED_RAM, c->saved_in_ram * s->group, s->saved_bytes, false, 0);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 
@@ -112,7 +112,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
 static qs_pager_spec checkpoints_spec(const qs_sweep *s)
 {
     enum { IN_TRANSIT = 4 };
-    return qs_pager_spec_of(s->c.device, "activation checkpoints", (s->c.layout->layers + 1) * s->group, checkpoint_bytes(s), s->c.checkpoints_on_disk,
+    return qs_pager_spec_of(s->c.device, QS_ITEM_CHECKPOINTS, (s->c.layout->layers + 1) * s->group, checkpoint_bytes(s), s->c.checkpoints_on_disk,
                             s->group + IN_TRANSIT);
 }
 
@@ -150,7 +150,7 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
     for (int i = 0; i < PLACES; i++) {
         if (!arena_at(&counting, i)->used) continue;
         QS_ASSERT(n < capacity);
-        items[n++] = (qs_plan_item){places[i].tag, places[i].pool, qs_tier_round(arena_at(&counting, i)->used)};
+        items[n++] = (qs_plan_item){places[i].item, places[i].pool, qs_tier_round(arena_at(&counting, i)->used)};
     }
     QS_ASSERT(n < capacity);
     items[n++] = qs_pager_spec_item(&s->checkpoints_spec);
@@ -221,7 +221,7 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     qs_sweep *s = create(c);
     s->parts = *parts;
     arenas real;
-    for (int i = 0; i < PLACES; i++) *arena_at(&real, i) = qs_tier_arena(parts->tier, places[i].tag, places[i].pool);
+    for (int i = 0; i < PLACES; i++) *arena_at(&real, i) = qs_tier_arena(parts->tier, places[i].item, places[i].pool);
     void *workspace;
     size_t workspace_bytes;
     carve(s, &real, &workspace, &workspace_bytes);

@@ -63,7 +63,7 @@ static qs_update *create(const qs_update_config *c)
         }
         if (used > u->pack_state_bytes) u->pack_state_bytes = used;
     }
-    u->spec = qs_pager_spec_of(c->device, "optimizer states", c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
+    u->spec = qs_pager_spec_of(c->device, QS_ITEM_STATES, c->lora->layers, u->pack_state_bytes, c->on_disk, QS_PAGER_FRAMES);
     if (u->managed) u->spec.pool = QS_POOL_MANAGED;
     return u;
 }
@@ -77,8 +77,6 @@ static void carve_device(qs_update *u, qs_arena *a)
     u->state = qs_arena_take(a, unified || u->managed ? 0 : u->pack_state_bytes, QS_ARENA_ALIGN);
 }
 
-static const char scratch_tag[] = "optimizer scratch";
-
 int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity)
 {
     qs_update *u = create(c);
@@ -86,7 +84,7 @@ int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity
     carve_device(u, &device);
     QS_ASSERT(capacity >= 2);
     items[0] = qs_pager_spec_item(&u->spec);
-    items[1] = (qs_plan_item){scratch_tag, QS_POOL_DEVICE, qs_tier_round(device.used)};
+    items[1] = (qs_plan_item){QS_ITEM_OPTIMIZER_SCRATCH, QS_POOL_DEVICE, qs_tier_round(device.used)};
     qs_update_close(u);
     return device.used ? 2 : 1;
 }
@@ -102,7 +100,7 @@ uint64_t qs_update_state_bytes(const qs_update_config *c)
 int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const char *dir, qs_update **out, qs_err *e)
 {
     qs_update *u = create(c);
-    qs_arena device = qs_tier_arena(tier, scratch_tag, QS_POOL_DEVICE);
+    qs_arena device = qs_tier_arena(tier, QS_ITEM_OPTIMIZER_SCRATCH, QS_POOL_DEVICE);
     carve_device(u, &device);
     int rc = qs_pager_spec_open(&u->spec, tier, aio, dir, false, &u->states, e);
     if (rc) qs_update_close(u);

@@ -270,8 +270,8 @@ static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
 
 static int start_adapters(qs_engine *g, qs_err *e)
 {
-    qs_pager_spec masters = qs_placement_packs(g, "adapter masters", g->adapters_on_disk);
-    qs_pager_spec gradients = qs_placement_packs(g, "adapter gradients", g->adapters_on_disk);
+    qs_pager_spec masters = qs_placement_packs(g, QS_ITEM_MASTERS, g->adapters_on_disk);
+    qs_pager_spec gradients = qs_placement_packs(g, QS_ITEM_GRADIENTS, g->adapters_on_disk);
     QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
     QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
     QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
@@ -303,10 +303,10 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     qs_err refused = {0};
     if (g->tier.pinned.bytes && !qs_aio_register(g->aio, g->tier.pinned.base, g->tier.pinned.bytes, &refused))
         qs_debug("disk reads use unregistered memory: %s", refused.text);
-    qs_arena memory = qs_tier_arena(&g->tier, "quantise on load", QS_POOL_HOST);
+    qs_arena memory = qs_tier_arena(&g->tier, QS_ITEM_QUANTISE_ON_LOAD, QS_POOL_HOST);
     qs_quantise_on_load_open(&g->architecture, &g->layout, g->source, g->aio, g->cpu, &memory, &g->maker);
-    memory = qs_tier_arena(&g->tier, "embedding reads", QS_POOL_HOST);
-    void *table = qs_tier_take(&g->tier, "embedding table", QS_POOL_HOST);
+    memory = qs_tier_arena(&g->tier, QS_ITEM_EMBEDDING_READS, QS_POOL_HOST);
+    void *table = qs_tier_take(&g->tier, QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST);
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
                                .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,

@@ -26,9 +26,9 @@ void qs_placement_sizes_of_data(qs_engine *g)
 
 enum { MAX_ITEMS = 24 };
 
-qs_pager_spec qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk)
+qs_pager_spec qs_placement_packs(const qs_engine *g, qs_item item, bool on_disk)
 {
-    return qs_pager_spec_of(g->device, tag, g->lora.layers, (uint64_t)g->lora.pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
+    return qs_pager_spec_of(g->device, item, g->lora.layers, (uint64_t)g->lora.pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
 }
 
 /* The fixed needs of a job under one placement, and what else a plan is made from. */
@@ -43,8 +43,8 @@ static void state_needs(const qs_engine *g, const qs_placement *p, needs *out)
     qs_plan_item *items = out->items;
     qs_sweep_config sweep = g->sweep_config;
     qs_update_config update = g->update_config;
-    qs_pager_spec masters = qs_placement_packs(g, "adapter masters", p->adapters_on_disk);
-    qs_pager_spec gradients = qs_placement_packs(g, "adapter gradients", p->adapters_on_disk);
+    qs_pager_spec masters = qs_placement_packs(g, QS_ITEM_MASTERS, p->adapters_on_disk);
+    qs_pager_spec gradients = qs_placement_packs(g, QS_ITEM_GRADIENTS, p->adapters_on_disk);
     int n = 0;
     qs_placement_configure(p, &sweep);
     update.on_disk = p->adapters_on_disk;
@@ -52,10 +52,10 @@ static void state_needs(const qs_engine *g, const qs_placement *p, needs *out)
     items[n++] = qs_pager_spec_item(&gradients);
     n += qs_update_items(&update, items + n, MAX_ITEMS - n);
     n += qs_sweep_items(&sweep, items + n, MAX_ITEMS - n);
-    items[n++] = (qs_plan_item){"quantise on load", QS_POOL_HOST, qs_tier_round(qs_quantise_on_load_bytes(&g->layout))};
-    items[n++] = (qs_plan_item){"embedding reads", QS_POOL_HOST,
+    items[n++] = (qs_plan_item){QS_ITEM_QUANTISE_ON_LOAD, QS_POOL_HOST, qs_tier_round(qs_quantise_on_load_bytes(&g->layout))};
+    items[n++] = (qs_plan_item){QS_ITEM_EMBEDDING_READS, QS_POOL_HOST,
                                 qs_tier_round(qs_embedding_bytes(&g->architecture, g->source, sweep.sizes.max_tokens))};
-    out->table = (qs_plan_item){"embedding table", QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
+    out->table = (qs_plan_item){QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
     out->input = (qs_plan_input){.vram_bytes = o->vram, .ram_bytes = o->ram, .device_overhead_bytes = g->device->info.overhead_bytes,
                                  .unified = g->device->info.unified, .items = items, .item_count = n, .blobs = qs_layout_blobs(&g->layout),
                                  .blob_bytes = g->blob_bytes, .wish = &out->table, .ring_slots = p->ring_slots,

@@ -28,7 +28,7 @@ void qs_placement_sizes_of_data(qs_engine *g);
 void qs_placement_configure(const qs_placement *p, qs_sweep_config *c);
 
 /* Where the masters, or the gradients, of all layers go. */
-qs_pager_spec qs_placement_packs(const qs_engine *g, const char *tag, bool on_disk);
+qs_pager_spec qs_placement_packs(const qs_engine *g, qs_item item, bool on_disk);
 
 /* The plan of a prepared engine's job under one placement: pure. Free *out with qs_plan_free. QS_EBUDGET when it does not fit. */
 int qs_placement_plan(const qs_engine *g, const qs_placement *p, qs_plan *out, qs_err *e);

@@ -15,7 +15,7 @@ static void items(FILE *f, const qs_plan *p, bool device)
     char size[16];
     for (int i = 0; i < p->item_count; i++)
         if ((p->items[i].pool == QS_POOL_DEVICE) == device)
-            fprintf(f, "    %-32s %12s   %s\n", p->items[i].tag, qs_format_bytes(p->items[i].bytes, size), qs_pool_name(p->items[i].pool));
+            fprintf(f, "    %-32s %12s   %s\n", qs_item_name(p->items[i].item), qs_format_bytes(p->items[i].bytes, size), qs_pool_name(p->items[i].pool));
 }
 
 /* What a step writes, and what that is for a million tokens: disks wear. */

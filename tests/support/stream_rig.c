@@ -73,10 +73,10 @@ static qs_made advance(void *context, int blob, void *place)
     return r->begun_bytes == r->config.sizes[blob] ? QS_MADE_ALL : QS_MADE_SOME;
 }
 
-static void add_item(qs_plan *p, const char *tag, qs_pool pool, uint64_t bytes)
+static void add_item(qs_plan *p, qs_item item, qs_pool pool, uint64_t bytes)
 {
     if (!bytes) return;
-    p->items[p->item_count++] = (qs_plan_item){tag, pool, bytes};
+    p->items[p->item_count++] = (qs_plan_item){item, pool, bytes};
     p->pool_bytes[pool] += bytes;
 }
 
@@ -89,10 +89,10 @@ static void plan_like(const qs_plan *like, const uint64_t *sizes, uint64_t large
     memcpy(out->home, like->home, (size_t)like->blobs);
     for (int b = 0; b < like->blobs; b++) bytes[like->home[b]] += sizes[b];
     out->streamed_bytes = bytes[QS_HOME_DISK];
-    add_item(out, "streaming ring", QS_POOL_PINNED, (uint64_t)out->ring_slots * largest);
-    add_item(out, "device slots", QS_POOL_DEVICE, (uint64_t)out->device_slots * largest);
-    add_item(out, "resident weights", QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
-    add_item(out, "resident weights (RAM)", unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
+    add_item(out, QS_ITEM_RING, QS_POOL_PINNED, (uint64_t)out->ring_slots * largest);
+    add_item(out, QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE, (uint64_t)out->device_slots * largest);
+    add_item(out, QS_ITEM_RESIDENT, QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
+    add_item(out, QS_ITEM_RESIDENT_RAM, unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
 }
 
 void rig_open(stream_rig *r, const char *dir)

@@ -14,11 +14,11 @@ enum { PAGE = 4096, MOST_BLOBS = 64 };
 static qs_plan plan;
 static qs_err e;
 static uint64_t sizes[MOST_BLOBS];
-static const qs_plan_item items[] = {{"activations", QS_POOL_DEVICE, 40 * PAGE},
-                                     {"activation checkpoints", QS_POOL_HOST, 300 * PAGE},
-                                     {"adapters", QS_POOL_DEVICE, 3 * PAGE},
-                                     {"read buffers", QS_POOL_PINNED, 7 * PAGE},
-                                     {"optimizer states", QS_POOL_MANAGED, 11 * PAGE}};
+static const qs_plan_item items[] = {{QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, 40 * PAGE},
+                                     {QS_ITEM_CHECKPOINTS, QS_POOL_HOST, 300 * PAGE},
+                                     {QS_ITEM_MASTERS, QS_POOL_DEVICE, 3 * PAGE},
+                                     {QS_ITEM_EMBEDDING_READS, QS_POOL_PINNED, 7 * PAGE},
+                                     {QS_ITEM_STATES, QS_POOL_MANAGED, 11 * PAGE}};
 static const uint64_t device_items = 43 * PAGE, host_items = 318 * PAGE;
 
 static void teardown(void) { qs_plan_free(&plan); }
@@ -60,11 +60,11 @@ static uint64_t largest_of(const qs_plan_input *in)
     return most;
 }
 
-static uint64_t item_bytes(const char *tag, qs_pool pool)
+static uint64_t item_bytes(qs_item item, qs_pool pool)
 {
     uint64_t sum = 0;
     for (int i = 0; i < plan.item_count; i++)
-        if (plan.items[i].pool == pool && !strcmp(plan.items[i].tag, tag)) sum += plan.items[i].bytes;
+        if (plan.items[i].pool == pool && plan.items[i].item == item) sum += plan.items[i].bytes;
     return sum;
 }
 
@@ -79,7 +79,7 @@ static void check_promises(const qs_plan_input *in)
         pool[plan.items[i].pool] += plan.items[i].bytes;
     }
     for (int p = 0; p < QS_POOL_COUNT; p++) ck_assert_uint_eq(pool[p], plan.pool_bytes[p]);
-    for (int i = 0; i < in->item_count; i++) ck_assert_uint_eq(item_bytes(in->items[i].tag, in->items[i].pool), in->items[i].bytes);
+    for (int i = 0; i < in->item_count; i++) ck_assert_uint_eq(item_bytes(in->items[i].item, in->items[i].pool), in->items[i].bytes);
     ck_assert_uint_eq(plan.vram_used, pool[QS_POOL_DEVICE] + in->device_overhead_bytes);
     ck_assert_uint_eq(plan.ram_used, pool[QS_POOL_PINNED] + pool[QS_POOL_HOST] + pool[QS_POOL_MANAGED]);
     ck_assert_uint_le(plan.vram_used, in->vram_bytes);
@@ -96,8 +96,8 @@ static void check_promises(const qs_plan_input *in)
     ck_assert_int_eq(plan.homes_device, homes[QS_HOME_DEVICE]);
     ck_assert_int_eq(plan.homes_host, homes[QS_HOME_HOST]);
     ck_assert_uint_eq(plan.streamed_bytes, home[QS_HOME_DISK]);
-    ck_assert_uint_eq(item_bytes("resident weights", QS_POOL_DEVICE), home[QS_HOME_DEVICE]);
-    ck_assert_uint_eq(item_bytes("resident weights (RAM)", in->unified ? QS_POOL_HOST : QS_POOL_PINNED), home[QS_HOME_HOST]);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT, QS_POOL_DEVICE), home[QS_HOME_DEVICE]);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT_RAM, in->unified ? QS_POOL_HOST : QS_POOL_PINNED), home[QS_HOME_HOST]);
     if (in->most_homes >= 0) ck_assert_int_le(plan.homes_device + plan.homes_host, in->most_homes);
 
     bool streams = homes[QS_HOME_DISK] > 0;
@@ -111,8 +111,8 @@ static void check_promises(const qs_plan_input *in)
     if (plan.ring_slots) ck_assert_int_ge(plan.ring_slots, QS_PLAN_MIN_SLOTS);
     ck_assert_int_le(plan.ring_slots, in->ring_slots ? in->ring_slots : QS_PLAN_RING_SLOTS);
     ck_assert_uint_eq(plan.slot_bytes, plan.ring_slots ? largest_of(in) : 0);
-    ck_assert_uint_eq(item_bytes("streaming ring", QS_POOL_PINNED), (uint64_t)plan.ring_slots * plan.slot_bytes);
-    ck_assert_uint_eq(item_bytes("device slots", QS_POOL_DEVICE), (uint64_t)plan.device_slots * plan.slot_bytes);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_RING, QS_POOL_PINNED), (uint64_t)plan.ring_slots * plan.slot_bytes);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE), (uint64_t)plan.device_slots * plan.slot_bytes);
 }
 
 /* 0 and a checked plan, or -QS_EBUDGET. */
@@ -136,7 +136,7 @@ START_TEST(promises_hold_over_a_grid)
         for (int unified = 0; unified < 2; unified++)
             for (int trial = 0; trial < 400; trial++) {
                 qs_plan_input in = input((shape)kind, unified);
-                qs_plan_item wish = {"embedding table", QS_POOL_HOST, below(200) * PAGE};
+                qs_plan_item wish = {QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST, below(200) * PAGE};
                 uint64_t span = (sum_of(&in) + 8 * largest_of(&in)) / 64;
                 in.vram_bytes = device_items + in.device_overhead_bytes + below(64) * span + below(PAGE);
                 in.ram_bytes = host_items + below(64) * span + below(PAGE);
@@ -311,18 +311,18 @@ END_TEST
 
 START_TEST(a_wish_comes_before_homes_and_after_needs)
 {
-    qs_plan_item wish = {"embedding table", QS_POOL_HOST, 100 * PAGE};
+    qs_plan_item wish = {QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST, 100 * PAGE};
     qs_plan_input in = input(EQUAL, true);
     in.vram_bytes = device_items;
     in.wish = &wish;
     in.ram_bytes = host_items + 2 * sizes[0] + wish.bytes;
     ck_assert_int_eq(make(&in), 0);
     ck_assert(plan.wish_granted);
-    ck_assert_uint_eq(item_bytes("embedding table", QS_POOL_HOST), wish.bytes);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST), wish.bytes);
     in.ram_bytes -= PAGE;
     ck_assert_int_eq(make(&in), 0);
     ck_assert(!plan.wish_granted);
-    ck_assert_uint_eq(item_bytes("embedding table", QS_POOL_HOST), 0);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST), 0);
 }
 END_TEST
 
@@ -388,7 +388,7 @@ END_TEST
 
 START_TEST(a_refusal_says_what_takes_the_room)
 {
-    static const qs_plan_item big[] = {{"activation checkpoints", QS_POOL_HOST, (uint64_t)3 << 30}, {"activations", QS_POOL_DEVICE, (uint64_t)1 << 30}};
+    static const qs_plan_item big[] = {{QS_ITEM_CHECKPOINTS, QS_POOL_HOST, (uint64_t)3 << 30}, {QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, (uint64_t)1 << 30}};
     static const uint64_t blob[] = {200 << 20, 200 << 20, 200 << 20, 200 << 20};
     qs_plan_input in = {.vram_bytes = (uint64_t)2 << 30, .ram_bytes = (uint64_t)2 << 30, .unified = true, .items = big, .item_count = 2, .blobs = 4,
                         .blob_bytes = blob, .most_homes = 0};

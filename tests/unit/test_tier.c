@@ -14,8 +14,8 @@ static qs_plan plan;
 static qs_tier tier;
 static qs_err e;
 static const uint64_t sizes[] = {3 * PAGE, 5 * PAGE, 4 * PAGE, 2 * PAGE, PAGE, 6 * PAGE};
-static const qs_plan_item items[] = {{"activations", QS_POOL_DEVICE, 10 * PAGE}, {"checkpoints", QS_POOL_HOST, 7 * PAGE}, {"same name", QS_POOL_HOST, PAGE},
-                                     {"same name", QS_POOL_PINNED, 2 * PAGE}, {"nothing", QS_POOL_HOST, 0}};
+static const qs_plan_item items[] = {{QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, 10 * PAGE}, {QS_ITEM_CHECKPOINTS, QS_POOL_HOST, 7 * PAGE}, {QS_ITEM_STATES, QS_POOL_HOST, PAGE},
+                                     {QS_ITEM_STATES, QS_POOL_PINNED, 2 * PAGE}, {QS_ITEM_GRADIENTS, QS_POOL_HOST, 0}};
 
 static void begin(bool discrete)
 {
@@ -45,7 +45,7 @@ START_TEST(regions_are_apart_and_fill_the_pools)
         ck_assert_uint_eq(device->api->used_bytes(device), plan.pool_bytes[QS_POOL_DEVICE]);
         char *at[QS_PLAN_MAX_ITEMS];
         for (int i = 0; i < plan.item_count; i++) {
-            at[i] = qs_tier_take(&tier, plan.items[i].tag, plan.items[i].pool);
+            at[i] = qs_tier_take(&tier, plan.items[i].item, plan.items[i].pool);
             ck_assert_ptr_nonnull(at[i]);
             ck_assert_uint_eq((uintptr_t)at[i] % PAGE, 0);
             memset(at[i], i + 1, plan.items[i].bytes);
@@ -62,23 +62,22 @@ END_TEST
 START_TEST(a_region_is_found_by_its_name_and_pool)
 {
     begin(true);
-    char *host = qs_tier_take(&tier, "same name", QS_POOL_HOST), *pinned = qs_tier_take(&tier, "same name", QS_POOL_PINNED);
+    char *host = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_HOST), *pinned = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_PINNED);
     ck_assert(host >= (char *)tier.host.base && host < (char *)tier.host.base + tier.host.bytes);
     ck_assert(pinned >= (char *)tier.pinned.base && pinned < (char *)tier.pinned.base + tier.pinned.bytes);
-    ck_assert_ptr_null(qs_tier_take(&tier, "same name", QS_POOL_DEVICE));
-    ck_assert_ptr_null(qs_tier_take(&tier, "nothing", QS_POOL_HOST)); /* an item of no bytes is no item */
-    ck_assert_ptr_null(qs_tier_take(&tier, "activation", QS_POOL_DEVICE));
+    ck_assert_ptr_null(qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_DEVICE));
+    ck_assert_ptr_null(qs_tier_take(&tier, QS_ITEM_GRADIENTS, QS_POOL_HOST)); /* an item of no bytes is no item */
 }
 END_TEST
 
 START_TEST(an_arena_spans_its_region)
 {
     begin(false);
-    qs_arena a = qs_tier_arena(&tier, "checkpoints", QS_POOL_HOST);
+    qs_arena a = qs_tier_arena(&tier, QS_ITEM_CHECKPOINTS, QS_POOL_HOST);
     ck_assert_uint_eq(a.capacity, 7 * PAGE);
     ck_assert_uint_eq(a.used, 0);
     ck_assert_ptr_nonnull(qs_arena_take(&a, 7 * PAGE, PAGE));
-    a = qs_tier_arena(&tier, "no such", QS_POOL_HOST);
+    a = qs_tier_arena(&tier, QS_ITEM_RING, QS_POOL_HOST);
     ck_assert_ptr_null(a.base);
     ck_assert_uint_eq(a.capacity, 0);
 }
@@ -87,15 +86,15 @@ END_TEST
 START_TEST(taking_twice_is_a_bug)
 {
     begin(false);
-    qs_tier_take(&tier, "checkpoints", QS_POOL_HOST);
-    qs_tier_take(&tier, "checkpoints", QS_POOL_HOST);
+    qs_tier_take(&tier, QS_ITEM_CHECKPOINTS, QS_POOL_HOST);
+    qs_tier_take(&tier, QS_ITEM_CHECKPOINTS, QS_POOL_HOST);
 }
 END_TEST
 
 START_TEST(leaving_an_item_out_is_a_bug)
 {
     begin(false);
-    for (int i = 1; i < plan.item_count; i++) qs_tier_take(&tier, plan.items[i].tag, plan.items[i].pool);
+    for (int i = 1; i < plan.item_count; i++) qs_tier_take(&tier, plan.items[i].item, plan.items[i].pool);
     qs_tier_check(&tier);
 }
 END_TEST
