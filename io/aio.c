@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include "io/aio_engine.h"
-#include "io/aio_fault.h"
 #include "src/base/clock.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
@@ -47,9 +46,9 @@ int qs_aio_open(const qs_aio_config *config, qs_aio **out, qs_err *e)
 
     qs_aio *a = qs_calloc(1, sizeof *a);
     *a = (qs_aio){.table = table, .engine = engine, .name = table->name, .chunk_bytes = chunk_bytes, .tail = &a->head};
-    if (config->faults) {
-        a->engine = qs_aio_fault_wrap(config->faults, table, engine, depth);
-        a->table = &qs_aio_engine_fault;
+    if (config->seam) {
+        a->engine = config->seam->around(config->seam, table, engine, depth);
+        a->table = config->seam->table;
     }
     a->requests = qs_calloc((size_t)depth, sizeof *a->requests);
     for (int i = 0; i < depth; i++) {

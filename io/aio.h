@@ -81,7 +81,7 @@ typedef struct qs_aio_config {
     qs_aio_engine engine; /* AUTO: io_uring, or pread with a message when a ring is refused (containers often do) */
     int depth;            /* requests in flight, at most 4096; 0: 32 */
     size_t chunk_bytes;   /* of one request, a multiple of 4096, at most 1 GiB; 0: 1 MiB */
-    const struct qs_aio_faults *faults; /* NULL, or what the tests inject (io/aio_fault.h) */
+    const struct qs_aio_seam *seam; /* NULL; tests stand between here (io/aio_engine.h) */
 } qs_aio_config;
 
 /* Opens an engine. QS_AIO_URING where rings are refused is QS_EUNSUP. Closing waits for what is in flight. */

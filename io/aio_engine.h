@@ -44,8 +44,11 @@ typedef struct qs_aio_engine_table {
 
 extern const qs_aio_engine_table qs_aio_engine_uring, qs_aio_engine_pread;
 
-/* Puts the fault injector around an open engine and owns it (io/aio_fault.c). */
-extern const qs_aio_engine_table qs_aio_engine_fault;
-void *qs_aio_fault_wrap(const struct qs_aio_faults *faults, const qs_aio_engine_table *table, void *engine, int depth);
+/* Where tests put an engine of theirs around the one that was opened, and own it. */
+typedef struct qs_aio_seam {
+    const qs_aio_engine_table *table; /* the outer engine's */
+    void *(*around)(const struct qs_aio_seam *seam, const qs_aio_engine_table *inner_table, void *inner, int depth);
+    const void *what;                 /* for `around` */
+} qs_aio_seam;
 
 #endif

@@ -63,3 +63,5 @@ void qs_device_set_workspace(qs_device *d, void *p, size_t bytes)
     d->workspace = p;
     d->workspace_bytes = bytes;
 }
+
+__attribute__((weak)) void qs_device_taken_over(qs_device *d, qs_queue q, void *memory, size_t bytes) {}

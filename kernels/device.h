@@ -129,4 +129,7 @@ void qs_device_close(qs_device *d); /* NULL is fine */
  * qs_op_*_workspace_bytes of what will be called. Kept until replaced; owned by the caller. */
 void qs_device_set_workspace(qs_device *d, void *p, size_t bytes);
 
+/* As qs_memory_taken_over (src/base/memory.h), for device memory: from what is queued on q by now. */
+void qs_device_taken_over(qs_device *d, qs_queue q, void *memory, size_t bytes);
+
 #endif

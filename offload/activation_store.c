@@ -115,7 +115,7 @@ static buffer *fetch(qs_activation_store *s, int32_t level, int32_t mb)
     api(s)->event_wait(d, b->computed, QS_QUEUE_IN);
     api(s)->event_wait(d, b->stored, QS_QUEUE_IN);
     api(s)->event_wait(d, s->in_host[record_of(s, level, mb)], QS_QUEUE_IN);
-    if (s->c.poison) api(s)->fill(d, QS_QUEUE_IN, b->memory, 0xff, s->c.bytes);
+    qs_device_taken_over(d, QS_QUEUE_IN, b->memory, s->c.bytes);
     const void *host = qs_pager_acquire(s->c.host, record_of(s, level, mb), QS_PAGE_READ);
     api(s)->copy_in(d, QS_QUEUE_IN, b->memory, host, s->bytes[mb]);
     qs_pager_release(s->c.host, record_of(s, level, mb), false, QS_QUEUE_IN);
@@ -151,7 +151,7 @@ void *qs_activation_store_new(qs_activation_store *s, int32_t level, int32_t mic
     QS_ASSERT(b);
     api(s)->event_wait(s->c.device, b->arrived, QS_QUEUE_COMPUTE); /* a hint that came to nothing */
     api(s)->event_wait(s->c.device, b->stored, QS_QUEUE_COMPUTE);
-    if (s->c.poison) api(s)->fill(s->c.device, QS_QUEUE_COMPUTE, b->memory, 0xff, s->c.bytes);
+    qs_device_taken_over(s->c.device, QS_QUEUE_COMPUTE, b->memory, s->c.bytes);
     b->pins++;
     return b->memory;
 }

@@ -25,7 +25,6 @@ typedef struct qs_activation_store_config {
     qs_pager *host;            /* levels * micro_batches records of `bytes`; borrowed. Whoever owns it says what tick it is */
     void *device_memory;       /* discrete: buffers * bytes */
     int32_t buffers;           /* discrete: at least QS_ACTIVATION_BUFFERS */
-    bool poison;               /* overwrite buffers with 0xff before they are taken over (tests) */
 } qs_activation_store_config;
 
 enum { QS_ACTIVATION_BUFFERS = 4 };

@@ -256,7 +256,7 @@ static void give(qs_pager *p, frame *f, int32_t r)
         record *old = &p->records[f->record];
         old->frame = -1;
         if (f->dirty) old->content = GIVEN_UP;
-        if (p->c.poison) memset(f->memory, 0xff, p->c.bytes);
+        qs_memory_taken_over(f->memory, p->c.bytes);
     }
     f->record = r;
     f->dirty = false;

@@ -56,7 +56,6 @@ typedef struct qs_pager_config {
     qs_aio *aio;         /* these three only with fewer frames than records */
     const char *dir;     /* of the scratch file */
     const char *what;    /* "adapter masters": for messages */
-    bool poison;         /* overwrite with 0xff what is taken over (tests) */
 } qs_pager_config;
 
 /* QS_EIO when the scratch file cannot be made, or its bytes are not to be had. A record that was never written reads as zeros. */
@@ -75,7 +74,7 @@ typedef struct qs_pager_spec {
 qs_pager_spec qs_pager_spec_of(const qs_device *d, qs_item item, int32_t records, uint64_t bytes, bool on_disk, int32_t frames);
 qs_plan_item qs_pager_spec_item(const qs_pager_spec *p);
 /* Takes the item from the tier. aio and dir: as in qs_pager_config. */
-int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e);
+int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, qs_pager **out, qs_err *e);
 
 /* Follows this list from its beginning; what the records hold stays, but for those whose first use in it is NEW. NULL: every record once, in order, nothing is let go. The
  * list must outlive its use. */

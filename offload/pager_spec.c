@@ -13,9 +13,9 @@ qs_pager_spec qs_pager_spec_of(const qs_device *d, qs_item item, int32_t records
 
 qs_plan_item qs_pager_spec_item(const qs_pager_spec *p) { return (qs_plan_item){p->item, p->pool, qs_tier_round((uint64_t)p->frames * p->bytes)}; }
 
-int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, bool poison, qs_pager **out, qs_err *e)
+int qs_pager_spec_open(const qs_pager_spec *p, qs_tier *tier, qs_aio *aio, const char *dir, qs_pager **out, qs_err *e)
 {
     qs_pager_config c = {.device = tier->device, .records = p->records, .bytes = p->bytes, .memory = qs_tier_take(tier, p->item, p->pool),
-                         .frames = p->frames, .aio = aio, .dir = dir, .what = qs_item_name(p->item), .poison = poison};
+                         .frames = p->frames, .aio = aio, .dir = dir, .what = qs_item_name(p->item)};
     return qs_pager_open(&c, out, e);
 }

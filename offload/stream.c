@@ -110,7 +110,7 @@ static void fill_host(void *stream, int32_t host, bool read)
     qs_stream *s = stream;
     host_memory *m = &s->host[host];
     record_copy(s, m);
-    if (s->c.poison) memset(m->at, 0xff, s->c.blob_bytes[qs_residency_blob(&s->where, host)]);
+    qs_memory_taken_over(m->at, s->c.blob_bytes[qs_residency_blob(&s->where, host)]);
     if (!read) return;
     qs_cache_read_op(s->c.cache, qs_residency_blob(&s->where, host), m->at, &m->op);
     qs_aio_start(s->c.aio, &m->op);
@@ -234,7 +234,7 @@ static void queue_copy(void *stream, int32_t host, int32_t to)
         from->copy_blob = qs_residency_blob(&s->where, host);
     }
     api(s)->event_wait(device, d->freed, QS_QUEUE_IN);
-    if (s->c.poison) api(s)->fill(device, QS_QUEUE_IN, d->at, 0xff, bytes);
+    qs_device_taken_over(device, QS_QUEUE_IN, d->at, bytes);
     api(s)->copy_in(device, QS_QUEUE_IN, d->at, from->at, bytes);
     api(s)->event_record(device, d->ready, QS_QUEUE_IN);
     api(s)->event_record(device, from->copied, QS_QUEUE_IN);
@@ -354,7 +354,7 @@ int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e)
     if (s->c.recorder) record_usage(s, v);
     if (b < 0) return 0;
     int32_t i = qs_residency_slot(&s->where, b);
-    if (!unified(s) && !s->c.drop_ready_wait) api(s)->event_wait(s->c.device, s->device[i].ready, QS_QUEUE_COMPUTE);
+    if (!unified(s)) api(s)->event_wait(s->c.device, s->device[i].ready, QS_QUEUE_COMPUTE);
     *out = unified(s) ? s->host[i].at : s->device[i].at;
     return 0;
 }

@@ -39,8 +39,6 @@ typedef struct qs_stream_config {
     const uint64_t *blob_bytes;
     qs_tier *tier;           /* the plan's weights and ring are taken from it */
     qs_recorder *recorder;   /* NULL, or where to note what happens */
-    bool poison;             /* overwrite with 0xff what is taken over, so that a use after release explodes (tests) */
-    bool drop_ready_wait;    /* leave out the wait for `ready`: the race that the tests must catch (never otherwise) */
 } qs_stream_config;
 
 int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e);

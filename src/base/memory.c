@@ -160,3 +160,5 @@ uint64_t qs_rss_bytes(void) { return status_kib("VmRSS"); }
 uint64_t qs_rss_peak_bytes(void) { return status_kib("VmHWM"); }
 
 void qs_mem_trim(void) { malloc_trim(0); }
+
+__attribute__((weak)) void qs_memory_taken_over(void *memory, size_t bytes) {}

@@ -66,4 +66,8 @@ void qs_mem_trim(void);
 
 static inline size_t qs_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+/* Says that whoever had this memory has it no more: what is in it may be overwritten at once. Nothing happens; a test program
+ * has its own (tests/support/poison.c), which overwrites it, so that a use after release shows. */
+void qs_memory_taken_over(void *memory, size_t bytes);
+
 #endif

@@ -39,8 +39,6 @@ typedef struct qs_sweep_config {
     bool keep_logits;        /* see head.h: a matter of memory, not of bits */
     int32_t saved_layers;     /* of this many, the last ones, forward keeps what backward needs (block.h): likewise */
     int32_t saved_in_ram;     /* of those, this many, the first ones, are in host memory between their visits */
-    bool poison;             /* see offload/stream.h */
-    bool drop_ready_wait;    /* likewise */
     bool (*visited)(void *context, int done, int total); /* NULL, or told after each visit; false: stop here, with QS_EINTERRUPT */
     void *visited_context;
 } qs_sweep_config;

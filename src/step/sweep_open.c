@@ -188,18 +188,18 @@ static void fill_constants(qs_sweep *s)
 static int open_saved(qs_sweep *s, qs_err *e)
 {
     if (!s->c.saved_in_ram) return 0;
-    QS_TRY(qs_pager_spec_open(&s->saved_spec, s->parts.tier, NULL, NULL, s->c.poison, &s->saved_records, e));
+    QS_TRY(qs_pager_spec_open(&s->saved_spec, s->parts.tier, NULL, NULL, &s->saved_records, e));
     qs_activation_store_config store = {.device = s->c.device, .levels = s->c.saved_in_ram, .micro_batches = s->group, .bytes = s->saved_bytes, .host = s->saved_records,
-                             .device_memory = s->saved_buffers, .buffers = QS_ACTIVATION_BUFFERS, .poison = s->c.poison};
+                             .device_memory = s->saved_buffers, .buffers = QS_ACTIVATION_BUFFERS};
     qs_activation_store_open(&store, &s->saved_store);
     return 0;
 }
 
 static int open_checkpoints(qs_sweep *s, qs_err *e)
 {
-    QS_TRY(qs_pager_spec_open(&s->checkpoints_spec, s->parts.tier, s->parts.aio, s->parts.scratch_dir, s->c.poison, &s->checkpoints, e));
+    QS_TRY(qs_pager_spec_open(&s->checkpoints_spec, s->parts.tier, s->parts.aio, s->parts.scratch_dir, &s->checkpoints, e));
     qs_activation_store_config store = {.device = s->c.device, .levels = s->c.layout->layers + 1, .micro_batches = s->group, .bytes = checkpoint_bytes(s),
-                             .host = s->checkpoints, .device_memory = s->buffers, .buffers = QS_ACTIVATION_BUFFERS, .poison = s->c.poison};
+                             .host = s->checkpoints, .device_memory = s->buffers, .buffers = QS_ACTIVATION_BUFFERS};
     qs_activation_store_open(&store, &s->activations);
     return 0;
 }

@@ -102,7 +102,7 @@ int qs_update_open(const qs_update_config *c, qs_tier *tier, qs_aio *aio, const 
     qs_update *u = create(c);
     qs_arena device = qs_tier_arena(tier, QS_ITEM_OPTIMIZER_SCRATCH, QS_POOL_DEVICE);
     carve_device(u, &device);
-    int rc = qs_pager_spec_open(&u->spec, tier, aio, dir, false, &u->states, e);
+    int rc = qs_pager_spec_open(&u->spec, tier, aio, dir, &u->states, e);
     if (rc) qs_update_close(u);
     else *out = u;
     return rc;

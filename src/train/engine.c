@@ -272,8 +272,8 @@ static int start_adapters(qs_engine *g, qs_err *e)
 {
     qs_pager_spec masters = qs_placement_packs(g, QS_ITEM_MASTERS, g->adapters_on_disk);
     qs_pager_spec gradients = qs_placement_packs(g, QS_ITEM_GRADIENTS, g->adapters_on_disk);
-    QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->masters, e));
-    QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, g->sweep_config.poison, &g->gradients, e));
+    QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, &g->masters, e));
+    QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, &g->gradients, e));
     QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));
     if (g->options->init_adapter && !g->resumed) return qs_peft_load(g->options->init_adapter, &g->lora, &g->architecture, g->masters, e);
     qs_lora_init(&g->lora, (uint64_t)g->options->seed, g->masters);
@@ -309,7 +309,7 @@ int qs_engine_start(qs_engine *g, qs_err *e)
     void *table = qs_tier_take(&g->tier, QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST);
     QS_TRY(qs_embedding_open(&g->architecture, g->source, g->aio, g->sweep_config.sizes.max_tokens, &memory, table, &g->embedding, e));
     qs_stream_config stream = {.device = g->device, .aio = g->aio, .cache = g->cache, .plan = &g->plan, .blob_bytes = g->blob_bytes,
-                               .tier = &g->tier, .recorder = g->recorder, .poison = g->sweep_config.poison, .drop_ready_wait = g->sweep_config.drop_ready_wait,
+                               .tier = &g->tier, .recorder = g->recorder,
                                .maker = {g->maker, qs_quantise_on_load_make, qs_quantise_on_load_expect, qs_quantise_on_load_advance,
                                          qs_quantise_on_load_source_hash}};
     QS_TRY(qs_stream_open(&stream, &g->stream, e));

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "src/base/memory.h"
+#include "tests/support/aio_fault.h"
 #include "tests/support/lazy_device.h"
+#include "tests/support/racy_device.h"
 #include "tests/support/temp_dir.h"
 
 static uint64_t word(int blob, uint64_t i)
@@ -106,6 +108,8 @@ void rig_open(stream_rig *r, const char *dir)
     if (c->device == RIG_LAZY) r->device = test_lazy_device(c->seed);
     else ck_assert_int_eq(qs_device_cpu.open(0, c->device == RIG_DISCRETE ? QS_CPU_DISCRETE : 0, &r->device, &r->e), 0);
 
+    if (c->racy) test_drop_compute_waits(r->device);
+
     qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32, .ram_bytes = (uint64_t)1 << 32, .unified = r->device->info.unified, .blobs = c->blobs,
                         .blob_bytes = c->sizes, .ring_slots = c->ring, .most_homes = c->most_homes};
     if (c->device_room) in.vram_bytes = c->device_room + (in.unified ? 0 : (uint64_t)c->ring * largest);
@@ -113,12 +117,12 @@ void rig_open(stream_rig *r, const char *dir)
     else ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
     ck_assert_msg(!qs_tier_open(r->device, &r->plan, &r->tier, &r->e), "%s", r->e.text);
 
-    qs_aio_config aio = {.engine = c->engine, .depth = 4, .chunk_bytes = 4096, .faults = c->faults};
+    qs_aio_config aio = {.engine = c->engine, .depth = 4, .chunk_bytes = 4096, .seam = test_faults(c->faults)};
     ck_assert_msg(!qs_aio_open(&aio, &r->aio, &r->e), "%s", r->e.text);
     qs_cache_key key = {.model = "rig", .fingerprint = "known", .format = "words", .blobs = c->blobs, .blob_bytes = c->sizes};
     if (!c->no_cache) ck_assert_msg(!qs_cache_open(&dir, 1, &key, &r->cache, &r->e), "%s", r->e.text);
     qs_stream_config stream = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = c->sizes, .tier = &r->tier,
-                               .maker = {r, make, expect, advance}, .recorder = c->recorder, .poison = true, .drop_ready_wait = c->drop_ready_wait};
+                               .maker = {r, make, expect, advance}, .recorder = c->recorder};
     ck_assert_msg(!qs_stream_open(&stream, &r->stream, &r->e), "%s", r->e.text);
     qs_tier_check(&r->tier);
 }

@@ -23,7 +23,7 @@ typedef struct rig_config {
     qs_aio_engine engine;
     const struct qs_aio_faults *faults;
     qs_recorder *recorder;
-    bool no_cache, drop_ready_wait;
+    bool no_cache, racy;            /* racy: kernels do not wait for copies */
     const qs_plan *like;            /* NULL, or a plan whose homes, places and slots are taken, for the sizes above */
 } rig_config;
 

@@ -42,11 +42,11 @@ static void begin(kind k, uint64_t seed, int32_t l, int32_t mb, int32_t buffers,
     if (!dir) dir = test_dir_create();
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD}, &aio, &e), 0);
     qs_pager_config p = {.device = device, .records = l * mb, .bytes = BYTES, .memory = host.base, .frames = frames, .aio = aio, .dir = dir,
-                         .what = "checkpoints", .poison = true};
+                         .what = "checkpoints"};
     ck_assert_msg(!qs_pager_open(&p, &pager, &e), "%s", e.text);
     if (k != UNIFIED) ck_assert_int_eq(device->api->alloc(device, (size_t)buffers * BYTES, &device_memory, &e), 0);
     qs_activation_store_config c = {.device = device, .levels = l, .micro_batches = mb, .bytes = BYTES, .host = pager, .device_memory = device_memory,
-                         .buffers = buffers, .poison = true};
+                         .buffers = buffers};
     qs_activation_store_open(&c, &activation_store);
     for (int32_t i = 0; i < mb; i++) qs_activation_store_set_bytes(activation_store, i, bytes[i] = BYTES);
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "io/aio.h"
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "io/file.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
@@ -241,7 +241,7 @@ END_TEST
 START_TEST(closing_waits_for_what_is_in_flight)
 {
     qs_aio_faults faults = {.delay_ns = 20 * 1000 * 1000};
-    if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 1 << 20, .faults = &faults})) return;
+    if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 1 << 20, .seam = test_faults(&faults)})) return;
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 2 << 20};
     qs_aio_start(aio, &op);
@@ -274,7 +274,7 @@ START_TEST(short_interrupted_late_and_reordered_transfers_give_the_same_bytes)
 {
     for (uint64_t seed = 0; seed < 8; seed++) {
         qs_aio_faults faults = {.seed = seed, .short_every = 2, .interrupt_every = 3, .ragged = seed & 1, .reorder = true, .delay_ns = seed & 1 ? 10000 : 0};
-        if (!start_engine(_i, (qs_aio_config){.depth = 1 + 3 * (int)seed, .chunk_bytes = 32 << 10, .faults = &faults})) return;
+        if (!start_engine(_i, (qs_aio_config){.depth = 1 + 3 * (int)seed, .chunk_bytes = 32 << 10, .seam = test_faults(&faults)})) return;
         ck_assert_int_eq(qs_aio_file_open(&file, path, seed & 2 ? QS_FILE_BUFFERED : 0, &e), 0);
         read_random_ranges(5);
         qs_aio_file_close(&file);
@@ -287,7 +287,7 @@ END_TEST
 START_TEST(short_and_reordered_writes_give_the_same_bytes)
 {
     qs_aio_faults faults = {.seed = 1, .short_every = 2, .ragged = true, .interrupt_every = 3, .reorder = true};
-    if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = 32 << 10, .faults = &faults})) return;
+    if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = 32 << 10, .seam = test_faults(&faults)})) return;
     char *other = test_path(dir, "other");
     ck_assert_int_eq(qs_aio_file_open(&file, other, QS_FILE_CREATE, &e), 0);
     memcpy(buffer, content, 2 << 20);
@@ -303,7 +303,7 @@ END_TEST
 START_TEST(a_failed_read_is_named_once_and_leaves_the_others_alone)
 {
     qs_aio_faults faults = {.read_error_at = 3};
-    if (!start_engine(_i, (qs_aio_config){.depth = 2, .chunk_bytes = 64 << 10, .faults = &faults})) return;
+    if (!start_engine(_i, (qs_aio_config){.depth = 2, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)})) return;
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     qs_aio_op a = {.file = &file, .buffer = buffer, .bytes = 1 << 20, .offset = 4096},
               b = {.file = &file, .buffer = buffer + (1 << 20), .bytes = 1 << 20};
@@ -323,7 +323,7 @@ END_TEST
 START_TEST(a_full_disk_is_an_error_that_says_what_to_do)
 {
     qs_aio_faults faults = {.write_error_at = 2};
-    if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 64 << 10, .faults = &faults})) return;
+    if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 64 << 10, .seam = test_faults(&faults)})) return;
     char *other = test_path(dir, "other");
     ck_assert_int_eq(qs_aio_file_open(&file, other, QS_FILE_CREATE, &e), 0);
     qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 1 << 20, .write = true};
@@ -336,7 +336,7 @@ END_TEST
 START_TEST(a_transfer_that_never_moves_ends_in_an_error)
 {
     qs_aio_faults faults = {.interrupt_every = 1};
-    if (!start_engine(_i, (qs_aio_config){.faults = &faults})) return;
+    if (!start_engine(_i, (qs_aio_config){.seam = test_faults(&faults)})) return;
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 1 << 20};
     ck_assert_int_eq(qs_aio_run(aio, &op, &e), -QS_EIO);
@@ -351,7 +351,7 @@ START_TEST(death_at_a_write_leaves_half_of_it)
     pid_t child = fork();
     if (!child) {
         qs_aio_faults faults = {.die_at_write = 2};
-        if (!start_engine(_i, (qs_aio_config){.depth = 1, .chunk_bytes = 64 << 10, .faults = &faults})) _exit(QS_AIO_FAULT_EXIT);
+        if (!start_engine(_i, (qs_aio_config){.depth = 1, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)})) _exit(QS_AIO_FAULT_EXIT);
         qs_aio_file_open(&file, other, QS_FILE_CREATE, &e);
         qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 256 << 10, .write = true};
         qs_aio_run(aio, &op, &e);

@@ -1,6 +1,6 @@
 /* A whole training run on the simulated CUDA device: streamed under many seeds, it has the bits of the resident run. Every order between copies and
  * kernels that no event guarantees is tried; slots and buffers are poisoned before they are taken over. And with
- * one event wait removed the same comparison fails: the test can see a race. */
+ * the waits of its kernels removed the same comparison fails: the test can see a race. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include "src/base/memory.h"
 #include "src/train/engine.h"
 #include "tests/cudasim/cudasim.h"
+#include "tests/support/racy_device.h"
 #include "tests/support/small_llama.h"
 #include "tests/support/temp_dir.h"
 
@@ -87,8 +88,7 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
     cudasim_reset(config);
     parse(&o, dir, more);
     must(qs_engine_prepare(&o, NULL, NULL, &g, &e), &e);
-    g.sweep_config.poison = true;
-    g.sweep_config.drop_ready_wait = racy;
+    if (racy) test_drop_compute_waits(g.device);
     must(qs_engine_start(&g, &e), &e);
     for (int step = 0; step < STEPS && !r.failed; step++) {
         qs_step_info info;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
 #include "src/model/embedding.h"
@@ -59,7 +59,7 @@ static void begin(int32_t vocab, int32_t hidden, qs_dtype type, const qs_aio_fau
     rows = test_tensor_data(SEED, &tensor);
     arch = (qs_architecture){.vocab = vocab, .hidden = hidden, .names.embedding = "model.embed_tokens"};
     ck_assert_msg(!qs_source_open(dir, &source, &e), "%s", e.text);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = faults}, &aio, &e), 0);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
 }
 
 static int open_embedding(int32_t max_tokens, bool with_table)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "offload/pager.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
@@ -34,11 +34,11 @@ static void begin(int32_t records, int32_t frames, bool on_lazy, uint64_t seed, 
     if (lazy) device = test_lazy_device(seed);
     else ck_assert_int_eq(qs_device_cpu.open(0, 0, &device, &e), 0);
     if (lazy) ck_assert_int_eq(device->api->alloc(device, BYTES, &scratch, &e), 0);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = faults}, &aio, &e), 0);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
     ck_assert_int_eq(qs_region_map(&memory, (size_t)frames * BYTES, "frames", &e), 0);
     memset(memory.base, 0xff, memory.bytes);
     qs_pager_config c = {.device = device, .records = records, .bytes = BYTES, .memory = memory.base, .frames = frames, .aio = aio, .dir = dir,
-                         .what = "records", .poison = true};
+                         .what = "records"};
     ck_assert_msg(!qs_pager_open(&c, &pager, &e), "%s", e.text);
 }
 

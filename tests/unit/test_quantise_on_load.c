@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "src/base/memory.h"
 #include "src/step/quantise_on_load.h"
 #include "tests/support/model_files.h"
@@ -54,7 +54,7 @@ static void begin(const char *model, qs_quant_config quant, const qs_aio_faults 
     ck_assert_msg(!qs_architecture_read(model, &arch, &e), "%s", e.text);
     ck_assert_msg(!qs_source_open(model, &source, &e), "%s", e.text);
     ck_assert_msg(!qs_architecture_check(&arch, source, &e), "%s", e.text);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = faults}, &aio, &e), 0);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
     qs_layout_make(&arch, source, quant, &layout);
     uint64_t bytes = qs_quantise_on_load_bytes(&layout), most = qs_layout_blob_bytes(&layout, 0) > layout.tile_bytes ? qs_layout_blob_bytes(&layout, 0) : layout.tile_bytes;
     ck_assert_int_eq(qs_region_map(&memory, bytes, "buffers", &e), 0);

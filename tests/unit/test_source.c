@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint_identity.h"
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "io/checkpoint_source.h"
 #include "io/safetensors.h"
 #include "src/base/log.h"
@@ -167,7 +167,7 @@ START_TEST(reads_survive_short_and_reordered_transfers)
 {
     qs_aio_close(aio);
     qs_aio_faults faults = {.seed = 5, .short_every = 2, .interrupt_every = 3, .reorder = true};
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .chunk_bytes = 8192, .faults = &faults}, &aio, &e), 0);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .chunk_bytes = 8192, .seam = test_faults(&faults)}, &aio, &e), 0);
     test_model_write(dir, model, TENSORS, 2, SEED);
     ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
     every_tensor_reads_back();
@@ -178,7 +178,7 @@ START_TEST(a_failing_disk_names_the_shard)
 {
     qs_aio_close(aio);
     qs_aio_faults faults = {.read_error_at = 1};
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = &faults}, &aio, &e), 0);
+    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(&faults)}, &aio, &e), 0);
     test_model_write(dir, model, TENSORS, 1, SEED);
     ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
     qs_source_read r = {.tensor = qs_source_at(src, 0), .bytes = 1, .buffer = buffer};

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 #include "io/file.h"
 #include "io/file_lock.h"
 #include "src/base/log.h"
@@ -139,7 +139,7 @@ START_TEST(a_missing_wait_for_the_copy_is_caught)
     int caught = 0;
     uint64_t reordered = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        r.config = (rig_config){.blobs = 8, .ring = 3, .device = RIG_LAZY, .seed = seed, .no_cache = true, .drop_ready_wait = true};
+        r.config = (rig_config){.blobs = 8, .ring = 3, .device = RIG_LAZY, .seed = seed, .no_cache = true, .racy = true};
         open_in(dir);
         ck_assert_int_eq(rig_follow(&r, &train), 0);
         caught += r.wrong > 0;

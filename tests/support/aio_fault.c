@@ -1,4 +1,4 @@
-#include "io/aio_fault.h"
+#include "tests/support/aio_fault.h"
 
 #include <errno.h>
 #include <time.h>
@@ -22,8 +22,9 @@ typedef struct fault_engine {
     int held_count;
 } fault_engine;
 
-void *qs_aio_fault_wrap(const qs_aio_faults *faults, const qs_aio_engine_table *table, void *engine, int depth)
+static void *wrap(const qs_aio_seam *seam, const qs_aio_engine_table *table, void *engine, int depth)
 {
+    const qs_aio_faults *faults = seam->what;
     fault_engine *f = qs_calloc(1, sizeof *f);
     *f = (fault_engine){.faults = *faults, .table = table, .engine = engine, .held = qs_calloc((size_t)depth, sizeof *f->held)};
     return f;
@@ -120,10 +121,19 @@ static qs_aio_request *fault_reap(void *engine, bool wait)
     return NULL;
 }
 
-const qs_aio_engine_table qs_aio_engine_fault = {.name = "fault",
-                                                 .open = NULL, /* made by qs_aio_fault_wrap */
+static const qs_aio_engine_table engine_fault = {.name = "fault",
+                                                 .open = NULL, /* made by wrap */
                                                  .close = fault_close,
                                                  .register_block = fault_register_block,
                                                  .queue = fault_queue,
                                                  .submit = fault_submit,
                                                  .reap = fault_reap};
+
+const qs_aio_seam *test_faults(const qs_aio_faults *faults)
+{
+    static qs_aio_seam seams[8]; /* each serves one opening */
+    static unsigned next;
+    qs_aio_seam *s = &seams[next++ % 8];
+    *s = (qs_aio_seam){&engine_fault, wrap, faults};
+    return faults ? s : NULL;
+}

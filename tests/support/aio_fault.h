@@ -1,13 +1,13 @@
 /* aio_fault.h - what goes wrong with disks, on demand: for tests.
  *
  *     qs_aio_faults f = {.short_every = 2, .reorder = true, .seed = 7};
- *     qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .faults = &f}, &aio, &e);
+ *     qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(&f)}, &aio, &e);
  *
  * The injector lies around a real engine, so data still moves. Requests are counted from 1 in the order in which aio makes them, reads and
  * writes apart; the rest of a short or interrupted transfer counts as a new request.
  */
-#ifndef QS_IO_AIO_FAULT_H
-#define QS_IO_AIO_FAULT_H
+#ifndef QS_TESTS_AIO_FAULT_H
+#define QS_TESTS_AIO_FAULT_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,5 +29,8 @@ typedef struct qs_aio_faults {
     uint64_t delay_ns;       /* every completion comes this much late */
     bool reorder;            /* completions come in random order */
 } qs_aio_faults;
+
+/* The seam of an I/O engine that opens next with these faults; NULL for NULL. They are copied at the opening. */
+const struct qs_aio_seam *test_faults(const qs_aio_faults *faults);
 
 #endif
