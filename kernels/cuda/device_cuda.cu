@@ -333,7 +333,7 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     qs_cuda_note_blas(d, qs_cublas.set_workspace(c->blas, c->blas_workspace, QS_CUDA_BLAS_WORKSPACE_BYTES), "cublasSetWorkspace");
     qs_cuda_note_blas(d, qs_cublas.set_math_mode(c->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cublasSetMathMode");
     find_code(c);
-    snprintf(d->info.kernels, sizeof d->info.kernels, "cuda-1 sm_%d", c->arch);
+    snprintf(d->info.kernels, sizeof d->info.kernels, "cuda-1 sm_%d", c->code_arch);
     snprintf(d->info.kernels_bf16, sizeof d->info.kernels_bf16, "%s", d->info.kernels);
     warm_up(d);
     device_queue_sync(d, QS_QUEUE_COMPUTE);
