@@ -100,7 +100,7 @@ static void elements(qs_device *d, qs_op_kind kind, qs_mat x, int32_t flags, int
                          .flops = 4.0 * (double)x.rows * (double)x.cols, .bytes = mats * size_of(x)});
 }
 
-static void meta_rmsnorm(qs_device *d, const qs_rmsnorm *n) { elements(d, QS_OP_RMSNORM, n->x, 0, 0, 2, n->y.stride); }
+static void meta_rmsnorm(qs_device *d, const qs_rmsnorm *n) { elements(d, QS_OP_RMSNORM, n->x, 0, n->round_last, 2, n->y.stride); }
 static void meta_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx)
 {
     elements(d, QS_OP_RMSNORM_BACKWARD, n->x, add.data ? QS_OP_ACCUMULATE : 0, 0, add.data ? 4 : 3, dy.stride);
@@ -165,6 +165,7 @@ static void note_attention(qs_device *d, qs_op_kind kind, const qs_attention *a,
     double width = a->window && a->window < document ? (double)a->window : (double)document / 2;
     note(d, (qs_op_call){.kind = kind, .type = a->q.type, .out_type = a->q.type, .variant = a->window,
                          .dim = {a->heads, a->kv_heads, a->head_dim, a->q.stride, document}, .n = a->q.rows,
+                         .flags = a->softcap > 0 ? QS_OP_SOFTCAPPED : 0,
                          .flops = flops_per_pair * (double)a->q.rows * width * (double)a->heads * (double)a->head_dim,
                          .bytes = mats * size_of(a->q)});
 }
@@ -179,6 +180,7 @@ static void meta_attention_backward(qs_device *d, const qs_attention *a, qs_mat 
 }
 static size_t meta_attention_workspace_bytes(qs_device *d, const qs_attention *a) { return (size_t)a->heads * (size_t)a->q.rows * 4; }
 
+static void meta_softcap(qs_device *d, float cap, qs_mat x) { elements(d, QS_OP_SOFTCAP, x, 0, 0, 2, 0); }
 static void meta_ce_forward(qs_device *d, qs_mat logits, int64_t start, const qs_ce_state *s) { elements(d, QS_OP_CE_FORWARD, logits, 0, 0, 1, 0); }
 static void meta_ce_loss(qs_device *d, int64_t rows, const qs_ce_state *s, float *loss) { vector(d, QS_OP_CE_LOSS, QS_F32, QS_F32, 0, rows, 20); }
 static void meta_ce_backward(qs_device *d, qs_mat logits, int64_t start, const qs_ce_state *s, float factor, qs_mat out)

@@ -8,7 +8,7 @@
 
 #include "kernels/ops.h"
 
-enum { QS_OP_TRANSPOSE_A = 1, QS_OP_TRANSPOSE_B = 2, QS_OP_ACCUMULATE = 4, QS_OP_BIAS = 8, QS_OP_NESTED = 16 };
+enum { QS_OP_TRANSPOSE_A = 1, QS_OP_TRANSPOSE_B = 2, QS_OP_ACCUMULATE = 4, QS_OP_BIAS = 8, QS_OP_NESTED = 16, QS_OP_SOFTCAPPED = 32 };
 
 /* A call without its pointers. Two calls that differ in `n` alone are the same operation on more or fewer tokens. */
 typedef struct qs_op_call {

@@ -29,6 +29,7 @@
     OPERATION(FLAG_NONFINITE, flag_nonfinite)            \
     OPERATION(ATTENTION, attention)                      \
     OPERATION(ATTENTION_BACKWARD, attention_backward)    \
+    OPERATION(SOFTCAP, softcap)                          \
     OPERATION(CE_FORWARD, ce_forward)                    \
     OPERATION(CE_LOSS, ce_loss)                          \
     OPERATION(CE_BACKWARD, ce_backward)                  \

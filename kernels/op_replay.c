@@ -77,7 +77,7 @@ static void replay_quantise_absmax(stage *s, const qs_op_call *c, int64_t n)
 static void replay_rmsnorm(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t cols = c->dim[0];
-    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
+    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f, .round_last = c->variant};
     norm.y = mat(s, c->type, n, cols, c->dim[2]);
     if (s->run) qs_op_rmsnorm(s->device, &norm);
 }
@@ -90,6 +90,12 @@ static void replay_rmsnorm_backward(stage *s, const qs_op_call *c, int64_t n)
     norm.y = norm.x;
     if (c->flags & QS_OP_ACCUMULATE) add = mat(s, c->type, n, cols, cols);
     if (s->run) qs_op_rmsnorm_backward(s->device, &norm, dy, add, norm.x);
+}
+
+static void replay_softcap(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]);
+    if (s->run) qs_op_softcap(s->device, 30, x);
 }
 
 static void replay_add(stage *s, const qs_op_call *c, int64_t n)
@@ -180,7 +186,8 @@ static void replay_rope(stage *s, const qs_op_call *c, int64_t n)
 static qs_attention attention_of(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2];
-    qs_attention a = {.heads = (int32_t)c->dim[0], .kv_heads = (int32_t)c->dim[1], .head_dim = (int32_t)c->dim[2], .scale = 0.1f, .window = c->variant};
+    qs_attention a = {.heads = (int32_t)c->dim[0], .kv_heads = (int32_t)c->dim[1], .head_dim = (int32_t)c->dim[2], .scale = 0.1f, .window = c->variant,
+                      .softcap = c->flags & QS_OP_SOFTCAPPED ? 50 : 0};
     qs_mat all = mat(s, c->type, n, q + 2 * kv, c->dim[3]);
     a.q = qs_mat_part(all, 0, n, 0, q);
     a.k = qs_mat_part(all, 0, n, q, kv);
@@ -207,7 +214,7 @@ static void replay_attention_backward(stage *s, const qs_op_call *c, int64_t n)
 
 static qs_ce_state ce_state_of(stage *s, int64_t n)
 {
-    return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t))};
+    return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t)), 0};
 }
 static void replay_ce_loss(stage *s, const qs_op_call *c, int64_t n)
 {

@@ -318,6 +318,13 @@ static void check_ce(qs_device *d, int64_t rows, const qs_ce_state *s)
     check_array(d, s->targets, QS_I32, rows);
 }
 
+void qs_op_softcap(qs_device *d, float cap, qs_mat x)
+{
+    check_mat(d, x);
+    QS_ASSERT(x.type == QS_F32 && cap > 0);
+    if (x.rows && x.cols) d->ops->softcap(d, cap, x);
+}
+
 void qs_op_ce_forward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s)
 {
     check_mat(d, logits);

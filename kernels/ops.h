@@ -93,9 +93,11 @@ typedef struct qs_rmsnorm {
     const void *weight;       /* [cols] of weight_type */
     qs_dtype weight_type;
     float eps;
+    bool round_last;          /* Gemma's order: no rounding before the weight */
 } qs_rmsnorm;
 
-/* y = round(x * rsqrt(mean(x^2) + eps)) * weight: cast to x's type before the weight, as Llama does (Zhang & Sennrich 2019). */
+/* y = round(x * rsqrt(mean(x^2) + eps)) * weight: cast to x's type before the weight, as Llama does (Zhang & Sennrich 2019), unless
+ * round_last. */
 void qs_op_rmsnorm(qs_device *d, const qs_rmsnorm *n);
 /* dx = [add +] J^T dy, the weight being frozen. dy, dx, add like x; dx may alias x, dy or add; add.data NULL: nothing is added. */
 void qs_op_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx);
@@ -165,6 +167,7 @@ typedef struct qs_attention {
     float *lse;               /* [heads, tokens] log-sum-exp of the scaled scores: written forward, read backward */
     int32_t heads, kv_heads, head_dim;
     float scale;              /* head_dim^-0.5 as a rule */
+    float softcap;            /* scores become softcap * tanh(score / softcap); 0: they stay */
     int32_t window;           /* query i sees keys > i - window; 0: no window */
     const int32_t *document;  /* [tokens] index of the first token of this token's document: keys before it are hidden */
 } qs_attention;
@@ -184,7 +187,11 @@ typedef struct qs_ce_state {
     float *max, *sum;         /* online log-sum-exp: logsumexp = max + log(sum) */
     float *target_logit;
     const int32_t *targets;   /* [rows] token id, or -1: no loss on this row */
+    float softcap;            /* the logits have been through qs_op_softcap with it, and the gradient goes back through it; 0: not */
 } qs_ce_state;
+
+/* x = cap * tanh(x / cap), in place (Gemma 2). x: QS_F32. */
+void qs_op_softcap(qs_device *d, float cap, qs_mat x);
 
 /* Folds logits[rows, tile] (QS_F32), columns vocab_start.., into the state; vocab_start 0 starts it anew. */
 void qs_op_ce_forward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s);

@@ -59,6 +59,7 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
     QS_CPU(pack_keys_transpose)(s, t, a->k, kv_head, b->k);
     QS_CPU(pack_keys_mn_major)(s, t, a->v, kv_head, b->v);
     QS_CPU(attention_scores)(s, t, b->q, b->k, b->scores);
+    QS_CPU(attention_cap)(a, s, t, b->scores);
     if (t->masked) QS_CPU(attention_mask)(a, s, x, t, b->scores);
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k);

@@ -85,14 +85,21 @@ static void load_row_values(const qs_attention *a, const qs_attention_shape *s, 
         }
 }
 
-/* Rows r and r + 1: scores in p become probabilities, dP in ds becomes the gradient of the scores, and both become units. */
-static void softmax_backward_rows(const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols, float scale)
+/* Rows r and r + 1: scores in p become probabilities, dP in ds becomes the gradient of the scores (before a soft cap), and both become
+ * units. */
+static void softmax_backward_rows(const qs_attention *a, const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols)
 {
+    float scale = a->scale, inverse_cap = a->softcap > 0 ? scale / a->softcap : 0;
     for (int64_t j = 0; j < cols; j += VW) {
         vf p[2], ds[2];
         for (int k = 0; k < 2; k++) {
-            p[k] = vec_exp(vec_fma(vec_load_f32(b->p + (r + k) * KEYS + j), vec_all(scale), vec_all(-b->lse[r + k])));
+            vf score = vec_load_f32(b->p + (r + k) * KEYS + j);
+            p[k] = vec_exp(vec_fma(score, vec_all(scale), vec_all(-b->lse[r + k])));
             ds[k] = p[k] * (vec_load_f32(b->ds + (r + k) * KEYS + j) - b->delta[r + k]) * scale;
+            if (inverse_cap > 0) { /* a hidden score is -infinity */
+                vf t = vec_max(score * inverse_cap, vec_all(-1.0f));
+                ds[k] *= 1.0f - t * t;
+            }
         }
         if (s->unit == QS_UNIT_F32) {
             for (int k = 0; k < 2; k++) {
@@ -119,11 +126,12 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
     QS_CPU(pack_keys_mn_major)(s, t, a->k, kv_head, b->k_mn_major);
     QS_CPU(pack_keys_transpose)(s, t, a->v, kv_head, b->v_transposed);
     QS_CPU(attention_scores)(s, t, b->q_k_major, b->k_transposed, b->p);
+    QS_CPU(attention_cap)(a, s, t, b->p);
     if (t->masked) QS_CPU(attention_mask)(a, s, x, t, b->p);
     QS_CPU(attention_scores)(s, t, b->d_o_k_major, b->v_transposed, b->ds);
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k), units = t->rows / e, at = first / e;
-        for (int64_t r = first; r < first + t->rows; r += 2) softmax_backward_rows(s, b, r, t->cols, a->scale);
+        for (int64_t r = first; r < first + t->rows; r += 2) softmax_backward_rows(a, s, b, r, t->cols);
         QS_CPU(tile_product)(s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1, b->k_mn_major, dim,
                         b->dq + first * dim, dim);
         QS_CPU(tile_product)(s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim, dim,

@@ -1,4 +1,5 @@
 #include "kernels/cpu/attention_parts.h"
+#include "kernels/cpu/vec_math.h"
 
 #include <math.h>
 
@@ -22,6 +23,18 @@ void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, 
         if (from > KEYS) from = KEYS;
         if (to < -1) to = -1;
         for (int g = 0; g < s->group; g++) mask_row(scores + ((int64_t)g * s->tile_tokens + token) * KEYS, t->cols, from, to);
+    }
+}
+
+void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t, float *scores)
+{
+    if (a->softcap == 0) return;
+    float in = a->scale / a->softcap, out = a->softcap / a->scale;
+    for (int k = 0; k < t->runs; k++) {
+        int64_t first = qs_attention_run(s, t, k);
+        for (int64_t r = first; r < first + t->rows; r++)
+            for (int64_t j = 0; j < t->cols; j += VW)
+                vec_store_f32(scores + r * KEYS + j, out * vec_tanh(vec_load_f32(scores + r * KEYS + j) * in));
     }
 }
 

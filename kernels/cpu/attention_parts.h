@@ -101,6 +101,9 @@ static inline int64_t qs_attention_run(const qs_attention_shape *s, const qs_att
 /* Puts -infinity on the scores [rows, KEYS] that must not be seen; a row past the last token sees nothing. */
 void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores);
 
+/* With a soft cap: scores, which the softmax multiplies by scale, become what it makes of them divided by scale. */
+void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t, float *scores);
+
 /* The queries of a tile, from head kv_head * group of m on: k-major [rows, dim_units], or mn-major [rows in units, padded_dim]. Rows past the
  * last token are 0. */
 void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);

@@ -26,6 +26,17 @@ static float row_sum_exp(const float *x, int64_t n, float max)
     return vec16_sum(sum);
 }
 
+void QS_CPU(softcap)(qs_device *d, float cap, qs_mat x)
+{
+    float inverse = 1 / cap;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < x.rows; i++) {
+        char *row = qs_mat_row(x, i);
+        for (int64_t j = 0; j < x.cols; j += VW)
+            vec_store(row, QS_F32, j, x.cols - j, cap * vec_tanh(vec_load(row, QS_F32, j, x.cols - j) * inverse));
+    }
+}
+
 void QS_CPU(ce_forward)(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s)
 {
 #pragma omp parallel for schedule(static)
@@ -66,11 +77,14 @@ void QS_CPU(ce_backward)(qs_device *d, qs_mat logits, int64_t vocab_start, const
         int64_t target = s->targets[i] - vocab_start;
         bool here = target >= 0 && target < cols;
         float max = s->max[i], factor = scale / s->sum[i], target_logit = here ? x[target] : 0;
-        for (int64_t j = 0; j < cols; j += VW)
-            vec_store(out, d_logits.type, j, cols - j, vec_exp(vec_load(x, QS_F32, j, cols - j) - max) * factor);
+        float inverse_cap = s->softcap > 0 ? 1 / s->softcap : 0;
+        for (int64_t j = 0; j < cols; j += VW) {
+            vf logit = vec_load(x, QS_F32, j, cols - j), g = vec_exp(logit - max) * factor, t = logit * inverse_cap;
+            vec_store(out, d_logits.type, j, cols - j, inverse_cap > 0 ? g * (1.0f - t * t) : g);
+        }
         if (here) { /* softmax - 1 from one rounding of the exponential, not from the stored value */
-            float probability = qs_exp_f32(target_logit - max) / s->sum[i];
-            qs_store_f32(out, d_logits.type, (size_t)target, (probability - 1.0f) * scale);
+            float probability = qs_exp_f32(target_logit - max) / s->sum[i], t = target_logit * inverse_cap;
+            qs_store_f32(out, d_logits.type, (size_t)target, (probability - 1.0f) * scale * (1.0f - t * t));
         }
     }
 }

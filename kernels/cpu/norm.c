@@ -27,7 +27,8 @@ void QS_CPU(rmsnorm)(qs_device *d, const qs_rmsnorm *n)
         char *y = qs_mat_row(n->y, i);
         float r = reciprocal_rms(x, type, cols, n->eps);
         for (int64_t j = 0; j < cols; j += VW) {
-            vf normed = vec_round(vec_load(x, type, j, cols - j) * r, type);
+            vf normed = vec_load(x, type, j, cols - j) * r;
+            if (!n->round_last) normed = vec_round(normed, type);
             vec_store(y, type, j, cols - j, normed * vec_load(n->weight, weight_type, j, cols - j));
         }
     }

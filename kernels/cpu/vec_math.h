@@ -38,6 +38,15 @@ VEC vf vec_exp(vf x)
 
 VEC vf vec_sigmoid(vf x) { return 1.0f / (1.0f + vec_exp(-x)); }
 
+/* tanh x = 2 s(2x) - 1; where that would cancel, x - x^3/3 + 2x^5/15 - 17x^7/315. */
+VEC vf vec_tanh(vf x)
+{
+    vf y = x * x, p = vec_fma(y, vec_all(-17.0f / 315), vec_all(2.0f / 15));
+    p = vec_fma(y, p, vec_all(-1.0f / 3));
+    p = vec_fma(y * p, x, x);
+    return vec_select(vec_abs(x) < 0.125f, p, 2.0f * vec_sigmoid(2.0f * x) - 1.0f);
+}
+
 /* ln x to about one unit in the last place, for x > 0, infinity or NaN; -infinity for 0. x = 2^e m, m around 1:
  * e ln2 + f - f^2/2 + f^3 P(f), f = m - 1. Subnormal numbers are scaled up first. */
 VEC vf vec_log(vf x)

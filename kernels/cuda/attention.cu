@@ -21,7 +21,7 @@ static bool uses_sm80(qs_device *d, const qs_attention *a, const qs_mat *gradien
 {
     const qs_mat mats[] = {a->q, a->k, a->v, a->o};
     bool head = a->head_dim == 64 || a->head_dim == 80 || a->head_dim == 96 || a->head_dim == 128 || a->head_dim == 256;
-    if (qs_cuda_of(d)->code_arch < 80 || a->q.type == QS_F32 || !head) return false;
+    if (qs_cuda_of(d)->code_arch < 80 || a->q.type == QS_F32 || !head || a->softcap > 0) return false;
     for (int i = 0; i < 4; i++) {
         if (!qs_cuda_packs(&mats[i], 8)) return false;
         if (gradients && !qs_cuda_packs(&gradients[i], 8)) return false;

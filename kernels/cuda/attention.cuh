@@ -1,6 +1,6 @@
 /* attention.cuh - what the attention kernels share. Three families: tensor cores (attention_{forward,dq,dkv}_sm80.cu: 16-bit types, the usual
  * head sizes, sm_80 on), Hopper's warpgroup products (.._sm90.cu: of these the head sizes 64 and 128, on sm_90 alone) and plain arithmetic
- * (attention_simt.cu: everything else). attention.cu chooses.
+ * (attention_simt.cu: everything else, and soft caps). attention.cu chooses.
  *
  * With s = scale * q k':  p = exp(s - lse),  o = p v;  delta = rowsum(d_o * o),  ds = p * (d_o v' - delta);
  *                         dq = scale * ds k,  dk = scale * ds' q,  dv = p' d_o.
@@ -18,11 +18,23 @@ template <class T> struct qs_attention_views {
     float *lse, *delta; /* [heads, tokens] */
     const int32_t *document;
     int heads, kv_heads, head_dim, tokens, window;
-    float scale;
+    float scale, softcap;
 
     /* The first key that query i sees; never decreases with i, as documents follow one another. */
     __device__ __forceinline__ int first_key(int i) const { return first_key(i, document[i]); }
     __device__ __forceinline__ int first_key(int i, int document_of_i) const { return window ? max(document_of_i, i - window + 1) : document_of_i; }
+
+    /* A score from the product of a query and a key; and the derivative of one by the other, without scale. */
+    __device__ __forceinline__ float score(float product) const
+    {
+        float s = product * scale;
+        return softcap > 0.0f ? softcap * tanhf(s / softcap) : s;
+    }
+    __device__ __forceinline__ float score_slope(float s) const
+    {
+        float t = softcap > 0.0f ? s / softcap : 0.0f;
+        return 1.0f - t * t;
+    }
 
     /* The last query that sees key j. */
     __device__ __forceinline__ int last_query(int j) const
@@ -58,7 +70,7 @@ template <class T> static inline qs_attention_views<T> qs_attention_views_of(con
     }
     w.lse = a->lse, w.delta = delta, w.document = a->document;
     w.heads = a->heads, w.kv_heads = a->kv_heads, w.head_dim = a->head_dim, w.tokens = (int)a->q.rows, w.window = a->window;
-    w.scale = a->scale;
+    w.scale = a->scale, w.softcap = a->softcap;
     return w;
 }
 

@@ -83,7 +83,7 @@ template <class T> static __global__ void __launch_bounds__(THREADS) forward(qs_
     for (int key = a.first_key(query0); key <= last; key += ROWS) {
         load_tile(l, a.k, kv_column, a.head_dim, key, a.tokens);
         int j = key + lane;
-        float s = j < first || j > query ? -INFINITY : dot(l, l.own, a.head_dim) * a.scale;
+        float s = j < first || j > query ? -INFINITY : a.score(dot(l, l.own, a.head_dim));
         float top = fmaxf(max, qs_warp_reduce<qs_max>(s)), base = top == -INFINITY ? 0.0f : top;
         float keep = expf(max - base), p = expf(s - base);
         sum = sum * keep + qs_warp_reduce<qs_sum>(p);
@@ -112,8 +112,8 @@ template <class T> static __global__ void __launch_bounds__(THREADS) backward_dq
         float dp = dot(l, own_d_o, a.head_dim);
         load_tile(l, a.k, kv_column, a.head_dim, key, a.tokens);
         int j = key + lane;
-        float p = j < first || j > query ? 0.0f : expf(dot(l, l.own, a.head_dim) * a.scale - lse);
-        add_rows(dq, l, p * (dp - delta), a.head_dim);
+        float s = a.score(dot(l, l.own, a.head_dim)), p = j < first || j > query ? 0.0f : expf(s - lse);
+        add_rows(dq, l, p * (dp - delta) * a.score_slope(s), a.head_dim);
     }
     store_row(dq, a.dq, column, a.head_dim, query, a.tokens, a.scale);
 }
@@ -134,9 +134,9 @@ template <class T> static __global__ void __launch_bounds__(THREADS) backward_dk
             int64_t at = (int64_t)head * a.tokens + i;
             bool seen = i < a.tokens && key <= i && key >= a.first_key(i);
             load_tile(l, a.q, column, a.head_dim, query, a.tokens);
-            float p = seen ? expf(dot(l, l.own, a.head_dim) * a.scale - a.lse[at]) : 0.0f;
+            float s = a.score(dot(l, l.own, a.head_dim)), p = seen ? expf(s - a.lse[at]) : 0.0f;
             load_tile(l, a.d_o, column, a.head_dim, query, a.tokens);
-            float ds = seen ? p * (dot(l, own_v, a.head_dim) - a.delta[at]) : 0.0f;
+            float ds = seen ? p * (dot(l, own_v, a.head_dim) - a.delta[at]) * a.score_slope(s) : 0.0f;
             add_rows(dv, l, p, a.head_dim);
             load_tile(l, a.q, column, a.head_dim, query, a.tokens);
             add_rows(dk, l, ds, a.head_dim);

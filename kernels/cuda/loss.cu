@@ -3,6 +3,17 @@
 
 enum { CE_THREADS = 512, LOSS_THREADS = 128 };
 
+static __global__ void __launch_bounds__(CE_THREADS) softcap(qs_view<float> x, int64_t cols, float cap)
+{
+    float *row = x.row(blockIdx.x);
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) row[j] = cap * tanhf(row[j] / cap);
+}
+
+extern "C" void qs_cuda_softcap(qs_device *d, float cap, qs_mat x)
+{
+    QS_LAUNCH(d, softcap, (unsigned)x.rows, qs_cuda_threads(x.cols, CE_THREADS), 0, qs_view_of<float>(x), x.cols, cap);
+}
+
 static __global__ void __launch_bounds__(CE_THREADS) ce_forward(qs_view<float> logits, int64_t cols, int64_t vocab_start, qs_ce_state s)
 {
     __shared__ float scratch[32];
@@ -57,7 +68,8 @@ static __global__ void __launch_bounds__(CE_THREADS)
     float max = s.max[row], sum = s.sum[row], factor = scale / sum;
     for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
         float e = has_target ? expf(x[j] - max) : 0.0f;
-        qs_put(out + j, !has_target ? 0.0f : j == target ? (e / sum - 1.0f) * scale : e * factor);
+        float g = !has_target ? 0.0f : j == target ? (e / sum - 1.0f) * scale : e * factor, t = s.softcap > 0.0f ? x[j] / s.softcap : 0.0f;
+        qs_put(out + j, g * (1.0f - t * t));
     }
 }
 

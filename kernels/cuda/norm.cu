@@ -17,7 +17,7 @@ template <class T, int N> static __device__ float reciprocal_rms(const T *x, int
 
 template <class T, int N>
 static __global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm(qs_view<T> x, qs_view<T> y, const void *weight, qs_dtype weight_type, int64_t cols, float eps)
+    rmsnorm(qs_view<T> x, qs_view<T> y, const void *weight, qs_dtype weight_type, int64_t cols, float eps, bool round_last)
 {
     __shared__ float scratch[32];
     const T *in = x.row(blockIdx.x);
@@ -25,7 +25,10 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     float r = reciprocal_rms<T, N>(in, cols, eps, scratch);
     for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
         qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j);
-        for (int i = 0; i < N; i++) qs_put(&v.v[i], qs_rounded<T>(qs_get(v.v[i]) * r) * qs_get_as(weight, weight_type, j + i));
+        for (int i = 0; i < N; i++) {
+            float normed = qs_get(v.v[i]) * r;
+            qs_put(&v.v[i], (round_last ? normed : qs_rounded<T>(normed)) * qs_get_as(weight, weight_type, j + i));
+        }
         *(qs_pack<T, N> *)(out + j) = v;
     }
 }
@@ -61,9 +64,11 @@ extern "C" void qs_cuda_rmsnorm(qs_device *d, const qs_rmsnorm *n)
     QS_BY_TYPE(n->x.type, {
         const int N = 16 / sizeof(T);
         if (qs_cuda_packs(&n->x, N) && qs_cuda_packs(&n->y, N))
-            QS_LAUNCH(d, (rmsnorm<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
+            QS_LAUNCH(d, (rmsnorm<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight,
+                      n->weight_type, n->x.cols, n->eps, n->round_last);
         else
-            QS_LAUNCH(d, (rmsnorm<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps);
+            QS_LAUNCH(d, (rmsnorm<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0, qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight,
+                      n->weight_type, n->x.cols, n->eps, n->round_last);
     });
 }
 

@@ -66,7 +66,7 @@ static qs_mat gradient(const qs_head *h, int32_t mb, int64_t row, int64_t rows)
 static qs_ce_state state(const qs_head *h, int32_t mb, int64_t row, const int32_t *targets)
 {
     size_t at = first_row(h, mb) + (size_t)row;
-    return (qs_ce_state){h->max + at, h->sum + at, h->target_logit + at, targets + row};
+    return (qs_ce_state){h->max + at, h->sum + at, h->target_logit + at, targets + row, 0};
 }
 
 void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w)

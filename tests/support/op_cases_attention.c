@@ -49,6 +49,7 @@ static qs_attention attention_of(const op_run *r)
                           .head_dim = (int32_t)s.dim,
                           .scale = 1 / sqrtf((float)s.dim),
                           .window = (int32_t)s.window,
+                          .softcap = (float)r->c->value[0],
                           .document = op_device(r, DOCUMENT)};
 }
 
@@ -57,6 +58,16 @@ static void attention_launch(op_run *r, qs_device *d)
     qs_attention a = attention_of(r);
     op_workspace(r, d, qs_op_attention_workspace_bytes(d, &a));
     qs_op_attention(d, &a);
+}
+
+/* What a soft cap makes of the gradient of the score of query i and key j. */
+static double cap_slope(const op_run *r, int64_t h, int64_t i, int64_t j)
+{
+    sizes s = sizes_of(r);
+    double dot = 0, cap = r->c->value[0];
+    for (int64_t c = 0; c < s.dim; c++) dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, h / (s.heads / s.kv_heads) * s.dim + c);
+    double t = cap > 0 ? tanh(dot * (1 / sqrtf((float)s.dim)) / cap) : 0;
+    return 1 - t * t;
 }
 
 /* Probabilities of query i of head h over the keys, zero where hidden; returns the log-sum-exp. */
@@ -71,6 +82,7 @@ static double probabilities(const op_run *r, int64_t h, int64_t i, double *p)
         double dot = 0;
         for (int64_t c = 0; c < s.dim; c++) dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, kv * s.dim + c);
         p[j] = dot * (1 / sqrtf((float)s.dim));
+        if (r->c->value[0] > 0) p[j] = r->c->value[0] * tanh(p[j] / r->c->value[0]);
         max = fmax(max, p[j]);
     }
     for (int64_t j = from; j <= i; j++) sum += p[j] = exp(p[j] - max);
@@ -135,7 +147,7 @@ static void attention_backward_reference(op_run *r)
                 if (p[j] == 0) continue;
                 double dp = 0;
                 for (int64_t c = 0; c < s.dim; c++) dp += op_at(r, D_O, i, at + c) * op_at(r, V, j, kv + c);
-                double ds = p[j] * (dp - delta) * scale;
+                double ds = p[j] * (dp - delta) * scale * cap_slope(r, h, i, j);
                 for (int64_t c = 0; c < s.dim; c++) {
                     *op_want(r, DQ, i, at + c) += ds * op_at(r, K, j, kv + c);
                     *op_want(r, DK, j, kv + c) += ds * op_at(r, Q, i, at + c);
@@ -155,6 +167,10 @@ static const op_kind attention_backward = {attention_backward_setup, attention_b
 #define BOTH(name, type, tokens, heads, kv_heads, dim, window, document, padding, tolerance)                                            \
     {name, &attention, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {0}, padding, tolerance},                        \
         {name ", backward", &attention_backward, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {0}, padding, tolerance}
+
+#define CAPPED(name, cap, type, tokens, heads, kv_heads, dim, window, document, tolerance)                                    \
+    {name, &attention, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance},                  \
+        {name ", backward", &attention_backward, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance}
 
 static const op_case cases[] = {
     BOTH("attention f32", QS_F32, 150, 2, 2, 64, 0, 0, 0, F32),
@@ -176,6 +192,9 @@ static const op_case cases[] = {
     BOTH("attention bf16, many tiles", QS_BF16, 600, 1, 1, 64, 0, 0, 0, BF16),
     BOTH("attention f16, head of 128, many tiles", QS_F16, 530, 1, 1, 128, 0, 0, 0, F16),
     BOTH("attention bf16, odd head", QS_BF16, 77, 2, 1, 38, 0, 0, 0, BF16),
+    CAPPED("attention f32, soft cap", 2, QS_F32, 150, 4, 2, 20, 0, 60, F32),
+    CAPPED("attention f32, soft cap, window", 50, QS_F32, 150, 2, 2, 64, 33, 0, F32),
+    CAPPED("attention bf16, soft cap", 5, QS_BF16, 130, 2, 1, 64, 0, 0, BF16),
     BOTH("attention f16", QS_F16, 130, 2, 1, 64, 0, 0, 0, F16),
 };
 
@@ -192,6 +211,9 @@ const op_case_list op_cases_attention = OP_LIST("attention", cases);
 static const op_gradient gradients[] = {
     ALL("grouped heads", 90, 4, 2, 12, 0, 0),
     ALL("window and documents", 150, 2, 1, 8, 20, 50),
+#undef CASE
+#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {1.5}, 0, 0, ""}
+    ALL("soft cap", 60, 4, 2, 12, 0, 0),
 };
 
 const op_gradient_list op_gradients_attention = OP_GRADIENTS(gradients);

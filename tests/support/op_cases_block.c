@@ -11,13 +11,14 @@ static double rounded(double x, qs_dtype type)
     return qs_load_f32(&slot, type, 0);
 }
 
-/* ---- rmsnorm: size rows, cols; type2: of the weight; value eps ----------------------------------------------------------- */
+/* ---- rmsnorm: size rows, cols; type2: of the weight; value[0] 1: rounded once, at the end ----------------------------------------------------------- */
 
 enum { N_X, N_Y, N_WEIGHT, N_DY, N_ADD, N_DX };
 
 static qs_rmsnorm rmsnorm_of(const op_run *r, int y)
 {
-    return (qs_rmsnorm){.x = op_mat(r, N_X), .y = op_mat(r, y), .weight = op_device(r, N_WEIGHT), .weight_type = r->c->type2, .eps = 1e-5f};
+    return (qs_rmsnorm){.x = op_mat(r, N_X), .y = op_mat(r, y), .weight = op_device(r, N_WEIGHT), .weight_type = r->c->type2, .eps = 1e-5f,
+                        .round_last = r->c->value[0] > 0};
 }
 
 static double reciprocal_rms(const op_run *r, int64_t i)
@@ -41,8 +42,10 @@ static void rmsnorm_launch(op_run *r, qs_device *d)
 static void rmsnorm_reference(op_run *r)
 {
     for (int64_t i = 0; i < r->c->size[0]; i++)
-        for (int64_t j = 0; j < r->c->size[1]; j++)
-            *op_want(r, N_Y, i, j) = rounded(op_at(r, N_X, i, j) * reciprocal_rms(r, i), r->c->type) * op_at(r, N_WEIGHT, 0, j);
+        for (int64_t j = 0; j < r->c->size[1]; j++) {
+            double normed = op_at(r, N_X, i, j) * reciprocal_rms(r, i);
+            *op_want(r, N_Y, i, j) = (r->c->value[0] > 0 ? normed : rounded(normed, r->c->type)) * op_at(r, N_WEIGHT, 0, j);
+        }
 }
 static const op_kind rmsnorm = {rmsnorm_setup, rmsnorm_launch, rmsnorm_reference, OP(RMSNORM)};
 
@@ -410,6 +413,7 @@ static const op_case cases[] = {
     {"rmsnorm f32", &rmsnorm, QS_F32, QS_F32, {9, 200}, {0}, 3, F32},
     {"rmsnorm bf16", &rmsnorm, QS_BF16, QS_BF16, {33, 2048}, {0}, 0, TWO_BF16},
     {"rmsnorm bf16, fp32 weight, ragged", &rmsnorm, QS_BF16, QS_F32, {5, 77}, {0}, 1, TWO_BF16},
+    {"rmsnorm bf16, rounded last", &rmsnorm, QS_BF16, QS_F32, {9, 333}, {1}, 3, BF16},
     {"rmsnorm f16, one column", &rmsnorm, QS_F16, QS_F16, {4, 1}, {0}, 0, TWO_F16},
     {"rmsnorm backward f32", &rmsnorm_backward, QS_F32, QS_F32, {9, 200, 1, 0}, {0}, 3, F32},
     {"rmsnorm backward bf16, in place", &rmsnorm_backward, QS_BF16, QS_BF16, {17, 333, 1, 1}, {0}, 2, BF16},

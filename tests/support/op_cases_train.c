@@ -32,7 +32,7 @@ static void ce_setup(op_run *r)
 static void ce_launch(op_run *r, qs_device *d)
 {
     const int64_t *s = r->c->size;
-    qs_ce_state state = {op_device(r, C_MAX), op_device(r, C_SUM), op_device(r, C_TARGET_LOGIT), op_device(r, C_TARGETS)};
+    qs_ce_state state = {op_device(r, C_MAX), op_device(r, C_SUM), op_device(r, C_TARGET_LOGIT), op_device(r, C_TARGETS), (float)r->c->value[0]};
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t at = 0; at < s[1]; at += s[2]) {
             int64_t n = at + s[2] < s[1] ? s[2] : s[1] - at;
@@ -42,6 +42,13 @@ static void ce_launch(op_run *r, qs_device *d)
         }
         if (pass == 0) qs_op_ce_loss(d, s[0], &state, op_device(r, C_LOSS));
     }
+}
+
+/* value[0]: the soft cap that the logits have been through; its derivative from its value. */
+static double cap_slope(const op_run *r, int64_t i, int64_t j)
+{
+    double t = r->c->value[0] > 0 ? op_at(r, C_LOGITS, i, j) / r->c->value[0] : 0;
+    return 1 - t * t;
 }
 
 static void ce_reference(op_run *r)
@@ -57,9 +64,21 @@ static void ce_reference(op_run *r)
         *op_want(r, C_TARGET_LOGIT, 0, i) = target < 0 ? 0 : op_at(r, C_LOGITS, i, target);
         if (target < 0) continue;
         *op_want(r, C_LOSS, 0, i) = max + log(sum) - op_at(r, C_LOGITS, i, target);
-        for (int64_t j = 0; j < s[1]; j++) *op_want(r, C_GRADIENT, i, j) = (exp(op_at(r, C_LOGITS, i, j) - max) / sum - (j == target)) * 0.125;
+        for (int64_t j = 0; j < s[1]; j++) *op_want(r, C_GRADIENT, i, j) = (exp(op_at(r, C_LOGITS, i, j) - max) / sum - (j == target)) * 0.125 * cap_slope(r, i, j);
     }
 }
+
+/* ---- soft cap: size rows, cols; value[0]: the cap ------------------------------------------------------------------------- */
+
+static void softcap_setup(op_run *r) { op_array_normal(r, C_LOGITS, OP_IN_OUT, QS_F32, r->c->size[0], r->c->size[1], 10); }
+static void softcap_launch(op_run *r, qs_device *d) { qs_op_softcap(d, (float)r->c->value[0], op_mat(r, C_LOGITS)); }
+static void softcap_reference(op_run *r)
+{
+    for (int64_t i = 0; i < r->c->size[0]; i++)
+        for (int64_t j = 0; j < r->c->size[1]; j++)
+            *op_want(r, C_LOGITS, i, j) = r->c->value[0] * tanh(op_at(r, C_LOGITS, i, j) / r->c->value[0]);
+}
+static const op_kind softcap = {softcap_setup, softcap_launch, softcap_reference, OP(SOFTCAP)};
 
 static const op_kind cross_entropy = {ce_setup, ce_launch, ce_reference, OP(CE_FORWARD) | OP(CE_LOSS) | OP(CE_BACKWARD)};
 
@@ -228,6 +247,9 @@ static const op_case cases[] = {
     {"cross entropy, one tile", &cross_entropy, QS_F32, QS_F32, {9, 100, 100, 0}, {0}, 0, LOSS},
     {"cross entropy, ragged tiles", &cross_entropy, QS_F32, QS_F32, {13, 1000, 333, 4}, {0}, 3, LOSS},
     {"cross entropy, bf16 gradient", &cross_entropy, QS_BF16, QS_F32, {20, 517, 128, 3}, {0}, 1, LOSS_BF16},
+    {"cross entropy behind a soft cap", &cross_entropy, QS_F32, QS_F32, {13, 300, 77, 4}, {20}, 3, LOSS},
+    {"cross entropy behind a soft cap, bf16 gradient", &cross_entropy, QS_BF16, QS_F32, {8, 517, 128, 3}, {30}, 1, LOSS_BF16},
+    {"soft cap", &softcap, QS_F32, QS_F32, {7, 333}, {8}, 2, LOSS},
     {"cross entropy, no targets", &cross_entropy, QS_F32, QS_F32, {4, 50, 20, 1}, {0}, 0, LOSS},
     {"sum of squares", &sum_squares, QS_F32, QS_F32, {100003}, {0}, 0, 1e-13, "summed in double"},
     {"sum of squares of one", &sum_squares, QS_F32, QS_F32, {1}, {0}, 0, 1e-13, "summed in double"},
