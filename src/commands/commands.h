@@ -35,5 +35,7 @@ extern const qs_command qs_command_bench;
 extern const qs_command qs_command_options;
 extern const qs_command qs_command_plot;
 extern const qs_command qs_command_doctor;
+extern const qs_command qs_command_data;
+extern const qs_command qs_command_import_config;
 
 #endif

@@ -319,6 +319,7 @@ static int assign_switch(const qs_option_set *sets, int count, const qs_option_s
                          qs_option_source source, const char *where, qs_err *e)
 {
     bool yes;
+    if (!strcasecmp(text, "auto")) return 0; /* as other tools write it: left to the option itself */
     if (!qs_option_bool_of(text, &yes)) QS_FAIL(e, QS_EUSAGE, "%s: %s expects true or false, found \"%s\"", where, sw->name, text);
     const char *words = yes ? sw->on : sw->off;
     if (!words) return 0;

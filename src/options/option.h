@@ -107,7 +107,7 @@ int qs_option_assign(const qs_option_set *sets, int count, const char *key, cons
                      const char *where, qs_err *e);
 
 /* Reads a YAML document (bytes of `text`, called `name` in errors): a mapping of scalars, lists, and for a list option lists
- * of mappings with a `path` (and a `type`, which is not looked at: a data file's format shows in its columns). QS_EUSAGE with name:line for what it cannot take. */
+ * of mappings with a `path` (and a `type` that is known: a data file's format shows in its columns). QS_EUSAGE with name:line for what it cannot take. */
 int qs_option_read_yaml(const qs_option_set *sets, int count, const char *name, const char *text, size_t bytes,
                         qs_option_source source, qs_err *e);
 

@@ -20,6 +20,7 @@ typedef struct reader {
     yaml_event_t event;
     bool has_event;
     char where[512];  /* "file:line" of the event */
+    const qs_option_switch *switched; /* the last one that was true */
     int *line_of_row; /* where each row of each set was given, 0: nowhere yet */
     qs_err *e;
 } reader;
@@ -69,7 +70,20 @@ static bool is_null(const reader *r)
            (!*s || !strcmp(s, "~") || !strcmp(s, "null") || !strcmp(s, "Null") || !strcmp(s, "NULL"));
 }
 
-/* A mapping inside a data list: {path: FILE, type: FORMAT}. Formats are recognised by their columns, so type goes unused. */
+/* A data set's type as axolotl names it: rows are told by their columns, so most need nothing; completion is a text column. */
+static int take_type(reader *r)
+{
+    static const char *const told[] = {"alpaca", "chat_template", "sharegpt", "openai", "messages", "jsonl", "json", "csv", "text"};
+    const qs_option_set *set;
+    const qs_option *row = qs_option_find(r->sets, r->count, "text_column", &set);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        if (!strcmp(scalar(r), told[i])) return 0;
+    if (row && !strcmp(scalar(r), "completion")) return qs_option_put(set, row, "text", false, r->source, r->where, r->e);
+    QS_FAIL(r->e, QS_EUSAGE, "%s: type: \"%s\" is not known; rows are told by their columns: remove it (or completion, which trains the column text)", r->where,
+            scalar(r));
+}
+
+/* A mapping inside a data list: {path: FILE, type: FORMAT}. */
 static int read_data_entry(reader *r, const qs_option_set *set, const qs_option *row, bool first)
 {
     char start[sizeof r->where];
@@ -83,6 +97,7 @@ static int read_data_entry(reader *r, const qs_option_set *set, const qs_option 
         QS_TRY(next(r));
         if (r->event.type != YAML_SCALAR_EVENT) return fail(r, "a single value", event_name(r));
         if (path) qs_option_put_item(set, row, scalar(r), !first || has_path, r->source);
+        if (type) QS_TRY(take_type(r));
         has_path |= path;
         QS_TRY(next(r));
     }
@@ -112,6 +127,18 @@ static int *line_of(reader *r, const qs_option_set *set, const qs_option *row)
     return &r->line_of_row[at + (row - set->table->rows)];
 }
 
+/* Two switches that turn the same option to different values contradict each other: bf16 and fp16. */
+static int check_switch(reader *r, const qs_option_switch *sw, const char *where)
+{
+    bool on;
+    if (!sw || !qs_option_bool_of(scalar(r), &on) || !on || !sw->on) return 0;
+    const qs_option_switch *other = r->switched;
+    if (other && other != sw && !strcmp(other->option, sw->option) && strcmp(other->on, sw->on))
+        QS_FAIL(r->e, QS_EUSAGE, "%s: %s and %s are both true, and contradict each other; keep one (or %s)", where, other->name, sw->name, sw->option);
+    r->switched = sw;
+    return 0;
+}
+
 /* One `key: value`; the key is the current event. Leaves the value's last event. */
 static int read_pair(reader *r)
 {
@@ -138,6 +165,7 @@ static int read_pair(reader *r)
         return fail(r, expected, event_name(r));
     }
     if (is_null(r)) return 0; /* `key:` alone, ~ and null leave an option as it is */
+    QS_TRY(check_switch(r, row ? NULL : qs_option_find_switch(r->sets, r->count, key), key_where));
     return qs_option_assign(r->sets, r->count, key, scalar(r), r->source, key_where, r->e);
 }
 

@@ -9,6 +9,7 @@
 #include "io/model_dir.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
+#include "src/options/import.h"
 #include "src/options/presets.h"
 #include "src/options/saved.h"
 
@@ -23,6 +24,27 @@ static int find_preset(const char *name, const char **text, qs_err *e)
         snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", p->name);
     }
     QS_FAIL(e, QS_EUSAGE, "--preset: there is no preset called \"%s\"; there are: %s", name, names);
+}
+
+/* A configuration of another trainer becomes one of ours, and what became of its keys is told. */
+static int translate(const char *path, char **text, size_t *bytes, qs_err *e)
+{
+    qs_import import;
+    qs_err ignored; /* of what is no configuration at all our own reader tells more */
+    int rc = 0;
+    if (qs_import_config(path, *text, *bytes, &import, &ignored)) return 0;
+    if (import.trainer) {
+        for (const char *line = import.report; *line; line += strcspn(line, "\n") + 1) qs_info("%.*s", (int)strcspn(line, "\n"), line);
+        rc = qs_import_check(&import, path, e);
+    }
+    if (!rc && import.trainer) {
+        qs_free(*text);
+        *text = import.yaml;
+        *bytes = strlen(*text);
+        import.yaml = NULL;
+    }
+    qs_import_free(&import);
+    return rc;
 }
 
 /* Applies all four sources. The command line is read first for the files it names, and again last, because it wins. */
@@ -41,6 +63,7 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
     }
     if (*path) {
         QS_TRY(qs_file_read(path, CONFIG_MAX_BYTES, config_text, &config_bytes, e));
+        if (o->config) QS_TRY(translate(path, config_text, &config_bytes, e));
         bool preset_given = o->preset != NULL;
         if (!preset_given) /* the file may name one, which goes underneath it */
             QS_TRY(qs_option_read_yaml(sets, count, path, *config_text, config_bytes, QS_FROM_CONFIG, e));

@@ -400,7 +400,7 @@ START_TEST(bad_config_files_are_answered_with_file_and_line)
         {"optim:\n  name: adamw\n", "run.yaml:2: expected one of paged_adamw_32bit"},
         {"target_modules: [[q]]\n", "run.yaml:1: expected single values in this list, found a list"},
         {"target_modules: [{path: q}]\n", "expected single values in this list, found a mapping"},
-        {"datasets:\n - {type: x}\n", "run.yaml:2: this entry of data has no path:"},
+        {"datasets:\n - {type: alpaca}\n", "run.yaml:2: this entry of data has no path:"},
         {"datasets:\n - {path: x, split: y}\n", "run.yaml:2: expected path: or type:, found split"},
         {"- a\n- b\n", "run.yaml:1: expected option: value lines, found a list"},
         {"hello\n", "run.yaml:1: expected option: value lines, found a single value"},
