@@ -196,7 +196,7 @@ static void run_sleeper(const sleeper *j, const char *dir)
     qs_sim_result predicted;
     char *where = qs_path_join(dir, "cache-sleepers");
     must(qs_device_open("cpu", &device, &e));
-    qs_plan_input in = {.ram_bytes = (uint64_t)1 << 40, .unified = true, .blobs = BLOBS, .blob_bytes = blob_bytes, .ring_slots = j->slots, .most_homes = j->homes};
+    qs_plan_input in = {.ram_bytes = (uint64_t)1 << 40, .shared_memory = true, .blobs = BLOBS, .blob_bytes = blob_bytes, .ring_slots = j->slots, .most_homes = j->homes};
     must(qs_plan_make(&in, &plan, &e));
     must(qs_tier_open(device, &plan, &tier, &e));
     must(qs_aio_open(&(qs_aio_config){.depth = 64}, &aio, &e));
@@ -215,7 +215,7 @@ static void run_sleeper(const sleeper *j, const char *dir)
         qs_calibrate_config config = {.device = device, .cpu = device, .dir = dir, .disk_bytes = 256 << 20, .renew = true, .quiet = true};
         qs_calibration *k = qs_calibration_open(&config);
         must(qs_calibration_measure(k, &(qs_costs){0}, &e));
-        qs_sim_input sim = {.schedule = &list, .plan = &plan, .blob_bytes = blob_bytes, .unified = true, .cached = true, .rates = qs_calibration_rates(k).io, .work = work};
+        qs_sim_input sim = {.schedule = &list, .plan = &plan, .blob_bytes = blob_bytes, .shared_memory = true, .host_computes = true, .cached = true, .rates = qs_calibration_rates(k).io, .work = work};
         qs_simulate(&sim, &predicted);
         said[i] = predicted.steady.seconds;
         qs_sim_free(&predicted);

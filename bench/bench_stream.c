@@ -55,7 +55,7 @@ static void open_rig(rig *r, qs_aio_engine engine, char *const *dirs, int count)
 {
     *r = (rig){0};
     must(qs_device_open("cpu", &r->device, &e));
-    qs_plan_input in = {.vram_bytes = 0, .ram_bytes = (uint64_t)1 << 40, .unified = true, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = 0};
+    qs_plan_input in = {.vram_bytes = 0, .ram_bytes = (uint64_t)1 << 40, .shared_memory = true, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = 0};
     must(qs_plan_make(&in, &r->plan, &e));
     must(qs_tier_open(r->device, &r->plan, &r->tier, &e));
     must(qs_aio_open(&(qs_aio_config){.engine = engine, .depth = DEPTH}, &r->aio, &e));

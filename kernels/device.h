@@ -11,8 +11,8 @@
  * Errors of queued work are sticky, as on the hardware: calls after the first failure do nothing, and qs_device_check
  * reports it. So the block reads like maths and the sweep checks once per visit.
  *
- * A `unified` device computes on host memory directly: host pointers are device pointers, and nothing is copied. The CPU
- * backend is unified, unless opened with QS_CPU_DISCRETE, in which case it insists on copies, so that every copy of the
+ * A device of `shared_memory` computes on host memory directly: host pointers are device pointers, and nothing is copied. The CPU
+ * backend does, unless opened with QS_CPU_DISCRETE, in which case it insists on copies, so that every copy of the
  * streamer can be tested where there is no card.
  */
 #ifndef QS_KERNELS_DEVICE_H
@@ -36,9 +36,12 @@ typedef struct qs_device_info {
     char isa[16];            /* the cpu backend's instruction set: "v3" */
     char kernels[32];        /* what decides the bits of a run in fp32 and fp16 beside its data and options: "fma-1" */
     char kernels_bf16[128];  /* the same in bf16, where pairs or a library may multiply: qs_device_kernels */
-    bool unified;            /* host pointers are device pointers */
+    bool shared_memory;      /* host pointers are device pointers: nothing is copied */
+    bool host_computes;      /* operations run on the calling host and are over when their call returns */
+    bool host_memory;        /* device memory is taken from the host's: both budgets are of one memory */
+    bool f16;                /* fp16 matrix products are faster than fp32 ones */
     bool bf16;               /* bf16 matrix products at full speed */
-    bool managed;            /* unified memory with concurrent access and prefetch */
+    bool managed;            /* managed memory with concurrent access and prefetch */
     int threads;             /* worker threads (cpu) or multiprocessors (cuda); part of the numeric identity */
     uint64_t total_bytes;    /* of the device's memory */
     uint64_t available_bytes; /* of it, what other processes left when the device was opened */
@@ -114,7 +117,10 @@ const char *qs_device_kernels(const qs_device *d, qs_dtype compute);
  * is not such a one is refused. QS_EINVAL for an unknown name, QS_EUNSUP for what this processor does not have. Without a call: "auto". */
 int qs_cpu_select(const char *isa, bool portable_bits, qs_err *e);
 
-enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: refuse to be unified */
+/* Worker threads of CPU devices that are opened from here on; 0: as many as there are processors, or as OpenMP's variables say. */
+void qs_cpu_set_threads(int threads);
+
+enum { QS_CPU_DISCRETE = 1 }; /* flag of the cpu backend's open: stand for a card: memory of its own, and a host that does not compute */
 
 /* The CPU backend, always there. The CUDA backend or NULL when it is not built in (kernels/backends.c). */
 extern const qs_device_api qs_device_cpu;

@@ -22,7 +22,7 @@ struct qs_activation_store {
 };
 
 static const qs_device_api *api(const qs_activation_store *s) { return s->c.device->api; }
-static bool unified(const qs_activation_store *s) { return s->c.device->info.unified; }
+static bool shared(const qs_activation_store *s) { return s->c.device->info.shared_memory; }
 static int32_t record_of(const qs_activation_store *s, int32_t level, int32_t mb)
 {
     QS_ASSERT(level >= 0 && level < s->c.levels && mb >= 0 && mb < s->c.micro_batches);
@@ -35,7 +35,7 @@ void qs_activation_store_open(const qs_activation_store_config *config, qs_activ
     s->c = *config;
     s->bytes = qs_calloc((size_t)config->micro_batches, sizeof *s->bytes);
     for (int32_t i = 0; i < config->micro_batches; i++) s->bytes[i] = config->bytes;
-    if (!unified(s)) {
+    if (!shared(s)) {
         QS_ASSERT(config->buffers >= QS_ACTIVATION_BUFFERS);
         s->buffers = qs_calloc((size_t)config->buffers, sizeof *s->buffers);
         for (int32_t i = 0; i < config->buffers; i++)
@@ -54,7 +54,7 @@ void qs_activation_store_open(const qs_activation_store_config *config, qs_activ
 void qs_activation_store_close(qs_activation_store *s)
 {
     if (!s) return;
-    if (!unified(s)) {
+    if (!shared(s)) {
         for (int q = 0; q < QS_QUEUE_COUNT; q++) api(s)->queue_sync(s->c.device, (qs_queue)q);
         for (int32_t i = 0; i < s->c.buffers; i++) {
             api(s)->event_free(s->c.device, s->buffers[i].arrived);
@@ -126,7 +126,7 @@ static buffer *fetch(qs_activation_store *s, int32_t level, int32_t mb)
 
 void qs_activation_store_expect(qs_activation_store *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s) || find(s, level, micro_batch) || !qs_pager_ready(s->c.host, record_of(s, level, micro_batch))) return;
+    if (shared(s) || find(s, level, micro_batch) || !qs_pager_ready(s->c.host, record_of(s, level, micro_batch))) return;
     int32_t held = 0;
     for (int32_t i = 0; i < s->c.buffers; i++) held += s->buffers[i].pins > 0;
     if (held + 2 <= s->c.buffers) fetch(s, level, micro_batch);
@@ -134,7 +134,7 @@ void qs_activation_store_expect(qs_activation_store *s, int32_t level, int32_t m
 
 void *qs_activation_store_get(qs_activation_store *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_CHANGE);
+    if (shared(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_CHANGE);
     buffer *b = find(s, level, micro_batch);
     if (!b) b = fetch(s, level, micro_batch);
     QS_ASSERT(b);
@@ -145,7 +145,7 @@ void *qs_activation_store_get(qs_activation_store *s, int32_t level, int32_t mic
 
 void *qs_activation_store_new(qs_activation_store *s, int32_t level, int32_t micro_batch)
 {
-    if (unified(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_NEW);
+    if (shared(s)) return qs_pager_acquire(s->c.host, record_of(s, level, micro_batch), QS_PAGE_NEW);
     buffer *b = find(s, level, micro_batch);
     if (!b) b = take(s, level, micro_batch);
     QS_ASSERT(b);
@@ -158,7 +158,7 @@ void *qs_activation_store_new(qs_activation_store *s, int32_t level, int32_t mic
 
 void qs_activation_store_put(qs_activation_store *s, int32_t level, int32_t micro_batch, bool changed)
 {
-    if (unified(s)) {
+    if (shared(s)) {
         qs_pager_release(s->c.host, record_of(s, level, micro_batch), changed, QS_QUEUE_COUNT);
         return;
     }
@@ -180,7 +180,7 @@ void qs_activation_store_put(qs_activation_store *s, int32_t level, int32_t micr
 void qs_activation_store_host_written(qs_activation_store *s, int32_t level, int32_t micro_batch)
 {
     qs_pager_release(s->c.host, record_of(s, level, micro_batch), true, QS_QUEUE_COUNT);
-    if (unified(s)) return;
+    if (shared(s)) return;
     buffer *b = find(s, level, micro_batch); /* an older sweep's: forget it */
     if (b) b->level = -1;
 }

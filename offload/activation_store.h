@@ -1,7 +1,7 @@
 /* activation_store.h - activation checkpoints: one [rows, hidden] matrix per (level, micro-batch), kept on the host between visits.
  *
  * Level 0 is the embedding's output, level l + 1 the output of layer l. In the backward pass the gradient with respect to a level takes the place of the level itself, so
- * no other store is needed. On the host they are records of a pager: all in memory, or in a scratch file with some frames of memory before it. On a unified device a
+ * no other store is needed. On the host they are records of a pager: all in memory, or in a scratch file with some frames of memory before it. Where memory is shared a
  * checkpoint is used where it lies. On a discrete one it passes through a few buffers in device memory: written back on QS_QUEUE_OUT behind the next kernels, fetched
  * ahead on QS_QUEUE_IN, ordered by events alone; what is still in a buffer is not fetched.
  *

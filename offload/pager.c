@@ -107,7 +107,7 @@ static bool is_dead(qs_pager *p, int32_t r)
 /* ---- opening -------------------------------------------------------------------------------------------------------------- */
 
 static const qs_device_api *api(const qs_pager *p) { return p->c.device->api; }
-static bool unified(const qs_pager *p) { return p->c.device->info.unified; }
+static bool shared(const qs_pager *p) { return p->c.device->info.shared_memory; }
 
 int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
 {
@@ -124,7 +124,7 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
     p->frames = qs_calloc((size_t)config->frames, sizeof *p->frames);
     for (int32_t i = 0; i < config->frames; i++) {
         p->frames[i] = (frame){.memory = (char *)config->memory + (uint64_t)i * config->bytes, .record = resident ? i : -1};
-        if (!unified(p)) p->frames[i].returned = api(p)->event_create(config->device);
+        if (!shared(p)) p->frames[i].returned = api(p)->event_create(config->device);
     }
     for (int32_t r = 0; r < config->records; r++) {
         p->records[r].frame = resident ? r : -1;
@@ -183,11 +183,11 @@ static void finish(qs_pager *p, frame *f)
 void qs_pager_close(qs_pager *p)
 {
     if (!p) return;
-    if (!unified(p))
+    if (!shared(p))
         for (int q = 0; q < QS_QUEUE_COUNT; q++) api(p)->queue_sync(p->c.device, (qs_queue)q);
     for (int32_t i = 0; i < p->c.frames; i++) {
         finish(p, &p->frames[i]);
-        if (!unified(p)) api(p)->event_free(p->c.device, p->frames[i].returned);
+        if (!shared(p)) api(p)->event_free(p->c.device, p->frames[i].returned);
     }
     qs_aio_file_close(&p->file);
     qs_page_list_free(&p->sequence);
@@ -345,7 +345,7 @@ void qs_pager_release(qs_pager *p, int32_t r, bool changed, qs_queue queue)
         x->content = KEPT;
         f->dirty = true;
     }
-    if (queue < QS_QUEUE_COUNT && !unified(p)) {
+    if (queue < QS_QUEUE_COUNT && !shared(p)) {
         api(p)->event_record(p->c.device, f->returned, queue);
         f->lent = true;
     }

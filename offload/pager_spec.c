@@ -5,7 +5,7 @@ qs_pager_spec qs_pager_spec_of(const qs_device *d, qs_item item, int32_t records
 {
     bool paged = on_disk && frames < records;
     return (qs_pager_spec){.item = item,
-                           .pool = paged || !d->info.unified ? QS_POOL_PINNED : QS_POOL_HOST,
+                           .pool = paged || !d->info.shared_memory ? QS_POOL_PINNED : QS_POOL_HOST,
                            .records = records,
                            .frames = paged ? frames : records,
                            .bytes = paged ? qs_tier_round(bytes) : bytes};

@@ -114,7 +114,7 @@ void qs_plan_minimum(const qs_plan_input *in, uint64_t *vram_bytes, uint64_t *ra
 {
     uint64_t ring = QS_PLAN_MIN_SLOTS * largest_blob(in), device = fixed_bytes(in, true), on_device = 0, on_host = ring;
     bool all = most_homes(in) == in->blobs;
-    if (!in->unified) {
+    if (!in->shared_memory) {
         on_device = all && total_share(in, in->blobs) < ring ? total_share(in, in->blobs) : ring;
     } else if (all) { /* a model smaller than the ring needs no ring */
         uint64_t least = least_on_host(in, in->vram_bytes > device ? in->vram_bytes - device : 0);
@@ -167,7 +167,7 @@ static bool fit(const qs_plan_input *in, qs_plan *p, int slots, int device_slots
     uint64_t host = ram_bytes(p) + (uint64_t)slots * slot_bytes;
     if (device > in->vram_bytes || host > in->ram_bytes) return false;
     room r = {in->vram_bytes - device, in->ram_bytes - host};
-    if (!in->unified && !device_slots) r.host = 0; /* what lives on the host is used through a slot */
+    if (!in->shared_memory && !device_slots) r.host = 0; /* what lives on the host is used through a slot */
     for (int c = most_homes(in); c >= least; c--) {
         if (!place(in, c, r, p->home)) continue;
         p->ring_slots = slots;
@@ -183,9 +183,9 @@ static bool choose(const qs_plan_input *in, qs_plan *p)
     int slots = in->ring_slots ? in->ring_slots : QS_PLAN_RING_SLOTS;
     QS_ASSERT(slots >= QS_PLAN_MIN_SLOTS);
     /* Everything resident needs no ring, but to load a device that has its own memory. */
-    if (most_homes(in) == in->blobs && fit(in, p, in->unified ? 0 : QS_PLAN_MIN_SLOTS, 0, in->blobs)) return true;
+    if (most_homes(in) == in->blobs && fit(in, p, in->shared_memory ? 0 : QS_PLAN_MIN_SLOTS, 0, in->blobs)) return true;
     for (; slots >= QS_PLAN_MIN_SLOTS; slots--)
-        if (fit(in, p, slots, in->unified ? 0 : slots, 0)) return true;
+        if (fit(in, p, slots, in->shared_memory ? 0 : slots, 0)) return true;
     return false;
 }
 
@@ -209,7 +209,7 @@ static void finish(const qs_plan_input *in, qs_plan *p)
     add_item(p, QS_ITEM_RING, QS_POOL_PINNED, (uint64_t)p->ring_slots * p->slot_bytes);
     add_item(p, QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE, (uint64_t)p->device_slots * p->slot_bytes);
     add_item(p, QS_ITEM_RESIDENT, QS_POOL_DEVICE, bytes[QS_HOME_DEVICE]);
-    add_item(p, QS_ITEM_RESIDENT_RAM, in->unified ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
+    add_item(p, QS_ITEM_RESIDENT_RAM, in->shared_memory ? QS_POOL_HOST : QS_POOL_PINNED, bytes[QS_HOME_HOST]);
     p->vram_used = p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes;
     p->ram_used = ram_bytes(p);
     QS_ASSERT(p->vram_used <= in->vram_bytes && p->ram_used <= in->ram_bytes);

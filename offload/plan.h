@@ -20,7 +20,7 @@ typedef enum qs_pool {
     QS_POOL_DEVICE,  /* counted against --vram */
     QS_POOL_PINNED,  /* host memory the disk writes and the device reads; counted against --ram */
     QS_POOL_HOST,    /* counted against --ram */
-    QS_POOL_MANAGED, /* unified memory that lives on the host and visits the device; counted against --ram */
+    QS_POOL_MANAGED, /* memory of one address that lives on the host and visits the device; counted against --ram */
     QS_POOL_COUNT
 } qs_pool;
 
@@ -39,7 +39,7 @@ typedef struct qs_plan_item {
 typedef struct qs_plan_input {
     uint64_t vram_bytes, ram_bytes;
     uint64_t device_overhead_bytes;  /* context and library workspaces, part of --vram */
-    bool unified;                    /* device and host memory are one: no device ring, homes are used in place */
+    bool shared_memory;              /* device and host memory are one: no device ring, homes are used in place */
     const qs_plan_item *items;       /* fixed needs */
     int item_count;
     int blobs;
@@ -60,7 +60,7 @@ typedef struct qs_plan {
     uint8_t *home;                         /* [blobs] qs_home */
     int homes_device, homes_host;
     uint64_t streamed_bytes;               /* of blobs without a home: read from disk twice per step */
-    int ring_slots, device_slots;          /* unified: 0 when everything is resident. Discrete: device homes are loaded through the ring */
+    int ring_slots, device_slots;          /* shared memory: 0 when everything is resident. Discrete: device homes are loaded through the ring */
     uint64_t slot_bytes;                   /* the largest blob; 0 without a ring */
 } qs_plan;
 

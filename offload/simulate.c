@@ -126,7 +126,7 @@ static double finish_op(sim *s, disk_op *o)
 static void wait_for_op(sim *s, disk_op *o)
 {
     double waited = finish_op(s, o);
-    if (!s->in->unified) return; /* there the device's own clock tells who waited */
+    if (!s->in->host_computes) return; /* there the device's own clock tells who waited */
     s->visit->disk_wait += waited;
 }
 
@@ -306,7 +306,7 @@ static void spend(sim *s, double seconds, const qs_sim_work *w)
     }
 }
 
-static void run_unified(sim *s, const qs_sim_work *w)
+static void run_on_host(sim *s, const qs_sim_work *w)
 {
     s->step->busy[QS_SIM_COMPUTE] += w->seconds;
     spend(s, w->seconds, w);
@@ -317,7 +317,7 @@ static void run_update(sim *s, const qs_sim_work *w)
 {
     wait_for_op(s, &s->read_ahead);
     s->step->busy[QS_SIM_COMPUTE] += w->seconds;
-    if (!s->in->unified) {
+    if (!s->in->host_computes) {
         s->visit->start = s->compute_free;
         s->now = later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
         s->now = use_link(s, true, w->link_in_bytes, s->now);
@@ -364,12 +364,12 @@ static void run_visit(sim *s, int32_t v)
     attend(s, s->now, s->now);
     QS_ASSERT(!qs_residency_acquire(&s->where, v, &none));
     if (s->list->visits[v].kind == QS_VISIT_UPDATE) run_update(s, w);
-    else if (s->in->unified) run_unified(s, w);
+    else if (s->in->host_computes) run_on_host(s, w);
     else run_discrete(s, w, b);
     write_behind(s, v);
     start_reads_of(s, v + 1);
     qs_residency_release(&s->where, v);
-    if (s->in->unified) {
+    if (s->in->host_computes) {
         s->visit->start = begin;
         s->visit->end = s->now;
     }
@@ -390,7 +390,7 @@ static void run_step(sim *s, qs_sim_visit *visits)
         s->visit = &visits[v];
         run_visit(s, v);
     }
-    if (!s->in->unified) s->now = s->compute_free = later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
+    if (!s->in->host_computes) s->now = s->compute_free = later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
     bool made = s->where.writes > 0;
     qs_residency_settle(&s->where);
     if (made) visits[s->list->count - 1].end = s->now; /* the cache is settled after the sweep that fills it */
@@ -404,11 +404,11 @@ static void run_step(sim *s, qs_sim_visit *visits)
     }
 }
 
-static qs_sim_resource busiest(const qs_sim_step *t, bool unified)
+static qs_sim_resource busiest(const qs_sim_step *t, bool host_computes)
 {
     double busy[QS_SIM_RESOURCES];
     memcpy(busy, t->busy, sizeof busy);
-    if (unified) { /* one processor does both */
+    if (host_computes) { /* one processor does both */
         busy[QS_SIM_COMPUTE] += busy[QS_SIM_HOST];
         busy[QS_SIM_HOST] = 0;
     }
@@ -432,7 +432,7 @@ void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
                       .wait_transferred = sim_wait_transferred, .receive = sim_receive, .expect = sim_expect,
                       .make_some = sim_make_some, .make = sim_make, .commit = sim_commit,
                       .copying = sim_copying, .wait_copied = sim_wait_copied, .copy = sim_copy};
-    qs_residency_open(in->plan, in->unified, &mover, &s.where);
+    qs_residency_open(in->plan, in->shared_memory, &mover, &s.where);
     *out = (qs_sim_result){.count = in->schedule->count};
     out->visits = qs_calloc((size_t)out->count, sizeof *out->visits);
     qs_sim_step step[STEPS] = {0};
@@ -445,7 +445,7 @@ void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
     out->first = step[0];
     out->steady = step[STEPS - 1];
     memcpy(out->pool_bytes, in->plan->pool_bytes, sizeof out->pool_bytes);
-    out->critical = busiest(&out->steady, in->unified);
+    out->critical = busiest(&out->steady, in->host_computes);
 }
 
 void qs_sim_free(qs_sim_result *r)
@@ -469,9 +469,9 @@ static totals add_up(const qs_sim_input *in)
         const qs_sim_work *w = &in->work[v];
         int32_t b = in->schedule->visits[v].blob;
         t.compute += w->seconds;
-        t.host += in->unified ? 0 : w->host_seconds;
-        t.link_in += in->unified ? 0 : (double)w->link_in_bytes;
-        t.link_out += in->unified ? 0 : (double)w->link_out_bytes;
+        t.host += in->host_computes ? 0 : w->host_seconds;
+        t.link_in += in->shared_memory ? 0 : (double)w->link_in_bytes;
+        t.link_out += in->shared_memory ? 0 : (double)w->link_out_bytes;
         t.disk_read += (double)w->disk_read_bytes;
         t.disk_write += (double)w->disk_write_bytes;
         t.disk_visits += (w->disk_read_bytes > 0) + (w->disk_write_bytes > 0);
@@ -481,7 +481,7 @@ static totals add_up(const qs_sim_input *in)
             t.weights_disk += (double)in->blob_bytes[b];
             t.disk_visits++;
         }
-        if (!in->unified && in->plan->home[b] != QS_HOME_DEVICE) t.weights_link += (double)in->blob_bytes[b];
+        if (!in->shared_memory && in->plan->home[b] != QS_HOME_DEVICE) t.weights_link += (double)in->blob_bytes[b];
     }
     return t;
 }
@@ -494,7 +494,7 @@ double qs_sim_bound(const qs_sim_input *in)
     double slots = in->plan->device_slots, kept = 2.0 * t.rounds * (double)in->plan->slot_bytes;
     double read = later(0, t.weights_disk - kept * (in->plan->ring_slots + slots));
     double copied = later(0, t.weights_link - kept * slots);
-    double host = t.host + seconds_of(read, r->verify), bound = in->unified ? t.compute + host : later(t.compute, host);
+    double host = t.host + seconds_of(read, r->verify), bound = in->host_computes ? t.compute + host : later(t.compute, host);
     bound = later(bound, seconds_of(read + t.disk_read, r->disk_read) + seconds_of(t.disk_write, r->disk_write));
     return later(bound, later(seconds_of(copied + t.link_in, r->link_in), seconds_of(t.link_out, r->link_out)));
 }

@@ -1,6 +1,6 @@
 /* simulate.h - the schedule replayed against rates: how long a step will take, and what it will wait for.
  *
- * The replay takes the schedule, the plan's homes and slots, and the streamer's own policy (offload/residency.h), and gives every transfer to a resource of known speed: the disk (reads and writes share it, in order), the host (checksums, quantising, on a unified
+ * The replay takes the schedule, the plan's homes and slots, and the streamer's own policy (offload/residency.h), and gives every transfer to a resource of known speed: the disk (reads and writes share it, in order), the host (checksums, quantising, on a shared
  * device also the compute), the link in, the link out, the device. It is pure, takes well below a millisecond for 80 layers, and makes a few allocations.
  *
  *     disk ---> host slot ---> (checksum: host) ---link in--> device slot ---> compute ---link out--> checkpoints
@@ -8,7 +8,7 @@
  * Three steps are replayed: the first finds memory empty (and the cache too, unless `cached`), the third is reported as the steady state, which the
  * palindrome of visits has reached by then.
  *
- * As in io/aio.h, only `unattended_bytes` move while the host computes; on a unified device it looks at the disk again after each operation.
+ * As in io/aio.h, only `unattended_bytes` move while the host computes; where it computes, it looks at the disk again after each operation.
  */
 #ifndef QS_OFFLOAD_SIMULATE_H
 #define QS_OFFLOAD_SIMULATE_H
@@ -30,7 +30,7 @@ typedef struct qs_sim_work {
     double seconds;             /* compute */
     double host_seconds;        /* discrete device: the host's own time, launching */
     int32_t polls;              /* its micro-batches, after each of which the host sees to the streamer. At least 1 */
-    int32_t looks;              /* how often it sees to the disk in each: the operations of a unified device. 0: once */
+    int32_t looks;              /* how often it sees to the disk in each: operations where the host computes. 0: once */
     uint64_t link_in_bytes, link_out_bytes;     /* checkpoints, adapters */
     uint64_t disk_read_bytes, disk_write_bytes; /* checkpoints or adapters that live on the disk */
 } qs_sim_work;
@@ -39,7 +39,8 @@ typedef struct qs_sim_input {
     const qs_schedule *schedule;
     const qs_plan *plan;
     const uint64_t *blob_bytes; /* [plan->blobs] */
-    bool unified;
+    bool shared_memory;         /* the device uses host memory: weights cross no link */
+    bool host_computes;         /* the host does the compute, and sees to nothing else meanwhile */
     bool cached;                /* the cache holds every blob when the first step begins */
     qs_sim_rates rates;
     const qs_sim_work *work;    /* [schedule->count] */
@@ -48,7 +49,7 @@ typedef struct qs_sim_input {
     const double *make_seconds;   /* [blobs] quantising (host) */
 } qs_sim_input;
 
-/* Seconds from the step's beginning. On a unified device the host's clock, as a run measures visits; on a discrete one the device's. */
+/* Seconds from the step's beginning. Where the host computes its clock, as a run measures visits; else the device's. */
 typedef struct qs_sim_visit {
     double start, end;
     double disk_wait, link_wait, verify, make; /* inside [start, end] */
@@ -73,7 +74,7 @@ typedef struct qs_sim_result {
     qs_sim_visit *visits;                /* [count] of the steady step, parallel to the schedule's */
     int32_t count;
     uint64_t pool_bytes[QS_POOL_COUNT];  /* peak of every pool: the plan's */
-    qs_sim_resource critical;            /* the busiest in the steady step; compute includes what the host does for it on a unified device */
+    qs_sim_resource critical;            /* the busiest in the steady step; compute includes what the host does besides where it computes */
 } qs_sim_result;
 
 /* Free with qs_sim_free. Never fails: every schedule that a plan was made for can be replayed. */

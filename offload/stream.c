@@ -37,7 +37,7 @@ struct qs_stream {
 };
 
 static const qs_device_api *api(const qs_stream *s) { return s->c.device->api; }
-static bool unified(const qs_stream *s) { return s->c.device->info.unified; }
+static bool shared(const qs_stream *s) { return s->c.device->info.shared_memory; }
 
 static bool busy(const qs_stream *s, int32_t host)
 {
@@ -248,7 +248,7 @@ static void lay_out_homes(qs_stream *s)
 {
     const qs_plan *plan = s->c.plan;
     char *device = qs_tier_take(s->c.tier, QS_ITEM_RESIDENT, QS_POOL_DEVICE);
-    char *host = qs_tier_take(s->c.tier, QS_ITEM_RESIDENT_RAM, unified(s) ? QS_POOL_HOST : QS_POOL_PINNED);
+    char *host = qs_tier_take(s->c.tier, QS_ITEM_RESIDENT_RAM, shared(s) ? QS_POOL_HOST : QS_POOL_PINNED);
     for (int32_t b = 0; b < plan->blobs; b++) {
         char **from = plan->home[b] == QS_HOME_DEVICE ? &device : &host;
         if (plan->home[b] == QS_HOME_DISK) continue;
@@ -276,12 +276,12 @@ int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
                           .wait_transferred = wait_unwanted, .receive = receive_read, .expect = expect_blob,
                           .make_some = make_what_came, .make = make_and_write, .commit = commit_write,
                           .copying = being_copied, .wait_copied = wait_for_copy, .copy = queue_copy};
-    qs_residency_open(config->plan, unified(s), &s->mover, &s->where);
+    qs_residency_open(config->plan, shared(s), &s->mover, &s->where);
     s->host = qs_calloc((size_t)s->where.host_slots + 1, sizeof *s->host);
     s->device = qs_calloc((size_t)s->where.device_slots + 1, sizeof *s->device);
     lay_out_homes(s);
     lay_out_ring(s);
-    for (int32_t i = 0; !unified(s) && i < s->where.host_slots; i++) s->host[i].copied = api(s)->event_create(s->c.device);
+    for (int32_t i = 0; !shared(s) && i < s->where.host_slots; i++) s->host[i].copied = api(s)->event_create(s->c.device);
     for (int32_t i = 0; i < s->where.device_slots; i++) {
         s->device[i].ready = api(s)->event_create(s->c.device);
         s->device[i].freed = api(s)->event_create(s->c.device);
@@ -306,7 +306,7 @@ void qs_stream_close(qs_stream *s)
     for (int32_t i = 0; i < s->where.host_slots; i++)
         if (busy(s, i)) wait_unwanted(s, i);
     sync_whole_cache(s);
-    if (!unified(s)) {
+    if (!shared(s)) {
         for (int q = 0; q < QS_QUEUE_COUNT; q++) api(s)->queue_sync(s->c.device, (qs_queue)q);
         record_copies(s);
         for (int32_t i = 0; i < s->where.host_slots; i++) api(s)->event_free(s->c.device, s->host[i].copied);
@@ -354,8 +354,8 @@ int qs_stream_acquire(qs_stream *s, int32_t v, const void **out, qs_err *e)
     if (s->c.recorder) record_usage(s, v);
     if (b < 0) return 0;
     int32_t i = qs_residency_slot(&s->where, b);
-    if (!unified(s)) api(s)->event_wait(s->c.device, s->device[i].ready, QS_QUEUE_COMPUTE);
-    *out = unified(s) ? s->host[i].at : s->device[i].at;
+    if (!shared(s)) api(s)->event_wait(s->c.device, s->device[i].ready, QS_QUEUE_COMPUTE);
+    *out = shared(s) ? s->host[i].at : s->device[i].at;
     return 0;
 }
 
@@ -363,7 +363,7 @@ void qs_stream_release(qs_stream *s, int32_t v)
 {
     int32_t b = s->where.schedule->visits[v].blob;
     if (b < 0) return;
-    if (!unified(s)) api(s)->event_record(s->c.device, s->device[qs_residency_slot(&s->where, b)].freed, QS_QUEUE_COMPUTE);
+    if (!shared(s)) api(s)->event_record(s->c.device, s->device[qs_residency_slot(&s->where, b)].freed, QS_QUEUE_COMPUTE);
     qs_residency_release(&s->where, v);
 }
 

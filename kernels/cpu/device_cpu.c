@@ -61,7 +61,8 @@ static void describe(qs_device_info *info, const qs_cpu_table *table, unsigned f
     snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s", table->kernels);
     info->bf16 = table->bf16_kernels(bf16);
     if (info->bf16) snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s %s", table->kernels, bf16);
-    info->unified = !(flags & QS_CPU_DISCRETE);
+    info->shared_memory = info->host_computes = !(flags & QS_CPU_DISCRETE);
+    info->host_memory = true;
     info->available_bytes = info->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -74,6 +75,13 @@ int qs_cpu_select(const char *isa, bool portable_bits, qs_err *e)
     const char *forced = getenv("QS_CPU_ISA");
     bool by_option = strcmp(isa, "auto") != 0;
     return qs_cpu_table_choose(by_option || !forced || !*forced ? isa : forced, portable_bits, &selected, e);
+}
+
+void qs_cpu_set_threads(int threads)
+{
+    static int by_default; /* what OpenMP would take */
+    if (!by_default) by_default = omp_get_max_threads();
+    omp_set_num_threads(threads > 0 ? threads : by_default);
 }
 
 static int cpu_open(int ordinal, unsigned flags, qs_device **out, qs_err *e)
@@ -152,7 +160,7 @@ static void cpu_managed_prefetch(qs_device *d, qs_queue q, void *p, size_t bytes
     QS_ASSERT(!"managed memory on a cpu");
 }
 
-/* A copy between the two sides of a discrete device; of a unified one, any two blocks. */
+/* A copy between the two sides of a discrete device; of shared memory, any two blocks. */
 static void copy(qs_device *d, void *to, const void *from, size_t bytes, const void *device_side, const void *host_side)
 {
     if (!bytes) return;

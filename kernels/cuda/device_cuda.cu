@@ -321,6 +321,7 @@ static int open_parts(qs_cuda_device *c, qs_err *e)
     if (c->card_arch < 75) QS_FAIL(e, QS_EUNSUP, "%s has compute capability %d.%d; 7.5 is the least", properties.name, properties.major, properties.minor);
     snprintf(d->info.name, sizeof d->info.name, "%.120s", properties.name);
     d->info.bf16 = c->card_arch >= 80;
+    d->info.f16 = true;
     d->info.managed = managed != 0;
     d->info.threads = properties.multiProcessorCount;
     QS_TRY(qs_cublas_load(e));

@@ -129,7 +129,7 @@ qs_calibration *qs_calibration_open(const qs_calibrate_config *c)
     qs_calibration *k = qs_calloc(1, sizeof *k);
     k->c = *c;
     if (c->tensor) k->c.tensor = k->tensor = qs_strdup(c->tensor);
-    char *key = qs_printf("%s|%d|%d|%d", c->device->info.name, c->device->info.threads, c->device->info.unified, FORMAT_VERSION);
+    char *key = qs_printf("%s|%d|%d|%d", c->device->info.name, c->device->info.threads, c->device->info.shared_memory, FORMAT_VERSION);
     char *name = qs_printf("calibration-%016" PRIx64 ".json", (uint64_t)XXH3_64bits(key, strlen(key)));
     k->path = qs_path_join(c->dir, name);
     snprintf(k->touch_key, sizeof k->touch_key, "%d %d%s", (int)c->quant.type, c->quant.double_quant,

@@ -171,7 +171,7 @@ int qs_calibration_measure(qs_calibration *k, const qs_costs *costs, qs_err *e)
     if (!k->c.quiet) qs_info("measuring this machine for the prediction (kept in %s; --recalibrate measures again)", k->path);
     QS_TRY(qs_dir_create(k->c.dir, e));
     if (!(k->disk_read > 0) || !(k->verify > 0)) QS_TRY(qs_calibrate_disk(k, e));
-    if (!k->c.device->info.unified && !(k->link_in > 0)) QS_TRY(qs_calibrate_link(k, e));
+    if (!k->c.device->info.shared_memory && !(k->link_in > 0)) QS_TRY(qs_calibrate_link(k, e));
     if (k->c.source && !(k->quantise_on_load > 0)) QS_TRY(qs_calibrate_quantise_on_load(k, e));
     QS_TRY(measure_ops(k, costs, e));
     qs_debug("measured in %.1f s: disk %.2f GB/s, checksum %.1f GB/s, quantise on load %.2f GB/s", qs_seconds(qs_now_ns() - start), k->disk_read * 1e-9,

@@ -37,7 +37,7 @@ void qs_hardware_free(qs_hardware *h) { qs_option_clear(&(qs_option_set){&table,
 
 qs_device *qs_hardware_device(const qs_hardware *h)
 {
-    qs_device_info info = {.bf16 = true, .managed = true, .threads = (int)h->multiprocessors, .total_bytes = h->vram, .available_bytes = h->vram, .overhead_bytes = h->overhead};
+    qs_device_info info = {.bf16 = true, .f16 = true, .managed = true, .threads = (int)h->multiprocessors, .total_bytes = h->vram, .available_bytes = h->vram, .overhead_bytes = h->overhead};
     snprintf(info.name, sizeof info.name, "%s (on paper)", h->card);
     return qs_meta_device(&info);
 }

@@ -49,13 +49,13 @@ static void price_head(pricing *p, const qs_visit *v, qs_sim_work *w)
     if (!v->index) add_part(p, w, loss ? QS_PART_HEAD_NORM : QS_PART_HEAD_GRADIENT, v->count);
 }
 
-/* What the visit moves besides weights. On a unified device nothing crosses a link. */
+/* What the visit moves besides weights. Nothing crosses a link where memory is shared. */
 static void add_traffic(const pricing *p, const qs_visit *v, qs_sim_work *w)
 {
     qs_visit_traffic t = qs_visit_traffic_of(&p->rules, &p->bytes, v);
-    bool unified = p->job->sweep.device->info.unified;
-    w->link_in_bytes = unified ? 0 : t.link_in;
-    w->link_out_bytes = unified ? 0 : t.link_out;
+    bool shared = p->job->sweep.device->info.shared_memory;
+    w->link_in_bytes = shared ? 0 : t.link_in;
+    w->link_out_bytes = shared ? 0 : t.link_out;
     w->disk_read_bytes = t.disk_read;
     w->disk_write_bytes = t.disk_write;
 }
@@ -81,7 +81,7 @@ static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
             case QS_VISIT_UPDATE: add_part(p, w, QS_PART_UPDATE, 1); break;
             }
             add_traffic(p, visit, w);
-            if (c->device->info.unified) w->host_seconds = 0;
+            if (c->device->info.host_computes) w->host_seconds = 0;
             else w->looks = 0;
         }
 }
@@ -136,7 +136,7 @@ void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
     double *make = qs_calloc(blobs, sizeof *make);
     price(&p, &out->schedule, work);
     price_quantise_on_load(&p, source, make);
-    qs_sim_input in = {.schedule = &out->schedule, .plan = job->plan, .blob_bytes = job->blob_bytes, .unified = c->device->info.unified,
+    qs_sim_input in = {.schedule = &out->schedule, .plan = job->plan, .blob_bytes = job->blob_bytes, .shared_memory = c->device->info.shared_memory, .host_computes = c->device->info.host_computes,
                        .rates = rates->io, .work = work, .source_bytes = source, .make_seconds = make};
     qs_simulate(&in, &out->sim);
     conclude(job, &in, out);

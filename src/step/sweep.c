@@ -224,7 +224,7 @@ static int visit_all(qs_sweep *s, const qs_schedule *list, int32_t micro_batches
 static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, bool evaluate, qs_err *e)
 {
     qs_device *d = s->c.device;
-    if (d->info.unified) {
+    if (d->info.host_computes) {
         d->on_op_end = see_to_disk;
         d->on_op_end_context = s->parts.stream;
     }
@@ -240,7 +240,7 @@ static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
 {
     qs_device *d = s->c.device;
     *out = (qs_sweep_result){.gradient_squares = s->host_squares};
-    if (!d->info.unified) {
+    if (!d->info.shared_memory) {
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss, (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_flags, s->flags, s->flag_count * sizeof(int32_t));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_squares, s->squares, (size_t)s->c.layout->layers * sizeof(double));

@@ -50,7 +50,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
 {
     const qs_sweep_config *c = &s->c;
     const qs_layout *l = c->layout;
-    bool unified = c->device->info.unified;
+    bool shared = c->device->info.shared_memory;
     size_t k = (size_t)c->sizes.micro_batches, rows = (size_t)s->max_rows, e = qs_dtype_bytes(c->type);
 
     s->norm = qs_arena_take(&a->constants, (size_t)qs_norm_floats(c->a) * sizeof(float), QS_ARENA_ALIGN);
@@ -73,15 +73,15 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     a->work.used = larger(a->work.used, for_head.used);
     s->saved_bytes = qs_block_saved_bytes(s->block);
     s->saved = qs_arena_take(&a->saved, (size_t)(c->saved_layers - c->saved_in_ram) * (size_t)s->group * s->saved_bytes, 4096);
-    s->saved_buffers = qs_arena_take(&a->saved_buffers, unified || !c->saved_in_ram ? 0 : QS_ACTIVATION_BUFFERS * s->saved_bytes, 4096);
+    s->saved_buffers = qs_arena_take(&a->saved_buffers, shared || !c->saved_in_ram ? 0 : QS_ACTIVATION_BUFFERS * s->saved_bytes, 4096);
     s->saved_spec = qs_pager_spec_of(c->device, QS_ITEM_SAVED_RAM, c->saved_in_ram * s->group, s->saved_bytes, false, 0);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 
     size_t pack = (size_t)c->lora->pack_floats;
     s->adapters = qs_arena_take(&a->adapters, c->type == QS_F32 ? 0 : pack * e, QS_ARENA_ALIGN);
-    s->adapters_f32 = qs_arena_take(&a->adapters, unified ? 0 : pack * sizeof(float), QS_ARENA_ALIGN);
-    s->gradients = qs_arena_take(&a->adapters, unified ? 0 : pack * sizeof(float), QS_ARENA_ALIGN);
+    s->adapters_f32 = qs_arena_take(&a->adapters, shared ? 0 : pack * sizeof(float), QS_ARENA_ALIGN);
+    s->gradients = qs_arena_take(&a->adapters, shared ? 0 : pack * sizeof(float), QS_ARENA_ALIGN);
 
     s->loss = qs_arena_take(&a->results, k * rows * sizeof(float), QS_ARENA_ALIGN);
     s->flag_count = 2 * (size_t)(l->layers + 1) * k;
@@ -94,18 +94,18 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     qs_batch_info info = {.max_tokens = s->max_rows, .max_documents = c->sizes.max_documents};
     for (size_t mb = 0; mb < k; mb++) {
         qs_micro_batch_carve(&info, &a->host_batches, &s->host_batches[mb]);
-        if (unified) continue;
+        if (shared) continue;
         s->batches[mb].target = qs_arena_take(&a->batches, rows * sizeof(int32_t), QS_ARENA_ALIGN);
         s->batches[mb].positions = qs_arena_take(&a->batches, rows * sizeof(int32_t), QS_ARENA_ALIGN);
         s->batches[mb].document_start = qs_arena_take(&a->batches, rows * sizeof(int32_t), QS_ARENA_ALIGN);
     }
-    if (!unified) {
+    if (!shared) {
         s->host_loss = qs_arena_take(&a->host_batches, k * rows * sizeof(float), QS_ARENA_ALIGN);
         s->host_flags = qs_arena_take(&a->host_batches, s->flag_count * sizeof(int32_t), QS_ARENA_ALIGN);
         s->host_squares = qs_arena_take(&a->host_batches, (size_t)l->layers * sizeof(double), QS_ARENA_ALIGN);
     }
 
-    s->buffers = qs_arena_take(&a->buffers, unified ? 0 : QS_ACTIVATION_BUFFERS * checkpoint_bytes(s), 4096);
+    s->buffers = qs_arena_take(&a->buffers, shared ? 0 : QS_ACTIVATION_BUFFERS * checkpoint_bytes(s), 4096);
 }
 
 /* On disk, a sweep in progress has one level of each micro-batch in memory, and room for what comes and goes. */

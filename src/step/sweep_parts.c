@@ -43,7 +43,7 @@ void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
     if (!has_adapters(s, v->index)) return;
     s->pack = qs_pager_acquire(s->parts.masters, v->index, QS_PAGE_READ);
     const float *values = s->pack;
-    if (!d->info.unified) {
+    if (!d->info.shared_memory) {
         d->api->copy_in(d, QS_QUEUE_COMPUTE, s->adapters_f32, values, bytes);
         values = s->adapters_f32;
     }
@@ -51,9 +51,9 @@ void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
     if (!backward) return;
     bool first = qs_visit_gradient_use(v) == QS_PAGE_NEW;
     s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, qs_visit_gradient_use(v));
-    float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    float *gradients = d->info.shared_memory ? s->pack_gradients : s->gradients;
     if (first) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
-    else if (!d->info.unified) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
+    else if (!d->info.shared_memory) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
 }
 
 void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last)
@@ -63,22 +63,22 @@ void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool l
     if (!has_adapters(s, v->index)) return;
     qs_pager_release(s->parts.masters, v->index, false, QS_QUEUE_COMPUTE);
     if (!backward) return;
-    const float *gradients = d->info.unified ? s->pack_gradients : s->gradients;
+    const float *gradients = d->info.shared_memory ? s->pack_gradients : s->gradients;
     if (last) qs_op_sum_squares(d, gradients, floats, &s->squares[v->index]);
-    if (!d->info.unified) d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients, (size_t)floats * sizeof(float));
+    if (!d->info.shared_memory) d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients, (size_t)floats * sizeof(float));
     qs_pager_release(s->parts.gradients, v->index, true, QS_QUEUE_COMPUTE);
 }
 
 qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool evaluate)
 {
     if (!has_adapters(s, layer)) return (qs_block_lora){0};
-    bool unified = s->c.device->info.unified;
-    const void *f32 = unified ? s->pack : s->adapters_f32;
+    bool shared = s->c.device->info.shared_memory;
+    const void *f32 = shared ? s->pack : s->adapters_f32;
     return (qs_block_lora){.lora = qs_lora_of_layer(s->c.lora, layer),
                            .r = s->c.lora->r,
                            .scaling = s->c.lora->scaling,
                            .values = s->c.type == QS_F32 ? f32 : s->adapters,
-                           .gradients = unified ? s->pack_gradients : s->gradients,
+                           .gradients = shared ? s->pack_gradients : s->gradients,
                            .dropout = evaluate ? 0 : s->c.lora->dropout,
                            .seed = s->c.seed,
                            /* step, micro-batch, layer, linear: 36 + 12 + 12 + 4 bits */
@@ -130,7 +130,7 @@ void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
             b->document_start[i] = i;
         }
         to->rows = rows;
-        if (d->info.unified) {
+        if (d->info.shared_memory) {
             to->target = b->target;
             to->positions = b->positions;
             to->document_start = b->document_start;

@@ -40,7 +40,7 @@ struct qs_sweep {
     /* host */
     qs_micro_batch *host_batches;
     float *pack, *pack_gradients;      /* of the visit's layer, held for it */
-    double *host_squares;              /* these three are the device's own arrays on a unified device */
+    double *host_squares;              /* these three are the device's own arrays where memory is shared */
     float *host_loss;
     int32_t *host_flags;
     size_t flag_count;

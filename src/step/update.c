@@ -21,9 +21,9 @@ struct qs_update {
     uint64_t pack_state_bytes;   /* of the largest */
     qs_pager_spec spec;          /* of the states: one record per layer */
     qs_pager *states;
-    bool managed;                /* in unified memory */
+    bool managed;                /* in managed memory */
     float *p, *g;                /* discrete: one pack on the device */
-    char *state;                 /* discrete without unified memory: its states */
+    char *state;                 /* discrete without managed memory: its states */
 };
 
 static bool is_8bit(qs_optim o) { return o == QS_OPTIM_ADAMW_8BIT || o == QS_OPTIM_PAGED_ADAMW_8BIT; }
@@ -70,11 +70,11 @@ static qs_update *create(const qs_update_config *c)
 
 static void carve_device(qs_update *u, qs_arena *a)
 {
-    bool unified = u->c.device->info.unified;
+    bool shared = u->c.device->info.shared_memory;
     size_t pack = (size_t)u->c.lora->pack_floats * sizeof(float);
-    u->p = qs_arena_take(a, unified ? 0 : pack, QS_ARENA_ALIGN);
-    u->g = qs_arena_take(a, unified ? 0 : pack, QS_ARENA_ALIGN);
-    u->state = qs_arena_take(a, unified || u->managed ? 0 : u->pack_state_bytes, QS_ARENA_ALIGN);
+    u->p = qs_arena_take(a, shared ? 0 : pack, QS_ARENA_ALIGN);
+    u->g = qs_arena_take(a, shared ? 0 : pack, QS_ARENA_ALIGN);
+    u->state = qs_arena_take(a, shared || u->managed ? 0 : u->pack_state_bytes, QS_ARENA_ALIGN);
 }
 
 int qs_update_items(const qs_update_config *c, qs_plan_item *items, int capacity)
@@ -198,7 +198,7 @@ int qs_update_run(qs_update *u, const qs_update_step *t, qs_pager *masters, qs_p
         float *p = qs_pager_acquire(masters, layer, QS_PAGE_CHANGE);
         const float *g = qs_pager_acquire(gradients, layer, QS_PAGE_READ);
         char *state = qs_pager_acquire(u->states, layer, QS_PAGE_CHANGE);
-        if (d->info.unified) update_pack(u, layer, &h, p, g, state);
+        if (d->info.shared_memory) update_pack(u, layer, &h, p, g, state);
         else update_over_link(u, layer, &h, p, g, state);
         qs_pager_release(masters, layer, true, QS_QUEUE_COMPUTE);
         qs_pager_release(gradients, layer, false, QS_QUEUE_COMPUTE);

@@ -1,8 +1,8 @@
 /* update.h - the UPDATE visit: global norm, clipping, AdamW over all adapter packs.
  *
  * The norm comes from sums of squares that the sweep formed while the gradients passed, so every pack passes once: masters, gradients and states are read, updated and
- * written back. States are a pager of their own, on the host or on disk (`paged_*` on a card: in unified memory, brought over just before a pack's update and sent back
- * after). On a unified device packs are updated where they lie. 8-bit states are blockwise per tensor, and tensors with fewer than 4,096 elements keep 32-bit ones, as in
+ * written back. States are a pager of their own, on the host or on disk (`paged_*` on a card: in managed memory, brought over just before a pack's update and sent back
+ * after). Where memory is shared packs are updated where they lie. 8-bit states are blockwise per tensor, and tensors with fewer than 4,096 elements keep 32-bit ones, as in
  * bitsandbytes.
  */
 #ifndef QS_STEP_UPDATE_H

@@ -1,6 +1,5 @@
 #include "src/train/engine.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -21,19 +20,18 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
 {
     int threads = (int)g->options->threads;
     if (!threads && keep) threads = keep->threads;
-    if (threads) omp_set_num_threads(threads);
+    qs_cpu_set_threads(threads);
     QS_TRY(qs_cpu_select(g->options->cpu_isa, g->options->portable_bits, e));
     if (g->hardware) g->device = qs_hardware_device(g->hardware);
     else QS_TRY(qs_device_open(g->options->device, &g->device, e));
-    bool on_cpu = !strcmp(g->device->api->name, "cpu");
     if (keep && strcmp(keep->device, g->device->api->name))
         QS_FAIL(e, QS_EINVAL, "this run was trained on %s and the device now is %s, which does not give the same bits; use --device %s",
                 keep->device, g->device->api->name, keep->device);
     if (keep && keep->threads != g->device->info.threads)
         qs_warn("this run used %d threads and now uses %d: results may differ in the last bits", keep->threads, g->device->info.threads);
-    if (on_cpu && g->device->info.unified) g->cpu = g->device;
+    if (g->device->info.host_computes) g->cpu = g->device;
     else QS_TRY(qs_device_open("cpu", &g->cpu, e));
-    qs_options_resolve_budgets(g->options, on_cpu, g->device->info.available_bytes, qs_host_available_bytes());
+    qs_options_resolve_budgets(g->options, g->device->info.host_memory, g->device->info.available_bytes, qs_host_available_bytes());
     return 0;
 }
 
@@ -44,7 +42,7 @@ static qs_dtype compute_type(const qs_options *o, const qs_device *d)
     case QS_COMPUTE_BF16: return QS_BF16;
     case QS_COMPUTE_F16: return QS_F16;
     case QS_COMPUTE_F32: return QS_F32;
-    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : !strcmp(d->api->name, "cpu") ? QS_F32 : QS_F16;
+    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : d->info.f16 ? QS_F16 : QS_F32;
     }
     return QS_F32;
 }

@@ -57,7 +57,7 @@ static void state_needs(const qs_engine *g, const qs_placement *p, needs *out)
                                 qs_tier_round(qs_embedding_bytes(&g->architecture, g->source, sweep.sizes.max_tokens))};
     out->table = (qs_plan_item){QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(&g->architecture, g->source))};
     out->input = (qs_plan_input){.vram_bytes = o->vram, .ram_bytes = o->ram, .device_overhead_bytes = g->device->info.overhead_bytes,
-                                 .unified = g->device->info.unified, .items = items, .item_count = n, .blobs = qs_layout_blobs(&g->layout),
+                                 .shared_memory = g->device->info.shared_memory, .items = items, .item_count = n, .blobs = qs_layout_blobs(&g->layout),
                                  .blob_bytes = g->blob_bytes, .wish = &out->table, .ring_slots = p->ring_slots,
                                  .most_homes = (int)o->resident_layers};
 }

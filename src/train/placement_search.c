@@ -195,7 +195,7 @@ static bool fastest(const qs_engine *g, const qs_rates *rates, const qs_placemen
 
 /* ---- choosing ------------------------------------------------------------------------------------------------------------ */
 
-static const qs_rates *nominal(const qs_engine *g) { return g->device->info.unified ? &qs_rates_nominal_cpu : &qs_rates_nominal_card; }
+static const qs_rates *nominal(const qs_engine *g) { return g->device->info.host_computes ? &qs_rates_nominal_cpu : &qs_rates_nominal_card; }
 
 static void take(qs_engine *g, const found *f)
 {
@@ -220,7 +220,7 @@ int qs_placement_choose(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     double least = INFINITY;
     qs_err refused = {0};
     qs_placement_sizes_of_data(g);
-    tile_rows try = g->device->info.unified ? most_on_cpu : most_on_card;
+    tile_rows try = g->device->info.host_computes ? most_on_cpu : most_on_card;
     for (; try.mlp >= LEAST_ROWS; try.mlp /= 2, try.head = try.head > LEAST_ROWS ? try.head / 2 : try.head) {
         found f;
         set_tiles(g, &given, try.mlp, try.head, &p);

@@ -48,7 +48,7 @@ static void predicted(FILE *f, const qs_engine *g)
     wait_line(f, "waiting for the disk", s->disk_wait, p->step_seconds);
     wait_line(f, "for the link", s->link_wait, p->step_seconds);
     fprintf(f, "; reads %s", qs_format_bytes(s->disk_read_bytes, size));
-    if (!g->device->info.unified) fprintf(f, ", over the link %s", qs_format_bytes(s->link_in_bytes + s->link_out_bytes, size));
+    if (!g->device->info.shared_memory) fprintf(f, ", over the link %s", qs_format_bytes(s->link_in_bytes + s->link_out_bytes, size));
     fprintf(f, " per step\n");
     if (p->hide_tokens > 0) fprintf(f, "    from about %.0f tokens per step on, compute hides the stream\n", p->hide_tokens);
 }

@@ -150,7 +150,7 @@ static int begin(run *r, qs_err *e)
     if (!rc) rc = take_out(r, checkpoint, e);
     qs_free(checkpoint);
     QS_TRY(rc);
-    uint64_t ram = r->engine.device->info.unified ? o->vram + o->ram : o->ram; /* the process's memory is both budgets' there */
+    uint64_t ram = r->engine.device->info.shared_memory ? o->vram + o->ram : o->ram; /* the process's memory is both budgets' there */
     qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, ram, o->no_color, o->quiet);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;

@@ -110,10 +110,10 @@ void rig_open(stream_rig *r, const char *dir)
 
     if (c->racy) test_drop_compute_waits(r->device);
 
-    qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32, .ram_bytes = (uint64_t)1 << 32, .unified = r->device->info.unified, .blobs = c->blobs,
+    qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32, .ram_bytes = (uint64_t)1 << 32, .shared_memory = r->device->info.shared_memory, .blobs = c->blobs,
                         .blob_bytes = c->sizes, .ring_slots = c->ring, .most_homes = c->most_homes};
-    if (c->device_room) in.vram_bytes = c->device_room + (in.unified ? 0 : (uint64_t)c->ring * largest);
-    if (c->like) plan_like(c->like, c->sizes, largest, in.unified, &r->plan);
+    if (c->device_room) in.vram_bytes = c->device_room + (in.shared_memory ? 0 : (uint64_t)c->ring * largest);
+    if (c->like) plan_like(c->like, c->sizes, largest, in.shared_memory, &r->plan);
     else ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
     ck_assert_msg(!qs_tier_open(r->device, &r->plan, &r->tier, &r->e), "%s", r->e.text);
 

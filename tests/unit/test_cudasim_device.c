@@ -74,7 +74,7 @@ END_TEST
 START_TEST(describes_the_card)
 {
     qs_device *d = open_with((cudasim_config){.arch = 75, .capacity_bytes = 512 << 20});
-    ck_assert(!d->info.unified && !d->info.bf16 && d->info.managed);
+    ck_assert(!d->info.shared_memory && !d->info.bf16 && d->info.managed);
     ck_assert_uint_eq(d->info.total_bytes, 512 << 20);
     close_clean(d);
     d = open_with((cudasim_config){.arch = 90, .no_managed = true});

@@ -51,7 +51,7 @@ static qs_device *open_cpu(unsigned flags)
     qs_err e = {0};
     qs_device *d;
     ck_assert_msg(qs_device_cpu.open(0, flags, &d, &e) == 0, "%s", e.text);
-    ck_assert(d->info.unified == !(flags & QS_CPU_DISCRETE));
+    ck_assert(d->info.shared_memory == !(flags & QS_CPU_DISCRETE));
     ck_assert_int_gt(d->info.threads, 0);
     ck_assert_uint_gt(d->info.total_bytes, 0);
     return d;

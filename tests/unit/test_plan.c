@@ -40,7 +40,7 @@ static void fill_sizes(shape kind, qs_plan_input *in)
 
 static qs_plan_input input(shape kind, bool unified)
 {
-    qs_plan_input in = {.vram_bytes = PLENTY, .ram_bytes = PLENTY, .unified = unified, .items = items, .item_count = 5, .most_homes = -1};
+    qs_plan_input in = {.vram_bytes = PLENTY, .ram_bytes = PLENTY, .shared_memory = unified, .items = items, .item_count = 5, .most_homes = -1};
     in.device_overhead_bytes = unified ? 0 : 21 * PAGE + 123; /* what a driver takes need not be whole pages */
     fill_sizes(kind, &in);
     return in;
@@ -97,11 +97,11 @@ static void check_promises(const qs_plan_input *in)
     ck_assert_int_eq(plan.homes_host, homes[QS_HOME_HOST]);
     ck_assert_uint_eq(plan.streamed_bytes, home[QS_HOME_DISK]);
     ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT, QS_POOL_DEVICE), home[QS_HOME_DEVICE]);
-    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT_RAM, in->unified ? QS_POOL_HOST : QS_POOL_PINNED), home[QS_HOME_HOST]);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT_RAM, in->shared_memory ? QS_POOL_HOST : QS_POOL_PINNED), home[QS_HOME_HOST]);
     if (in->most_homes >= 0) ck_assert_int_le(plan.homes_device + plan.homes_host, in->most_homes);
 
     bool streams = homes[QS_HOME_DISK] > 0;
-    if (in->unified) {
+    if (in->shared_memory) {
         ck_assert_int_eq(plan.device_slots, 0);
         ck_assert_int_eq(plan.ring_slots > 0, streams); /* the ring is dropped when all is resident */
     } else {
@@ -390,12 +390,12 @@ START_TEST(a_refusal_says_what_takes_the_room)
 {
     static const qs_plan_item big[] = {{QS_ITEM_CHECKPOINTS, QS_POOL_HOST, (uint64_t)3 << 30}, {QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, (uint64_t)1 << 30}};
     static const uint64_t blob[] = {200 << 20, 200 << 20, 200 << 20, 200 << 20};
-    qs_plan_input in = {.vram_bytes = (uint64_t)2 << 30, .ram_bytes = (uint64_t)2 << 30, .unified = true, .items = big, .item_count = 2, .blobs = 4,
+    qs_plan_input in = {.vram_bytes = (uint64_t)2 << 30, .ram_bytes = (uint64_t)2 << 30, .shared_memory = true, .items = big, .item_count = 2, .blobs = 4,
                         .blob_bytes = blob, .most_homes = 0};
     ck_assert_int_eq(make(&in), -QS_EBUDGET);
     ck_assert_str_eq(e.text, "--ram 2.00 GiB is too small: this job needs at least 3.39 GiB there (weights 400.0 MiB, activation checkpoints 3.00 "
                              "GiB); give --ram 3472M or more, or lower max_seq_length, per_device_train_batch_size or gradient_accumulation_steps");
-    in.unified = false;
+    in.shared_memory = false;
     in.vram_bytes = 1 << 30;
     ck_assert_int_eq(make(&in), -QS_EBUDGET);
     ck_assert_str_eq(e.text, "--vram 1.00 GiB is too small: this job needs at least 1.39 GiB there (weights 400.0 MiB, activations 1.00 GiB); give "

@@ -50,7 +50,7 @@ static void make_plan(bool unified, int ring, int homes, uint64_t device_room)
     int blobs = list.layers + list.tiles;
     for (int b = 0; b < blobs; b++) largest = sizes[b] > largest ? sizes[b] : largest;
     qs_plan_input in = {.vram_bytes = device_room ? device_room + (unified ? 0 : (uint64_t)ring * largest) : PLENTY, .ram_bytes = PLENTY,
-                        .unified = unified, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = homes};
+                        .shared_memory = unified, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = homes};
     ck_assert_msg(!qs_plan_make(&in, &plan, &e), "%s", e.text);
 }
 
@@ -78,7 +78,7 @@ static qs_sim_input draw_case(void)
         work[v].disk_read_bytes = below(2) ? below(30) * PAGE : 0;
         work[v].disk_write_bytes = below(2) ? below(30) * PAGE : 0;
     }
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .unified = unified, .work = work};
+    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = unified, .host_computes = unified, .work = work};
     double *rate[] = {&in.rates.disk_read, &in.rates.disk_write, &in.rates.verify, &in.rates.link_in, &in.rates.link_out};
     for (int i = 0; i < 5; i++) *rate[i] = draw_rate();
     in.rates.disk_latency = below(2) ? magnitude(1e-6, 1e-3) : 0;
@@ -137,8 +137,8 @@ START_TEST(a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes)
         }
         double seconds = result.first.seconds, serial = qs_sim_serial(&in), read = in.rates.disk_read > 0 ? source / in.rates.disk_read : 0;
         double written = in.rates.disk_write > 0 ? blobs / in.rates.disk_write : 0, hashed = in.rates.verify > 0 ? blobs / in.rates.verify : 0;
-        double copied = !in.unified && in.rates.link_in > 0 ? blobs / in.rates.link_in : 0;
-        double least = in.unified ? compute + quantise : compute > quantise ? compute : quantise;
+        double copied = !in.shared_memory && in.rates.link_in > 0 ? blobs / in.rates.link_in : 0;
+        double least = in.shared_memory ? compute + quantise : compute > quantise ? compute : quantise;
         ck_assert(isfinite(seconds) && steady >= qs_sim_bound(&in) * (1 - 1e-9));
         ck_assert_msg(seconds >= least * (1 - 1e-9) && seconds >= read * (1 - 1e-9), "case %d: %g s, compute and quantising %g s, reading %g s", i, seconds, least, read);
         double most = serial + read + quantise + written + hashed + copied + (2 * plan.blobs + 2) * in.rates.disk_latency;
@@ -161,7 +161,7 @@ START_TEST(quantise_on_load_of_a_resident_model_hides_behind_compute)
     make_plan(true, 2, LAYERS + 1, 0);
     memset(work, 0, sizeof work);
     for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1, .looks = 10};
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .unified = true, .work = work, .source_bytes = source_bytes, .make_seconds = make_seconds,
+    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = true, .host_computes = true, .work = work, .source_bytes = source_bytes, .make_seconds = make_seconds,
                        .rates = {.disk_read = 200 * PAGE}}; /* half a second each */
     double steady = simulate(&in);
     ck_assert_double_eq_tol(result.first.seconds, steady + 0.5, 1e-6);
@@ -177,7 +177,7 @@ START_TEST(visits_follow_one_another_and_their_waits_lie_inside)
         for (int32_t v = 0; v < list.count; v++) {
             const qs_sim_visit *t = &result.visits[v];
             ck_assert(t->start >= end - slack && t->end >= t->start && t->end <= seconds + slack);
-            double inside = t->disk_wait + t->link_wait + work[v].seconds + (in.unified ? t->verify + t->make : 0);
+            double inside = t->disk_wait + t->link_wait + work[v].seconds + (in.shared_memory ? t->verify + t->make : 0);
             ck_assert_msg(inside <= t->end - t->start + slack, "case %d, visit %d: %g s inside %g s", i, v, inside, t->end - t->start);
             end = t->end;
             disk += t->disk_wait;
@@ -226,7 +226,7 @@ START_TEST(more_homes_hardly_ever_make_a_step_slower)
         int blobs = plan.blobs, ring = 2 + (int)below(4);
         for (int homes = 0; homes <= blobs; homes++) {
             qs_plan_free(&plan);
-            make_plan(in.unified, ring, homes, 0);
+            make_plan(in.shared_memory, ring, homes, 0);
             double seconds = simulate(&in), ratio = homes ? seconds / before : 1;
             worst = ratio > worst ? ratio : worst;
             sum += ratio;
@@ -251,7 +251,7 @@ START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
     for (int unified = 0; unified < 2; unified++)
         for (int homes = 0; homes <= 206; homes += 103) {
             make_plan(unified, 3, homes, 0);
-            qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .unified = unified, .cached = true, .work = work,
+            qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = unified, .host_computes = unified, .cached = true, .work = work,
                                .rates = {2e9, 2e9, 1e-4, 1e10, 2e10, 2e10, 64 << 20}};
             double best = 1;
             for (int i = 0; i < 20; i++) {
@@ -268,7 +268,7 @@ START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
 }
 END_TEST
 
-/* With a disk that is always in time nothing is left to chance on a unified device: the streamer reads what the replay says, whether the cache was full at first or not. On a discrete
+/* With a disk that is always in time nothing is left to chance where memory is shared: the streamer reads what the replay says, whether the cache was full at first or not. On a discrete
  * one a read may have arrived, or not, between the two looks at the disk when the update begins; so a step's edge shifts now and then, and what is given up with it. */
 START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
 {
@@ -289,7 +289,7 @@ START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
             rig_open(&r, sub);
         }
         for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = 1, .host_seconds = 1, .polls = 20};
-        qs_sim_input in = {.schedule = &list, .plan = &r.plan, .blob_bytes = r.config.sizes, .unified = unified, .cached = cached, .work = work,
+        qs_sim_input in = {.schedule = &list, .plan = &r.plan, .blob_bytes = r.config.sizes, .shared_memory = unified, .host_computes = unified, .cached = cached, .work = work,
                            .rates = {.disk_read = 1e3 * 3 * PAGE, .disk_write = 1e3 * 3 * PAGE}};
         qs_stream_stats before = {0}, after = {0};
         for (int step = 0; step < 3; step++) {
@@ -321,7 +321,7 @@ START_TEST(a_full_ring_hides_the_disk_and_an_empty_one_waits_for_it)
     for (int b = 0; b < 11; b++) sizes[b] = 100 * PAGE;
     for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1};
     make_plan(true, 3, 0, 0);
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .unified = true, .cached = true, .work = work,
+    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = true, .host_computes = true, .cached = true, .work = work,
                        .rates = {.disk_read = 200 * PAGE}};
     ck_assert_double_eq_tol(simulate(&in), 22, 1e-9);
     ck_assert_double_eq_tol(result.steady.disk_wait, 0, 1e-9);

@@ -20,7 +20,7 @@ static const qs_plan_item items[] = {{QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, 10 * 
 static void begin(bool discrete)
 {
     ck_assert_int_eq(qs_device_cpu.open(0, discrete ? QS_CPU_DISCRETE : 0, &device, &e), 0);
-    qs_plan_input in = {.vram_bytes = 36 * PAGE, .ram_bytes = 40 * PAGE, .unified = !discrete, .items = items, .item_count = 5, .blobs = 6,
+    qs_plan_input in = {.vram_bytes = 36 * PAGE, .ram_bytes = 40 * PAGE, .shared_memory = !discrete, .items = items, .item_count = 5, .blobs = 6,
                         .blob_bytes = sizes, .most_homes = 4};
     ck_assert_msg(!qs_plan_make(&in, &plan, &e), "%s", e.text);
     ck_assert_msg(!qs_tier_open(device, &plan, &tier, &e), "%s", e.text);
