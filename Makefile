@@ -141,7 +141,7 @@ test: qlora-stream docs-check $(EVERY) $(FUZZ_SEEDS)/.made
 
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:
-	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint
+	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint && tests/lint/isa $(filter-out build/asan% build/tsan%,$(wildcard build/*/kernels/cpu))
 
 ## benches: only build them
 benches: $(BENCHES)

@@ -1,13 +1,15 @@
 /* bench_ops.c - what the operations cost on this machine, at the shapes of one Llama-3.2-1B layer and 1,024 tokens.
  *
- *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section]
+ *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section] [--cpu_isa=v3]
  *
- * Everything is compared with what the machine can do, measured in the same run: matrix products with oneDNN's best rate
- * over weights in its own layout, memory-bound operations with a parallel copy, attention with a chain of fused
- * multiply-adds. Times are the best of several runs. With the word `cpu` they are the mean of processor time divided by the number of
- * threads: for machines that are busy with something else (set OMP_WAIT_POLICY=passive, so that waiting costs none).
+ * Everything is compared with what the machine can do, measured in the same run: matrix products with the best of oneDNN's and
+ * OpenBLAS's sgemm at the same shape and 0.85 of the multiply-add peak of the table in use (in bf16 with oneDNN's best rate over
+ * weights in its own layout), memory-bound operations with a parallel copy, LoRA's products with what a copy lets them do, attention
+ * with the peak. Times are the best of several runs. With the word `cpu` they are processor time divided by the number of threads, for
+ * machines that are busy with something else: best with OMP_NUM_THREADS=1.
  * Sections: products, lora, quant, attention, elements, training; all of them without the word.
  */
+#include <dlfcn.h>
 #include <dnnl.h>
 #include <math.h>
 #include <omp.h>
@@ -15,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/ops.h"
+#include "kernels/cpu/cpu.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/base/random.h"
@@ -24,6 +26,7 @@ enum { HIDDEN = 2048, HEADS = 32, KV_HEADS = 8, HEAD_DIM = 64, FFN = 8192, RANK 
 
 static qs_device *device;
 static int64_t tokens = 1024;
+static qs_dtype type; /* of the products: bf16 where the table is fast at it, fp32 otherwise */
 static bool processor_time;
 static const char *only; /* section */
 static double best_gflops, copy_gbs, fma_gflops;
@@ -40,23 +43,22 @@ static double seconds_now(void)
     return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / omp_get_max_threads();
 }
 
-/* Seconds of a call, from at least 5 calls and a third of a second: the fastest, or the mean of processor times (whose clock goes in ticks,
- * longer than many a call). */
+static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+/* Seconds of a call, of at least 5 and a third of a second: the fastest; the median of processor times, which err to both sides. */
 static double seconds_of(body f, void *x)
 {
-    double best = 1e30, first, total = 0;
+    enum { MOST = 2000 };
+    double t[MOST], total = 0;
     int n = 0;
     f(x);
-    first = seconds_now();
-    while (n < 5 || (n < 2000 && total < 0.33)) {
+    for (; n < 5 || (n < MOST && total < 0.33); n++) {
         double start = seconds_now();
         f(x);
-        double t = seconds_now() - start;
-        best = t < best ? t : best;
-        total += t;
-        n++;
+        total += t[n] = seconds_now() - start;
     }
-    return processor_time ? (seconds_now() - first) / n : best;
+    qsort(t, (size_t)n, sizeof *t, by_size);
+    return t[processor_time ? n / 2 : 0];
 }
 
 static void *block(size_t bytes)
@@ -140,29 +142,51 @@ static double prepacked_gflops(int64_t m, int64_t n, int64_t k)
     return rate;
 }
 
-/* Independent chains of fused multiply-adds on every thread. */
-typedef float lanes __attribute__((vector_size(64)));
-enum { CHAINS = 12, LINKS = 1 << 20 };
-
-__attribute__((target_clones("avx512f", "avx2,fma", "default"), optimize("fp-contract=fast"))) static void chains(lanes *x)
-{
-    lanes s[CHAINS];
-    for (int c = 0; c < CHAINS; c++) s[c] = x[2] + (float)c; /* all different, or the compiler makes them one */
-    for (int i = 0; i < LINKS; i++)
-        for (int c = 0; c < CHAINS; c++) s[c] = s[c] * x[0] + x[1];
-    for (int c = 0; c < CHAINS; c++) x[2] += s[c];
-}
-
+/* Independent chains of fused multiply-adds on every thread, by the table in use. */
+enum { LINKS = 1 << 20 };
+static double chain_flops;
 static void all_chains(void *unused)
 {
     (void)unused;
-#pragma omp parallel
+    double all = 0;
+#pragma omp parallel reduction(+ : all)
     {
-        lanes x[3] = {{0.5f}, {0.25f}, {0}};
-        chains(x);
-        volatile float keep = x[2][0];
-        (void)keep;
+        double flops;
+        ((qs_cpu *)device)->table->fma_chains(LINKS, &flops);
+        all += flops;
     }
+    chain_flops = all;
+}
+
+/* ---- the libraries' products in fp32 at the same shape ------------------------------------------------------------------------ */
+
+typedef void (*cblas)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+static cblas openblas; /* NULL where it is not installed */
+
+typedef struct sgemm_call { int m, n, k; bool transpose_b; const float *a, *b; float *c; } sgemm_call;
+
+static void run_dnnl_sgemm(void *x)
+{
+    sgemm_call *s = x;
+    dnnl_sgemm('N', s->transpose_b ? 'T' : 'N', s->m, s->n, s->k, 1, s->a, s->k, s->b, s->transpose_b ? s->k : s->n, 0, s->c, s->n);
+}
+static void run_openblas(void *x)
+{
+    sgemm_call *s = x;
+    openblas(101, 111, s->transpose_b ? 112 : 111, s->m, s->n, s->k, 1, s->a, s->k, s->b, s->transpose_b ? s->k : s->n, 0, s->c, s->n);
+}
+
+/* The better library's rate for c[m,n] = a[m,k] op(b). */
+static double library_gflops(int64_t m, int64_t n, int64_t k, bool transpose_b)
+{
+    float *a = filled(QS_F32, m * k), *b = filled(QS_F32, k * n), *c = filled(QS_F32, m * n);
+    sgemm_call s = {(int)m, (int)n, (int)k, transpose_b, a, b, c};
+    double seconds = seconds_of(run_dnnl_sgemm, &s);
+    if (openblas) seconds = fmin(seconds, seconds_of(run_openblas, &s));
+    device->api->free(device, a);
+    device->api->free(device, b);
+    device->api->free(device, c);
+    return 2.0 * (double)(m * n * k) / seconds * 1e-9;
 }
 
 static void measure_machine(void)
@@ -172,41 +196,70 @@ static void measure_machine(void)
     copy_gbs = 2.0 * COPY_BYTES / seconds_of(copy, p) * 1e-9;
     device->api->free(device, p[0]);
     device->api->free(device, p[1]);
-    fma_gflops = 2.0 * CHAINS * LINKS * 16 * omp_get_max_threads() / seconds_of(all_chains, NULL) * 1e-9;
-    if (only && strcmp(only, "products") && strcmp(only, "lora")) best_gflops = NAN;
+    double t = seconds_of(all_chains, NULL);
+    fma_gflops = chain_flops / t * 1e-9;
+    /* The libraries get the instruction set that the table has. */
+    int lanes = ((qs_cpu *)device)->table->lanes;
+    if (lanes < 16) {
+        dnnl_set_max_cpu_isa(lanes == 8 ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
+        setenv("OPENBLAS_CORETYPE", lanes == 8 ? "Haswell" : "Nehalem", 1);
+    }
+    void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (library) *(void **)&openblas = dlsym(library, "cblas_sgemm");
+    type = device->info.bf16 ? QS_BF16 : QS_F32;
+    if (type == QS_F32 || (only && strcmp(only, "products"))) best_gflops = NAN;
     static const int64_t shapes[][2] = {{QKV, HIDDEN}, {2 * FFN, HIDDEN}, {HIDDEN, FFN}, {4096, 4096}};
     for (size_t i = 0; !isnan(best_gflops) && i < sizeof shapes / sizeof *shapes; i++)
         best_gflops = fmax(best_gflops, prepacked_gflops(i == 3 ? 4096 : tokens, shapes[i][0], shapes[i][1]));
     printf("%s, %lld tokens\n", device->info.name, (long long)tokens);
-    printf("  copy %.1f GB/s (read + write), fp32 multiply-add %.0f GFLOP/s, oneDNN bf16 at best %.0f GFLOP/s\n\n", copy_gbs, fma_gflops,
-           best_gflops);
+    printf("  copy %.1f GB/s (read + write), fp32 multiply-add %.0f GFLOP/s", copy_gbs, fma_gflops);
+    if (!isnan(best_gflops)) printf(", oneDNN bf16 at best %.0f GFLOP/s", best_gflops);
+    printf("; products in %s; OpenBLAS is %s\n\n", qs_dtype_name(type), openblas ? "here" : "not installed");
 }
 
 /* ---- matrix products -------------------------------------------------------------------------------------------------------- */
 
 static void run_gemm(void *x) { qs_op_gemm(device, x); }
 
-static double gemm(const char *name, qs_gemm g)
+/* `yardstick`: the rate in GFLOP/s that it is compared with. */
+static double gemm(const char *name, qs_gemm g, double yardstick)
 {
     int64_t k = g.transpose_a ? g.a.rows : g.a.cols;
     size_t bytes = qs_op_gemm_workspace_bytes(device, &g);
     void *scratch = block(bytes + 1);
     qs_device_set_workspace(device, scratch, bytes);
     double t = seconds_of(run_gemm, &g), rate = 2.0 * (double)(g.c.rows * g.c.cols * k) / t * 1e-9;
-    printf("  %-34s %6lld x %6lld x %6lld %9.2f ms %8.0f GFLOP/s %4.0f %%  scratch %.1f MiB\n", name, (long long)g.c.rows,
-           (long long)g.c.cols, (long long)k, t * 1e3, rate, 100 * rate / best_gflops, (double)bytes / (1 << 20));
+    printf("  %-34s %6lld x %6lld x %6lld %9.2f ms %8.0f GFLOP/s %4.0f %% of the yardstick, scratch %.1f MiB\n", name, (long long)g.c.rows,
+           (long long)g.c.cols, (long long)k, t * 1e3, rate, 100 * rate / yardstick, (double)bytes / (1 << 20));
     qs_device_set_workspace(device, NULL, 0);
     device->api->free(device, scratch);
     return t;
 }
 
+/* The best of the libraries at this shape, and of 0.85 of the multiply-add peak. */
+static double product_yardstick(int64_t m, int64_t n, int64_t k, bool transpose_b)
+{
+    double library = isnan(best_gflops) ? library_gflops(m, n, k, transpose_b) : best_gflops;
+    return fmax(library, 0.85 * fma_gflops);
+}
+
+static double bytes_of(qs_mat m) { return (double)(m.rows * m.cols) * (double)qs_dtype_bytes(m.type); }
+
+/* A thin product moves every operand once at best: the smaller of copy speed times its intensity, and 0.85 of the peak. */
+static double thin(const char *name, qs_gemm g)
+{
+    int64_t k = g.transpose_a ? g.a.rows : g.a.cols;
+    double flops = 2.0 * (double)(g.c.rows * g.c.cols * k), bytes = bytes_of(g.a) + bytes_of(g.b) + bytes_of(g.c) * (g.beta != 0 ? 2 : 1);
+    return gemm(name, g, fmin(copy_gbs * flops / bytes, 0.85 * fma_gflops));
+}
+
 static double linear(const char *name, int64_t out, int64_t in, double *backward)
 {
     char text[64];
-    qs_mat x = matrix(QS_BF16, tokens, in), w = matrix(QS_BF16, out, in), y = matrix(QS_BF16, tokens, out);
-    double forward = gemm(name, (qs_gemm){.a = x, .b = w, .c = y, .transpose_b = true, .alpha = 1});
+    qs_mat x = matrix(type, tokens, in), w = matrix(type, out, in), y = matrix(type, tokens, out);
+    double forward = gemm(name, (qs_gemm){.a = x, .b = w, .c = y, .transpose_b = true, .alpha = 1}, product_yardstick(tokens, out, in, true));
     snprintf(text, sizeof text, "%s, input gradient", name);
-    *backward += gemm(text, (qs_gemm){.a = y, .b = w, .c = x, .alpha = 1});
+    *backward += gemm(text, (qs_gemm){.a = y, .b = w, .c = x, .alpha = 1}, product_yardstick(tokens, in, out, false));
     device->api->free(device, x.data);
     device->api->free(device, w.data);
     device->api->free(device, y.data);
@@ -217,17 +270,17 @@ static double linear(const char *name, int64_t out, int64_t in, double *backward
 static double lora(const char *name, int64_t out, int64_t wide, int64_t in, double *backward)
 {
     char text[64];
-    qs_mat x = matrix(QS_BF16, tokens, in), y = qs_mat_part(matrix(QS_BF16, tokens, wide), 0, tokens, wide - out, out);
-    qs_mat a = matrix(QS_BF16, RANK, in), b = matrix(QS_BF16, out, RANK), h = matrix(QS_BF16, tokens, RANK);
+    qs_mat x = matrix(type, tokens, in), y = qs_mat_part(matrix(type, tokens, wide), 0, tokens, wide - out, out);
+    qs_mat a = matrix(type, RANK, in), b = matrix(type, out, RANK), h = matrix(type, tokens, RANK);
     qs_mat ga = matrix(QS_F32, RANK, in), gb = matrix(QS_F32, out, RANK);
 #define LORA(what) (snprintf(text, sizeof text, "%s, " what, name), text)
-    double forward = gemm(LORA("h = x A^T"), (qs_gemm){.a = x, .b = a, .c = h, .transpose_b = true, .alpha = 1});
-    forward += gemm(LORA("y += h B^T"), (qs_gemm){.a = h, .b = b, .c = y, .transpose_b = true, .alpha = 2, .beta = 1});
-    *backward += gemm(LORA("dh = dy B"), (qs_gemm){.a = y, .b = b, .c = h, .alpha = 2});
-    *backward += gemm(LORA("dB += dy^T h"), (qs_gemm){.a = y, .b = h, .c = gb, .transpose_a = true, .alpha = 2, .beta = 1});
-    *backward += gemm(LORA("dA += dh^T x"), (qs_gemm){.a = h, .b = x, .c = ga, .transpose_a = true, .alpha = 1, .beta = 1});
-    *backward += gemm(LORA("dx += dh A"), (qs_gemm){.a = h, .b = a, .c = x, .alpha = 1, .beta = 1});
-    void *all[] = {x.data, (char *)y.data - (size_t)(wide - out) * 2, a.data, b.data, h.data, ga.data, gb.data};
+    double forward = thin(LORA("h = x A^T"), (qs_gemm){.a = x, .b = a, .c = h, .transpose_b = true, .alpha = 1});
+    forward += thin(LORA("y += h B^T"), (qs_gemm){.a = h, .b = b, .c = y, .transpose_b = true, .alpha = 2, .beta = 1});
+    *backward += thin(LORA("dh = dy B"), (qs_gemm){.a = y, .b = b, .c = h, .alpha = 2});
+    *backward += thin(LORA("dB += dy^T h"), (qs_gemm){.a = y, .b = h, .c = gb, .transpose_a = true, .alpha = 2, .beta = 1});
+    *backward += thin(LORA("dA += dh^T x"), (qs_gemm){.a = h, .b = x, .c = ga, .transpose_a = true, .alpha = 1, .beta = 1});
+    *backward += thin(LORA("dx += dh A"), (qs_gemm){.a = h, .b = a, .c = x, .alpha = 1, .beta = 1});
+    void *all[] = {x.data, (char *)y.data - (size_t)(wide - out) * qs_dtype_bytes(type), a.data, b.data, h.data, ga.data, gb.data};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) device->api->free(device, all[i]);
     return forward;
 }
@@ -313,13 +366,13 @@ static void run_attention_backward(void *x)
     qs_op_attention_backward(device, a, a->o, j->x, j->y, j->z);
 }
 
-static void attention(const char *name, qs_dtype type, int32_t heads, int32_t kv_heads, int32_t dim, double *forward, double *backward)
+static void attention(const char *name, qs_dtype kind, int32_t heads, int32_t kv_heads, int32_t dim, double *forward, double *backward)
 {
-    job j = {.x = matrix(type, tokens, heads * dim), .y = matrix(type, tokens, kv_heads * dim), .z = matrix(type, tokens, kv_heads * dim)};
+    job j = {.x = matrix(kind, tokens, heads * dim), .y = matrix(kind, tokens, kv_heads * dim), .z = matrix(kind, tokens, kv_heads * dim)};
     int32_t *document = block((size_t)tokens * 4);
     memset(document, 0, (size_t)tokens * 4);
-    j.attention = (qs_attention){.q = matrix(type, tokens, heads * dim), .k = matrix(type, tokens, kv_heads * dim),
-                                 .v = matrix(type, tokens, kv_heads * dim), .o = matrix(type, tokens, heads * dim),
+    j.attention = (qs_attention){.q = matrix(kind, tokens, heads * dim), .k = matrix(kind, tokens, kv_heads * dim),
+                                 .v = matrix(kind, tokens, kv_heads * dim), .o = matrix(kind, tokens, heads * dim),
                                  .lse = filled(QS_F32, heads * tokens), .heads = heads, .kv_heads = kv_heads, .head_dim = dim,
                                  .scale = 1 / sqrtf((float)dim), .document = document};
     size_t bytes = qs_op_attention_workspace_bytes(device, &j.attention);
@@ -392,14 +445,14 @@ static void run_adamw8(void *x)
 
 static double element_wise(double *backward)
 {
-    double row = (double)tokens * HIDDEN * 2, ffn = (double)tokens * FFN * 2;
-    job j = {.x = matrix(QS_BF16, tokens, HIDDEN), .y = matrix(QS_BF16, tokens, HIDDEN), .z = matrix(QS_BF16, tokens, HIDDEN)};
+    double size = (double)qs_dtype_bytes(type), row = (double)tokens * HIDDEN * size, ffn = (double)tokens * FFN * size;
+    job j = {.x = matrix(type, tokens, HIDDEN), .y = matrix(type, tokens, HIDDEN), .z = matrix(type, tokens, HIDDEN)};
     j.norm = (qs_rmsnorm){.x = j.x, .y = j.y, .weight = filled(QS_F32, HIDDEN), .weight_type = QS_F32, .eps = 1e-5f};
     j.dropout = (qs_dropout){.p = 0.1f, .seed = 1, .stream = 2};
     int32_t *positions = block((size_t)tokens * 4);
     for (int64_t i = 0; i < tokens; i++) positions[i] = (int32_t)i;
     int64_t rotated = HIDDEN + KV_HEADS * HEAD_DIM;
-    j.rope = (qs_rope){.x = qs_mat_part(matrix(QS_BF16, tokens, QKV), 0, tokens, 0, rotated), .heads = HEADS + KV_HEADS, .head_dim = HEAD_DIM,
+    j.rope = (qs_rope){.x = qs_mat_part(matrix(type, tokens, QKV), 0, tokens, 0, rotated), .heads = HEADS + KV_HEADS, .head_dim = HEAD_DIM,
                        .rotary_dim = HEAD_DIM, .cos = filled(QS_F32, tokens * HEAD_DIM / 2), .sin = filled(QS_F32, tokens * HEAD_DIM / 2),
                        .positions = positions};
     double forward = 2 * memory_bound("rmsnorm", run_norm, &j, 2 * row);
@@ -408,9 +461,9 @@ static double element_wise(double *backward)
     memory_bound("dropout", run_dropout, &j, 2 * row);
     *backward += 2 * memory_bound("rmsnorm backward, added", run_norm_backward, &j, 4 * row);
     *backward += memory_bound("rope inverse", run_rope, &j, 2 * row * (double)rotated / HIDDEN);
-    j.x = matrix(QS_BF16, tokens, 2 * FFN);
-    j.y = matrix(QS_BF16, tokens, FFN);
-    j.z = matrix(QS_BF16, tokens, 2 * FFN);
+    j.x = matrix(type, tokens, 2 * FFN);
+    j.y = matrix(type, tokens, FFN);
+    j.z = matrix(type, tokens, 2 * FFN);
     forward += memory_bound("silu gate", run_gated, &j, 3 * ffn);
     *backward += memory_bound("silu gate backward", run_gated_backward, &j, 5 * ffn);
     return forward;
@@ -419,12 +472,12 @@ static double element_wise(double *backward)
 static void loss_and_optimizer(void)
 {
     int64_t tile = 8192;
-    job j = {.x = matrix(QS_F32, tokens, tile), .y = matrix(QS_BF16, tokens, tile)};
+    job j = {.x = matrix(QS_F32, tokens, tile), .y = matrix(type, tokens, tile)};
     int32_t *targets = block((size_t)tokens * 4);
     for (int64_t i = 0; i < tokens; i++) targets[i] = (int32_t)i;
     j.ce = (qs_ce_state){filled(QS_F32, tokens), filled(QS_F32, tokens), filled(QS_F32, tokens), targets};
     memory_bound("cross entropy, 8,192 words", run_ce_forward, &j, (double)(tokens * tile) * 4);
-    memory_bound("cross entropy backward", run_ce_backward, &j, (double)(tokens * tile) * 6);
+    memory_bound("cross entropy backward", run_ce_backward, &j, (double)(tokens * tile) * (4 + (double)qs_dtype_bytes(type)));
     j.n = 11272192; /* LoRA on every linear of Llama-3.2-1B, r = 16 */
     for (int k = 0; k < 4; k++) {
         j.state[k] = filled(QS_F32, j.n);
@@ -450,12 +503,14 @@ static bool begins(const char *section)
 int main(int argc, char **argv)
 {
     qs_err e = {0};
+    const char *isa = "auto";
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "cpu")) processor_time = true;
+        if (!strncmp(argv[i], "--cpu_isa=", 10)) isa = argv[i] + 10;
+        else if (!strcmp(argv[i], "cpu")) processor_time = true;
         else if (argv[i][0] >= '0' && argv[i][0] <= '9') tokens = atoll(argv[i]);
         else only = argv[i];
     }
-    if (tokens < 1 || qs_device_open("cpu", &device, &e)) {
+    if (tokens < 1 || qs_cpu_select(isa, false, &e) || qs_device_open("cpu", &device, &e)) {
         fprintf(stderr, "bench_ops: %s\n", e.code ? e.text : "tokens must be positive");
         return 1;
     }
@@ -477,9 +532,9 @@ int main(int argc, char **argv)
     if (begins("quant")) decode = four_bit();
     if (begins("attention")) {
         double unused[2];
-        attention("32 heads of 64, 8 kv heads, bf16", QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
-        attention("16 heads of 128, bf16", QS_BF16, 16, 16, 128, &unused[0], &unused[1]);
-        attention("32 heads of 64, 8 kv heads, f32", QS_F32, HEADS, KV_HEADS, HEAD_DIM, &unused[0], &unused[1]);
+        attention("32 heads of 64, 8 kv heads", type, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
+        attention("16 heads of 128", type, 16, 16, 128, &unused[0], &unused[1]);
+        attention("32 heads of 64, 8 kv, other type", type == QS_BF16 ? QS_F32 : QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &unused[0], &unused[1]);
     }
     if (begins("elements")) rest = element_wise(&rest_back);
     if (begins("training")) loss_and_optimizer();

@@ -12,6 +12,12 @@
 #define TEXT(isa) #isa
 #define NAME(isa) TEXT(isa)
 
+#if defined(__x86_64__)
+#define KEEP(x) __asm__ volatile("" : "+v"(x))
+#else
+#define KEEP(x) __asm__ volatile("" : "+w"(x))
+#endif
+
 /* Independent chains: enough to fill two pipelines of five stages. */
 static void fma_chains(int64_t links, double *flops)
 {
@@ -19,8 +25,12 @@ static void fma_chains(int64_t links, double *flops)
     vf s[CHAINS], factor = vec_all(0.5f), more = vec_all(0.25f), sum = {0};
     for (int c = 0; c < CHAINS; c++) s[c] = vec_all((float)c);
     for (int64_t i = 0; i < links; i++) {
-        for (int c = 0; c < CHAINS; c++) s[c] = vec_fma(s[c], factor, more);
-        __asm__ volatile("" ::: "memory");
+#pragma GCC unroll 16
+        for (int c = 0; c < CHAINS; c++) {
+            vf next = vec_fma(s[c], factor, more);
+            KEEP(next); /* or the compiler sees what it comes to */
+            s[c] = next;
+        }
     }
     for (int c = 0; c < CHAINS; c++) sum += s[c];
     volatile float keep = sum[0];
