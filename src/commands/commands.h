@@ -29,6 +29,7 @@ const qs_command *qs_command_nearest(const char *name);
 extern const qs_command qs_command_train;
 extern const qs_command qs_command_plan;
 extern const qs_command qs_command_generate;
+extern const qs_command qs_command_eval;
 extern const qs_command qs_command_inspect;
 extern const qs_command qs_command_synth;
 extern const qs_command qs_command_bench;

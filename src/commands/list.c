@@ -4,11 +4,23 @@
 #include "src/base/spelling.h"
 #include "src/commands/commands.h"
 
+/* clang-format off */
 const qs_command *const qs_commands[] = {
-    &qs_command_train, &qs_command_plan,  &qs_command_generate, &qs_command_inspect, &qs_command_plot,
-    &qs_command_data,  &qs_command_synth, &qs_command_bench,    &qs_command_doctor,  &qs_command_options, &qs_command_import_config,
+    &qs_command_train,
+    &qs_command_plan,
+    &qs_command_data,
+    &qs_command_generate,
+    &qs_command_eval,
+    &qs_command_inspect,
+    &qs_command_plot,
+    &qs_command_synth,
+    &qs_command_bench,
+    &qs_command_doctor,
+    &qs_command_options,
+    &qs_command_import_config,
     NULL,
 };
+/* clang-format on */
 
 const qs_command *qs_command_find(const char *name)
 {

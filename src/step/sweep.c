@@ -332,6 +332,8 @@ int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, 
     return check_outputs(s, micro_batches, &bad_mb, &document, e);
 }
 
+const float *qs_sweep_losses(const qs_sweep *s, int32_t mb) { return s->host_loss + (size_t)mb * (size_t)s->max_rows; }
+
 int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e)
 {
     qs_sweep_upload(s, 1);

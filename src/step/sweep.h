@@ -102,6 +102,9 @@ int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss
 /* Forward only, without dropout; loss alone. */
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e);
 
+/* Loss of every row of micro-batch mb in the last run, nats; 0 where there is no target. Valid until the next run. */
+const float *qs_sweep_losses(const qs_sweep *s, int32_t mb);
+
 /* The logits of micro-batch 0, rows [first, first + rows), fp32 [rows, vocab] into host memory: forward only, the step's micro-batches as filled. For tests and `generate`. */
 int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e);
 

@@ -46,7 +46,7 @@ expect 2 'usage: qlora-stream COMMAND' $program
 expect 0 'usage: qlora-stream COMMAND' $program --help
 expect 2 'no command called "trian"; did you mean train?' $program trian
 expect 2 'no command called "frobnicate"' $program frobnicate
-for command in train plan inspect plot doctor options; do
+for command in train plan eval inspect plot doctor options; do
     expect 0 "usage: qlora-stream $command" $program $command --help
     expect 0 "usage: qlora-stream $command" $program help $command
 done
@@ -54,6 +54,14 @@ expect 0 'qlora-stream 0.' $program --version
 expect 0 '"what": "io_uring"' env HOME="$dir" $program doctor --json --disk_bytes 4M "$dir/doctor"
 expect 0 'memory may be locked' $program doctor --disk_bytes 4M "$dir/doctor"
 expect 1 'must be mended' $program doctor --disk_bytes 4M /proc/none
+
+# ---- eval: a question whose answer the model has learnt is not needed; that both models are measured is
+printf 'Two and two?,3,4,5,6,B\nThree and one?,4,3,2,1,A\n' >"$dir/sums_test.csv"
+evaluate() { $program eval --model $base --cache "$dir/cache" --vram 128M --ram 128M --quiet "$@"; }
+expect 0 'sums' evaluate --tasks "$dir/sums_test.csv"
+expect 0 '"questions": 2' evaluate --tasks "$dir/sums_test.csv" --json
+expect 0 'perplexity' evaluate --data $data
+expect 2 'nothing to measure on' evaluate
 
 # ---- what the shells and man are given: it parses, and completes
 $program options --as bash >"$dir/complete.bash"
