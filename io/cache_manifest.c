@@ -8,7 +8,7 @@
 #include "io/file.h"
 #include "src/base/memory.h"
 
-enum { VERSION = 3, OLD_WHOLE = 1, OLD_STRIPED = 2 };
+enum { VERSION = QS_CACHE_MANIFEST_VERSION, OLD_WHOLE = 1, OLD_STRIPED = 2 };
 typedef enum state { GOOD, MISSING, DAMAGED, OLD } state;
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
 
@@ -159,14 +159,14 @@ int qs_cache_manifest_read(const char *dir, json_t **out, qs_err *e)
 }
 
 /* The state of one directory's manifest, or why the cache is another one. */
-static int check_one(const char *dir, const json_t *wanted, state *out, bool *dated, qs_err *e)
+static int check_one(const char *dir, const json_t *wanted, bool asked, state *out, bool *dated, qs_err *e)
 {
     json_t *there;
     int rc = qs_cache_manifest_read(dir, &there, e);
     *out = rc == -QS_EMISSING && !holds_data(dir) ? MISSING : DAMAGED;
     if (rc) return rc == -QS_EIO ? rc : 0;
     rc = compare(dir, there, wanted, out, e);
-    *dated |= !rc && *out == GOOD && !json_equal(json_object_get(there, "dates"), json_object_get(wanted, "dates"));
+    *dated |= !rc && *out == GOOD && asked && !json_equal(json_object_get(there, "dates"), json_object_get(wanted, "dates"));
     json_decref(there);
     return rc;
 }
@@ -179,7 +179,7 @@ int qs_cache_manifests_check(char *const *dirs, int count, const qs_cache_key *k
         state s = DAMAGED;
         json_t *wanted = manifest_json(dirs, count, i, key, e);
         if (!wanted) return -QS_EINVAL;
-        int rc = check_one(dirs[i], wanted, &s, &out->dated, e);
+        int rc = check_one(dirs[i], wanted, key->dates != 0, &s, &out->dated, e);
         json_decref(wanted);
         QS_TRY(rc);
         (*(s == GOOD ? &out->good : s == MISSING ? &out->missing : s == DAMAGED ? &out->damaged : &out->old))++;
@@ -206,7 +206,7 @@ int qs_cache_manifests_write(char *const *dirs, int count, const qs_cache_key *k
         state s = DAMAGED;
         bool dated;
         qs_err ignored;
-        if (all || check_one(dirs[i], wanted, &s, &dated, &ignored) || s != GOOD) {
+        if (all || check_one(dirs[i], wanted, false, &s, &dated, &ignored) || s != GOOD) {
             char *text = json_dumps(wanted, JSON_INDENT(1));
             rc = qs_file_replace(path, text, strlen(text), e);
             free(text); /* lint: allow free, jansson allocated it */

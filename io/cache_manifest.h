@@ -12,6 +12,7 @@
 
 #define QS_CACHE_STRIPE_BYTES ((uint64_t)1 << 20)
 #define QS_CACHE_MANIFEST_NAME "manifest.json"
+enum { QS_CACHE_MANIFEST_VERSION = 3 };
 
 /* What the manifests of all directories say together. */
 typedef struct qs_cache_manifests {

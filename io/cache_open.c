@@ -77,7 +77,7 @@ int qs_cache_load_journal(qs_cache *c, bool expected, qs_err *e)
     if (c->journal.damaged)
         qs_warn("%s: %d of its records are damaged; layers that have no other are made again", c->journal.path, c->journal.damaged);
     else if (expected && !c->journal.at && !before)
-        qs_info("%s: no layer of the cache is recorded as whole; all are made", c->journal.path);
+        qs_warn("%s: no layer of the cache is recorded as whole; all are made", c->journal.path);
     return qs_journal_repair(&c->journal, e);
 }
 
@@ -252,10 +252,9 @@ static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
     return fill_or_join(c, key, e);
 }
 
-/* Of the record checksums. Another arrangement of the same blobs is another cache. */
-static uint64_t seed_of(const qs_cache_key *key, int parts)
+uint64_t qs_cache_seed(const char *fingerprint, const char *format, int parts)
 {
-    uint64_t seed = XXH3_64bits(key->fingerprint, strlen(key->fingerprint)) ^ XXH3_64bits_withSeed(key->format, strlen(key->format), SEED);
+    uint64_t seed = XXH3_64bits(fingerprint, strlen(fingerprint)) ^ XXH3_64bits_withSeed(format, strlen(format), SEED);
     const uint64_t stripes[2] = {(uint64_t)parts, QS_CACHE_STRIPE_BYTES};
     return parts > 1 ? XXH3_64bits_withSeed(stripes, sizeof stripes, seed) : seed;
 }
@@ -286,7 +285,7 @@ int qs_cache_open(const char *const *dirs, int count, const qs_cache_key *key, q
         c->offset[i] = c->total_bytes;
         c->total_bytes += key->blob_bytes[i];
     }
-    c->seed = seed_of(key, count);
+    c->seed = qs_cache_seed(key->fingerprint, key->format, count);
     int rc = open_in(c, key, e);
     if (rc) {
         qs_cache_close(c);

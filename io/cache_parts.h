@@ -28,6 +28,9 @@ struct qs_cache {
     void *between_context;
 };
 
+/* Of the record checksums. Another arrangement of the same blobs is another cache. */
+uint64_t qs_cache_seed(const char *fingerprint, const char *format, int parts);
+
 /* Takes over what a record says. `cache` is the qs_cache. */
 void qs_cache_apply(void *cache, const qs_cache_record *r);
 

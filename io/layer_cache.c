@@ -95,6 +95,8 @@ int qs_cache_commit(qs_cache *c, int blob, const void *data, uint64_t source, qs
     return 0;
 }
 
+uint64_t qs_cache_source(const qs_cache *c, int blob) { return qs_cache_has(c, blob) ? c->source[blob] : 0; }
+
 void qs_cache_refresh(qs_cache *c)
 {
     qs_err ignored;

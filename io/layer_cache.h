@@ -29,7 +29,7 @@ typedef struct qs_cache_key {
     const char *model;       /* for messages: the model directory's name */
     const char *path;        /* the model directory, for `cache list` and `cache verify`; may be NULL */
     const char *fingerprint; /* of the source (qs_source_fingerprint) */
-    uint64_t dates;          /* of the source's files (qs_source_dates): others than the cache was made from are only worth a sentence */
+    uint64_t dates;          /* of the source's files (qs_source_dates): others than the cache was made from are only worth a sentence; 0: not asked */
     const char *format;      /* everything else that decides the bytes: "nf4 block 64 double-quant bf16 ... layout 1" */
     int blobs;
     const uint64_t *blob_bytes; /* [blobs], each a multiple of 4096 */
@@ -58,6 +58,8 @@ void qs_cache_forget(qs_cache *c, int blob, const char *why);
 bool qs_cache_may_write(qs_cache *c, int blob);
 /* After a write has finished: appends the record for `data`, which must be what was written. `source`: XXH3-64 of the bytes it was made from, 0 when unknown. */
 int qs_cache_commit(qs_cache *c, int blob, const void *data, uint64_t source, qs_err *e);
+/* XXH3-64 of the source's bytes that a present blob was made from; 0 when unknown. */
+uint64_t qs_cache_source(const qs_cache *c, int blob);
 /* Takes note of blobs that another process has finished. Costs a system call while this one waits for some, nothing otherwise. */
 void qs_cache_refresh(qs_cache *c);
 

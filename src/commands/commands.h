@@ -38,5 +38,6 @@ extern const qs_command qs_command_plot;
 extern const qs_command qs_command_doctor;
 extern const qs_command qs_command_data;
 extern const qs_command qs_command_import_config;
+extern const qs_command qs_command_cache;
 
 #endif

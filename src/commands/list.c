@@ -16,6 +16,7 @@ const qs_command *const qs_commands[] = {
     &qs_command_synth,
     &qs_command_bench,
     &qs_command_doctor,
+    &qs_command_cache,
     &qs_command_options,
     &qs_command_import_config,
     NULL,

@@ -288,3 +288,20 @@ uint64_t qs_quantise_on_load_source_hash(void *context)
     const qs_quantise_on_load *t = context;
     return XXH3_64bits_digest(t->source_hash);
 }
+
+int qs_quantise_on_load_hash(qs_quantise_on_load *t, int blob, uint64_t *out, qs_err *e)
+{
+    int rc = 0;
+    abandon(t);
+    list_blob(t, blob);
+    read_ahead(t);
+    for (; t->finished < t->count && !rc; read_ahead(t)) {
+        chunk *c = &t->chunks[t->finished % QS_TOUCH_CHUNKS];
+        if ((rc = arrive(t, c, e))) break;
+        XXH3_64bits_update(t->source_hash, c->read.data, c->read.bytes);
+        t->finished++;
+    }
+    *out = XXH3_64bits_digest(t->source_hash);
+    abandon(t);
+    return rc;
+}

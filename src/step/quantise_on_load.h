@@ -31,6 +31,9 @@ qs_made qs_quantise_on_load_advance(void *context, int blob, void *place);
 int qs_quantise_on_load_make(void *context, int blob, void *place, qs_err *e);
 uint64_t qs_quantise_on_load_source_hash(void *context);
 
+/* The same checksum without making the blob: reads what it would be made from. */
+int qs_quantise_on_load_hash(qs_quantise_on_load *t, int blob, uint64_t *out, qs_err *e);
+
 /* Bytes read from the checkpoint so far. */
 uint64_t qs_quantise_on_load_read_bytes(const qs_quantise_on_load *t);
 
