@@ -115,10 +115,8 @@ static int export_samples(const qs_token_cache *c, const char *path, qs_err *e)
 static int audit(const qs_options *o, const data_options *d, qs_err *e)
 {
     char *dir = qs_path_join(o->cache.items[0], "tokens");
-    qs_data_options q = {.data = (const char *const *)o->data.items, .data_count = o->data.count, .model_dir = o->model, .cache_dir = dir,
-                         .chat_template = o->chat_template, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
-                         .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length, .overlong = o->overlong,
-                         .train_on_inputs = o->train_on_inputs};
+    qs_data_options q;
+    qs_options_data(o, false, dir, &q);
     qs_token_progress progress = {.out = o->quiet ? NULL : stderr};
     qs_token_cache *c;
     qs_tokenizer *t = NULL;

@@ -195,3 +195,13 @@ qs_target_kind qs_options_target_kind(const qs_strings *t)
     if (!strcasecmp(s, "all-linear") || !strcasecmp(s, "all_linear") || !strcasecmp(s, "all")) return QS_TARGET_ALL_LINEAR;
     return strpbrk(s, "\\^$*+?()[]{}|") ? QS_TARGET_REGEX : QS_TARGET_NAMES;
 }
+
+void qs_options_data(const qs_options *o, bool validation, const char *cache_dir, qs_data_options *out)
+{
+    const qs_strings *data = validation ? &o->eval_data : &o->data;
+    *out = (qs_data_options){.data = (const char *const *)data->items, .data_count = data->count, .validation = validation, .model_dir = o->model,
+                             .cache_dir = cache_dir, .chat_template = o->chat_template, .chat_template_kwargs = o->chat_template_kwargs,
+                             .template_date = o->template_date, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
+                             .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length, .overlong = o->overlong,
+                             .train_on_inputs = o->train_on_inputs};
+}

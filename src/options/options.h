@@ -160,6 +160,9 @@ char *qs_options_hub_cache(void);
 typedef enum qs_target_kind { QS_TARGET_ALL_LINEAR, QS_TARGET_NAMES, QS_TARGET_REGEX } qs_target_kind;
 qs_target_kind qs_options_target_kind(const qs_strings *target_modules);
 
+/* What of the options decides tokens: of the training data, or of the validation data. The strings are borrowed. */
+void qs_options_data(const qs_options *o, bool validation, const char *cache_dir, qs_data_options *out);
+
 /* Replaces automatic budgets. On a card: vram = 90 % of its free memory, ram = half of the host's available memory.
  * On the CPU both come from host memory: a quarter of what is available each. Rounded down to 64 MiB. */
 void qs_options_resolve_budgets(qs_options *o, bool on_cpu, uint64_t device_free_bytes, uint64_t host_available_bytes);

@@ -103,14 +103,10 @@ static int make_lora(qs_engine *g, qs_err *e)
 
 static int open_tokens(qs_engine *g, bool validation, FILE *report, qs_token_cache **out, qs_err *e)
 {
-    const qs_options *o = g->options;
-    const qs_strings *data = validation ? &o->eval_data : &o->data;
-    char *dir = qs_path_join(o->cache.items[0], "tokens");
-    qs_data_options d = {.data = (const char *const *)data->items, .data_count = data->count, .validation = validation, .model_dir = o->model,
-                         .cache_dir = dir, .chat_template = o->chat_template, .chat_template_kwargs = o->chat_template_kwargs,
-                         .template_date = o->template_date, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
-                         .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length,
-                         .vocab_size = g->architecture.vocab, .overlong = o->overlong, .train_on_inputs = o->train_on_inputs};
+    char *dir = qs_path_join(g->options->cache.items[0], "tokens");
+    qs_data_options d;
+    qs_options_data(g->options, validation, dir, &d);
+    d.vocab_size = g->architecture.vocab;
     qs_token_progress progress = {.out = report};
     int rc = qs_token_cache_open(&d, report, qs_token_progress_show, &progress, out, e);
     qs_free(dir);

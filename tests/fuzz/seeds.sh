@@ -79,13 +79,54 @@ all dataset '{"instruction": "a", "input": "", "output": "b"}
 more of it' '{
  "text": "over lines"
 }
-{"text": "again"}'
+{"text": "again"}' '{"data": [{"row_idx": 0, "row": {"text": "a"}}, {"text": "b", "x": NaN, "y": 123456789012345678901234567890}]}' \
+    '{"input_ids": [0, 1, 2, 3, 0], "attention_mask": [0, 1, 1, 1, 0], "completion_mask": [0, 0, 1, 1, 0], "position_ids": [0, 0, 1, 0, 0]}' \
+    '{"prompt": [{"role": "user", "content": "u"}], "completion": [{"role": "assistant", "content": "a"}], "system": "s", "tools": "[{}]"}' \
+    '{"conversations": [{"from": "function_call", "value": "{\"name\":\"f\",\"arguments\":{}}"}, {"from": "observation", "value": "o"}]}' \
+    '{"messages": [{"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}, "train": 0}]}' \
+    '{"instruction": "i", "output": "o", "history": [["a", "b"]], "system": "s"}'
 head -n 3 configs/demo/train.jsonl | seed dataset demo
 head -n 2 $golden/llama/data.jsonl | seed dataset ids
+all table 'xinstruction,output
+"a ""b""","c
+d"
+e,f' 'ytext	id
+one	1
+two	2' 'zprompt;completion
+a;b'
+printf 'zinput_ids,labels\r\n"[1,2]","[-100,2]"\r\n' | seed table ids
+for kind in 1 2 3 4; do { printf "\\$(printf %o $kind)\\0\\0\\0"; head -c 600 configs/demo/train.jsonl; } | seed packed "whole-$kind"; done
+printf '\4\0\11\1changed' | seed packed changed
+{ printf '\0\0\0\0'; printf '{"text": "a"}\n' | gzip -n; } | seed packed gzip
+printf '\0\0\0\0\377\376a\0=\330\0\336' | seed packed utf16
 all json_cursor '{"a": [1, 2.5e3, -7, true, null, {"b": "c\u0041\n"}], "d": {}, "e": []}' '["\ud83d\ude00", "\\\"", 123456789012]'
 
 # ---- options ---------------------------------------------------------------------------------------------------------------
 for file in configs/*.yaml; do seed options "$(basename "$file")" <"$file"; done
+all import 'base_model: m
+adapter: qlora
+sequence_len: 512
+datasets: [{path: a.jsonl, type: completion, field: body}, {path: json, data_files: [b.jsonl]}]
+warmup_steps: 0.1
+lora_target_modules: [q_proj]
+' 'model_name_or_path: m
+stage: sft
+finetuning_type: lora
+dataset: a, b.jsonl
+template: llama3
+cutoff_len: 8
+' 'model_name_or_path: m
+use_peft: true
+dataset_mixture: {datasets: [{id: a.jsonl, weight: 0.5}], test_split_size: 1}
+' 'model: {_component_: torchtune.models.x.qlora_x, lora_attn_modules: [q_proj, output_proj], apply_lora_to_mlp: true}
+checkpointer: {checkpoint_dir: m}
+tokenizer: {path: p}
+dataset: {_component_: torchtune.datasets.alpaca_dataset, split: "train[:95%]"}
+' 'training: {batch_size: 2, max_steps: 0}
+lora: {lora_r: 8}
+x: &a {y: 1}
+z: {<<: *a}
+'
 all options 'base_model: x
 datasets:
   - path: a.jsonl
