@@ -143,6 +143,7 @@ static void look(qs_byte_source *s, const unsigned char **data, size_t *bytes)
     size_t n = *bytes, skip = 0, zeros[2] = {0}, looked = n < 64 ? n & ~(size_t)1 : 64;
     s->started = true;
     for (size_t i = 0; i < looked; i++) zeros[i & 1] += !p[i];
+    if (n >= 4 && memcmp(p, "\xff\xfe\0\0", 4) == 0) return; /* UTF-32: passed on as it is, and named where its kind is looked at */
     if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) skip = 3;
     else if (n >= 2 && p[0] == 0xff && p[1] == 0xfe) s->encoding = UTF16_LITTLE, skip = 2;
     else if (n >= 2 && p[0] == 0xfe && p[1] == 0xff) s->encoding = UTF16_BIG, skip = 2;

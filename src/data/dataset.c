@@ -217,6 +217,8 @@ static int take_object(qs_dataset *d, const qs_record *r, qs_err *e)
     if (!r->text) return take_fields(d, r, e);
     d->object = qs_row_json_parse(r->text, r->bytes, &d->odd, &why);
     if (!d->object && strstr(why.text, "unable to decode byte")) QS_FAIL(e, QS_EFORMAT, "%s: %s", why.text, not_utf8);
+    if (!d->object && r->bytes > 1 && memcmp(r->text, "{'", 2) == 0)
+        QS_FAIL(e, QS_EFORMAT, "is no JSON but Python's way of writing, with single quotes; write rows with json.dumps");
     if (!json_is_object(d->object)) QS_FAIL(e, QS_EFORMAT, "is not a JSON object: %s at column %d", d->object ? "something else" : why.text, why.column);
     json_t *inner = json_object_get(d->object, "row");
     if (json_is_object(inner) && json_object_get(d->object, "row_idx")) { /* as the hub's rows are served */
@@ -242,7 +244,10 @@ static int no_kind(qs_dataset *d, qs_err *e)
     char columns[256];
     const char *key = holder_of_rows(d->object);
     qs_columns_list(d->object, columns, sizeof columns);
-    if (!d->decided) QS_TRY(qs_columns_check(d->object, &d->choice, QS_ROW_TEXT, false, &d->unused, e)); /* may name what they are */
+    qs_unused ignored = {.count = 0};
+    int rc = d->decided ? 0 : qs_columns_check(d->object, &d->choice, QS_ROW_TEXT, false, &ignored, e); /* may name what they are */
+    qs_unused_free(&ignored);
+    if (rc) return rc;
     QS_FAIL(e, QS_EFORMAT, "expected the columns %s; found (null counts as absent): %s%s%.60s%s",
             d->decided ? "of the first row, so that all rows are of one kind" : d->choice.text ? d->choice.text : EXPECTED, columns,
             key ? " (\"" : "", key ? key : "", key ? "\" holds a list: are the rows inside it?)" : "");

@@ -180,14 +180,14 @@ static int check_content(json_t *message, size_t i, qs_err *e)
 /* The masks of a turn, which leave the message. */
 static int take_masks(json_t *message, const char *role, size_t i, bool *untrained, qs_err *e)
 {
-    static const char *const names[] = {"train", "training", "loss", "weight"};
-    for (size_t k = 0; k < 4; k++) {
+    static const char *const names[] = {"train", "training", "trainable", "loss", "weight", "loss_weight"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         json_t *v = json_object_get(message, names[k]);
         if (!v) continue;
         int mask = qs_mask_value(v);
         if (mask < 0)
             QS_FAIL(e, QS_EFORMAT, "message %zu has \"%s\" that is neither 0 nor 1 (true, false); parts of a weight are not supported", i + 1, names[k]);
-        if (mask && k < 3 && strcmp(role, "assistant") != 0)
+        if (mask && k < 4 && strcmp(role, "assistant") != 0)
             QS_FAIL(e, QS_EFORMAT, "message %zu is from the %s and has \"%s\": true; only the assistant's messages are trained on (or all, with "
                                    "--train_on_inputs)", i + 1, role, names[k]);
         *untrained |= !mask;

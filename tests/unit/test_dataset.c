@@ -389,6 +389,8 @@ START_TEST(files_that_are_something_else_are_named)
     fails("a.txt", "<html><body>Access denied", "HTML", "");
     fails("a.jsonl", "ARROW1\1\1", "Arrow", "to_json");
     fails("a.txt", "caf\xe9 au lait", "UTF-8", "iconv");
+    fails("a.jsonl", "{'text': 'a'}", "Python", "json.dumps");
+    fails("a.jsonl", "PK\3\4", "zip archive", "CSV");
 }
 END_TEST
 
