@@ -67,7 +67,7 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     qs_sweep_result result;
     double norm, scale = g->loss_scale.scale;
     for (int32_t mb = 0; mb < micro_batches; mb++)
-        fill_random(qs_sweep_batch(g->sweep, mb), (int32_t)o->per_device_train_batch_size, (int32_t)o->max_seq_length, g->architecture.vocab,
+        fill_random(qs_sweep_batch(g->sweep, mb), g->job.micro_batch_rows, (int32_t)o->max_seq_length, g->architecture.vocab,
                     (uint64_t)o->seed, (uint64_t)step * (uint64_t)micro_batches + (uint64_t)mb);
     qs_aio_stats before = qs_aio_stats_read(g->aio);
     uint64_t link = qs_sweep_link_bytes(g->sweep);

@@ -32,11 +32,13 @@ uint64_t qs_host_available_bytes(void)
     return available;
 }
 
-void qs_options_resolve_budgets(qs_options *o, bool on_cpu, uint64_t device_free_bytes, uint64_t host_available_bytes)
+qs_budgets qs_options_budgets(const qs_options *o, bool of_host_memory, uint64_t device_free_bytes, uint64_t host_available_bytes)
 {
     const uint64_t unit = UINT64_C(64) << 20;
-    if (!o->vram) o->vram = (on_cpu ? host_available_bytes / 4 : device_free_bytes / 10 * 9) / unit * unit;
-    if (!o->ram) o->ram = (on_cpu ? host_available_bytes / 4 : host_available_bytes / 2) / unit * unit;
-    if (!o->vram) o->vram = unit;
-    if (!o->ram) o->ram = unit;
+    qs_budgets b = {o->vram, o->ram};
+    if (!b.vram_bytes) b.vram_bytes = (of_host_memory ? host_available_bytes / 4 : device_free_bytes / 10 * 9) / unit * unit;
+    if (!b.ram_bytes) b.ram_bytes = (of_host_memory ? host_available_bytes / 4 : host_available_bytes / 2) / unit * unit;
+    if (!b.vram_bytes) b.vram_bytes = unit;
+    if (!b.ram_bytes) b.ram_bytes = unit;
+    return b;
 }

@@ -62,7 +62,7 @@ typedef struct qs_options {
     char *init_adapter;       /* PEFT adapter to start from, or NULL */
 
     /* memory and placement: none of these changes a bit of the result */
-    uint64_t vram, ram;       /* bytes; 0: auto, see qs_options_resolve_budgets */
+    uint64_t vram, ram;       /* bytes; 0: auto, see qs_options_budgets */
     char *device;             /* "auto", "cpu", "cuda", "cuda:N" */
     char *cpu_isa;            /* "auto", "v3", ...: qs_cpu_select */
     bool portable_bits;
@@ -163,9 +163,10 @@ qs_target_kind qs_options_target_kind(const qs_strings *target_modules);
 /* What of the options decides tokens: of the training data, or of the validation data. The strings are borrowed. */
 void qs_options_data(const qs_options *o, bool validation, const char *cache_dir, qs_data_options *out);
 
-/* Replaces automatic budgets. On a card: vram = 90 % of its free memory, ram = half of the host's available memory.
+/* The budgets, automatic ones decided. On a card: vram = 90 % of its free memory, ram = half of the host's available memory.
  * On the CPU both come from host memory: a quarter of what is available each. Rounded down to 64 MiB. */
-void qs_options_resolve_budgets(qs_options *o, bool on_cpu, uint64_t device_free_bytes, uint64_t host_available_bytes);
+typedef struct qs_budgets { uint64_t vram_bytes, ram_bytes; } qs_budgets;
+qs_budgets qs_options_budgets(const qs_options *o, bool of_host_memory, uint64_t device_free_bytes, uint64_t host_available_bytes);
 
 /* Memory that this process may still take: MemAvailable, or what its control group leaves, whichever is less. 0: unknown. */
 uint64_t qs_host_available_bytes(void);

@@ -5,7 +5,7 @@
 
 /* A job while its visits are priced. */
 typedef struct pricing {
-    const qs_job *job;
+    const qs_placed_job *job;
     const qs_rates *rates;
     double seconds[QS_PARTS];   /* of each part's list */
     int64_t calls[QS_PARTS];
@@ -30,7 +30,7 @@ static void add_weights(pricing *p, qs_sim_work *w, int32_t blob, qs_part part)
 
 static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
 {
-    const qs_job *job = p->job;
+    const qs_placed_job *job = p->job;
     bool adapters = job->sweep.lora->layer_mask[v->index], forward = v->kind == QS_VISIT_FORWARD;
     bool saved = qs_sweep_saved_level(&job->sweep, v->index) >= 0;
     qs_part backward = v->index == p->rules.lowest ? QS_PART_BACKWARD_LOWEST : adapters ? QS_PART_BACKWARD : QS_PART_BACKWARD_PLAIN;
@@ -100,7 +100,7 @@ static void price_quantise_on_load(const pricing *p, uint64_t *source, double *s
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-static void conclude(const qs_job *job, const qs_sim_input *in, qs_prediction *out)
+static void conclude(const qs_placed_job *job, const qs_sim_input *in, qs_prediction *out)
 {
     const qs_sim_step *s = &out->sim.steady;
     out->known = true;
@@ -113,7 +113,7 @@ static void conclude(const qs_job *job, const qs_sim_input *in, qs_prediction *o
     if (s->disk_read_bytes || s->link_in_bytes) out->hide_tokens = compute > 0 ? stream / compute * out->tokens : 0;
 }
 
-void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out)
+void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *out)
 {
     const qs_sweep_config *c = &job->sweep;
     const qs_layout *l = c->layout;

@@ -5,16 +5,15 @@
 #include "src/plan/costs.h"
 #include "src/plan/rates.h"
 
-/* A job with its sizes and its data. */
-typedef struct qs_job {
-    qs_sweep_config sweep;        /* what a placement decides is set: tiles, what is kept, sweeps, checkpoints_on_disk */
-    qs_update_config update;      /* and on_disk, which holds for masters and gradients too */
+/* A job as one placement has it. */
+typedef struct qs_placed_job {
+    qs_sweep_config sweep;        /* complete */
+    qs_update_config update;      /* on_disk holds for masters and gradients too */
     const qs_plan *plan;
     const uint64_t *blob_bytes;
-    int32_t tokens;               /* of a micro-batch, on average */
-    int32_t document_tokens;      /* of a document: what a token's attention is over, on average */
-    bool recipe;                  /* the weights are made as they are read */
-} qs_job;
+    int32_t tokens, document_tokens; /* see src/plan/job.h */
+    bool recipe;
+} qs_placed_job;
 
 typedef struct qs_prediction {
     bool known;                   /* otherwise all is zero: this machine has not been measured for this job */
@@ -29,7 +28,7 @@ typedef struct qs_prediction {
 } qs_prediction;
 
 /* Pure. Free with qs_prediction_free. */
-void qs_predict(const qs_job *job, const qs_rates *rates, qs_prediction *out);
+void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *out);
 void qs_prediction_free(qs_prediction *p);
 
 #endif

@@ -12,7 +12,6 @@
 #include "src/base/memory.h"
 #include "src/data/token_progress.h"
 #include "src/model/shapes.h"
-#include "src/train/placement.h"
 
 /* ---- prepare ---------------------------------------------------------------------------------------------------------------- */
 
@@ -31,7 +30,6 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
         qs_warn("this run used %d threads and now uses %d: results may differ in the last bits", keep->threads, g->device->info.threads);
     if (g->device->info.host_computes) g->cpu = g->device;
     else QS_TRY(qs_device_open("cpu", &g->cpu, e));
-    qs_options_resolve_budgets(g->options, g->device->info.host_memory, g->device->info.available_bytes, qs_host_available_bytes());
     return 0;
 }
 
@@ -137,9 +135,38 @@ static int make_batches(qs_engine *g, qs_err *e)
 {
     const qs_options *o = g->options;
     qs_batch_options b = {.seed = (uint64_t)o->seed, .in_order = !o->shuffle, .packing = o->packing, .max_seq_length = o->max_seq_length,
-                          .rows = o->per_device_train_batch_size, .micro_batches = o->gradient_accumulation_steps,
+                          .rows = g->job.micro_batch_rows, .micro_batches = g->job.sweep.sizes.micro_batches,
                           .val_set_size = o->val_set_size};
     return qs_batcher_create(g->train_tokens, g->eval_tokens, &b, &g->batcher, e);
+}
+
+/* The job as far as it is known without batches: with per_device_train_batch_size 0 the planner picks, out of as many sequences. */
+static void start_job(qs_engine *g, const qs_numeric_identity *keep)
+{
+    const qs_options *o = g->options;
+    int64_t sequences = o->gradient_accumulation_steps, rows = o->per_device_train_batch_size;
+    qs_budgets budgets = qs_options_budgets(o, g->device->info.host_memory, g->device->info.available_bytes, qs_host_available_bytes());
+    g->job = (qs_job){.options = o, .vram_bytes = budgets.vram_bytes, .ram_bytes = budgets.ram_bytes, .source = g->source,
+                      .blob_bytes = g->blob_bytes, .recipe = !g->hardware && qs_source_is_recipe(g->source)};
+    if (keep) g->job.keep = *keep;
+    g->job.sweep = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
+                                     .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
+    g->job.update = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
+                                       .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
+                                       .max_grad_norm = o->max_grad_norm};
+    if (rows) {
+        qs_job_set_sizes(&g->job, rows, sequences);
+    } else {
+        rows = qs_placement_micro_batch(&g->job, sequences);
+        qs_job_set_sizes(&g->job, rows, sequences / rows);
+    }
+}
+
+static void configure(qs_engine *g)
+{
+    qs_placed_job placed = qs_placement_apply(&g->job, &g->placement, &g->plan);
+    g->sweep_config = placed.sweep;
+    g->update_config = placed.update;
 }
 
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
@@ -160,15 +187,13 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant}, &g->layout);
     g->blob_bytes = qs_calloc((size_t)qs_layout_blobs(&g->layout), sizeof *g->blob_bytes);
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
-    g->sweep_config = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
-                                        .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
-    g->update_config = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
-                                          .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
-                                          .max_grad_norm = o->max_grad_norm};
     if (o->data.count) QS_TRY(open_tokens_of(g, report, e));
-    qs_placement_choose_micro_batch(g, keep);
+    start_job(g, keep);
     if (o->data.count) QS_TRY(make_batches(g, e));
-    return qs_placement_choose(g, keep, e);
+    if (g->batcher) qs_job_set_data(&g->job, qs_batcher_info(g->batcher), g->train_tokens, g->eval_tokens);
+    QS_TRY(qs_placement_choose(&g->job, &g->placement, &g->plan, e));
+    configure(g);
+    return 0;
 }
 
 enum { DISK_TEST_BYTES = 256 << 20 };
@@ -178,10 +203,9 @@ enum { DISK_TEST_BYTES = 256 << 20 };
 /* Chooses by these rates what does not matter for the bits, and predicts the result. */
 static void predict_by(qs_engine *g, const qs_rates *rates)
 {
-    qs_job job;
-    qs_placement_refine(g, rates);
-    qs_placement chosen = qs_placement_chosen(g);
-    qs_placement_job(g, &chosen, &g->plan, &job);
+    qs_placement_refine(&g->job, rates, &g->placement, &g->plan);
+    configure(g);
+    qs_placed_job job = qs_placement_apply(&g->job, &g->placement, &g->plan);
     qs_prediction_free(&g->prediction);
     qs_predict(&job, rates, &g->prediction);
 }
@@ -191,9 +215,7 @@ void qs_engine_predict(qs_engine *g, bool measure)
     const qs_options *o = g->options;
     char tensor[128];
     qs_costs costs;
-    qs_job job;
-    qs_placement chosen = qs_placement_chosen(g);
-    qs_placement_job(g, &chosen, &g->plan, &job);
+    qs_placed_job job = qs_placement_apply(&g->job, &g->placement, &g->plan);
     if (g->hardware) {
         qs_rates rates = qs_hardware_rates(g->hardware, &g->host);
         predict_by(g, &rates);
@@ -264,8 +286,8 @@ static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
 
 static int start_adapters(qs_engine *g, qs_err *e)
 {
-    qs_pager_spec masters = qs_placement_packs(g, QS_ITEM_MASTERS, g->adapters_on_disk);
-    qs_pager_spec gradients = qs_placement_packs(g, QS_ITEM_GRADIENTS, g->adapters_on_disk);
+    qs_pager_spec masters = qs_placement_packs(&g->job, QS_ITEM_MASTERS, g->placement.adapters_on_disk);
+    qs_pager_spec gradients = qs_placement_packs(&g->job, QS_ITEM_GRADIENTS, g->placement.adapters_on_disk);
     QS_TRY(qs_pager_spec_open(&masters, &g->tier, g->aio, g->cache_dir, &g->masters, e));
     QS_TRY(qs_pager_spec_open(&gradients, &g->tier, g->aio, g->cache_dir, &g->gradients, e));
     QS_TRY(qs_update_open(&g->update_config, &g->tier, g->aio, g->cache_dir, &g->update, e));

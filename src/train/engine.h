@@ -13,7 +13,7 @@
 #include "src/plan/calibrate.h"
 #include "src/plan/hardware.h"
 #include "src/train/loss_scale.h"
-#include "src/plan/predict.h"
+#include "src/plan/placement.h"
 #include "src/step/update.h"
 
 typedef struct qs_engine {
@@ -23,7 +23,8 @@ typedef struct qs_engine {
     qs_hardware *hardware;       /* a card on paper instead of a device; borrowed */
     qs_hardware_host host;       /* of that card's machine */
 
-    qs_options *options;         /* borrowed; automatic budgets are filled in */
+    /* what is trained on what */
+    const qs_options *options;   /* borrowed */
     bool resumed;                /* its adapters come from a checkpoint */
     qs_device *device, *cpu;     /* the same when training on the CPU */
     qs_architecture architecture;
@@ -32,11 +33,14 @@ typedef struct qs_engine {
     qs_lora lora;
     qs_token_cache *train_tokens, *eval_tokens;
     qs_batcher *batcher;         /* NULL without data */
-    qs_sweep_config sweep_config;
-    qs_update_config update_config;
     uint64_t *blob_bytes;        /* [blobs] */
-    bool adapters_on_disk;       /* masters, gradients and optimizer states */
+    qs_job job;                  /* all of the above as the planner needs it */
+
+    /* what was chosen for it */
+    qs_placement placement;
     qs_plan plan;
+    qs_sweep_config sweep_config; /* the job's under the placement */
+    qs_update_config update_config;
     qs_recorder *recorder;       /* NULL, or set before the start: what the streamer notes its doings in */
     qs_calibration *calibration; /* NULL until a prediction was asked for */
     bool calibrate_by_processor_time; /* see calibrate.h */
@@ -56,15 +60,8 @@ typedef struct qs_engine {
     qs_pager *masters, *gradients; /* packs: see src/model/lora.h */
 } qs_engine;
 
-/* What a resumed run must keep, from its checkpoint. */
-typedef struct qs_numeric_identity {
-    int32_t mlp_rows, head_rows;
-    int32_t micro_batch_rows;    /* sequences of a micro-batch; 0: an old checkpoint, whose options say */
-    int32_t threads;
-    char device[16];             /* backend: "cpu", "cuda" */
-} qs_numeric_identity;
-
 /* Fills *out (zeroed by the caller but for its first fields), also when it fails: qs_engine_close in any case. `report` (may be NULL) gets the data audit. `keep` may be NULL. Errors of every kind of bad input. */
+/* Nothing writes into the options after the first lines of it, which adopt what an adapter to start from says. */
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *out, qs_err *e);
 
 /* Fills g->prediction from what is known of this machine's speed; with `measure` (or --recalibrate, or a job big enough to be worth it) measures what is not, which takes seconds. Before

@@ -5,10 +5,9 @@
 #include "src/base/maths.h"
 
 /* transformers' trainer.py: an epoch's incomplete last group of micro-batches makes a step too. */
-int64_t qs_lr_total_steps(const qs_options *o, int64_t micro_batches)
+int64_t qs_lr_total_steps(const qs_options *o, int64_t micro_batches, int64_t group)
 {
     if (o->max_steps > 0) return o->max_steps;
-    int64_t group = o->gradient_accumulation_steps;
     int64_t epoch_steps = (micro_batches + group - 1) / group;
     if (epoch_steps < 1) epoch_steps = 1;
     return (int64_t)ceil(o->num_train_epochs * (double)epoch_steps);

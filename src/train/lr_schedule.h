@@ -23,8 +23,8 @@ typedef struct qs_lr_schedule {
 } qs_lr_schedule;
 
 /* Optimizer steps of a run: max_steps when positive, else ceil(num_train_epochs * steps of an epoch), where an epoch of
- * `micro_batches` micro-batches has ceil(micro_batches / gradient_accumulation_steps) steps, at least 1. */
-int64_t qs_lr_total_steps(const qs_options *o, int64_t micro_batches);
+ * `micro_batches` micro-batches has ceil(micro_batches / group) steps, at least 1. */
+int64_t qs_lr_total_steps(const qs_options *o, int64_t micro_batches, int64_t group);
 
 /* The schedule that the options describe. Warmup is warmup_steps when positive, else ceil(total_steps * warmup_ratio). */
 qs_lr_schedule qs_lr_schedule_of(const qs_options *o, int64_t total_steps);

@@ -1,7 +1,7 @@
 /* print_plan.c - a plan as a table for people. */
 #include <stdio.h>
 
-#include "src/train/placement.h"
+#include "src/step/visit.h"
 #include "src/train/trainer.h"
 
 static void pool_line(FILE *f, const char *flag, uint64_t used, uint64_t budget)
@@ -22,12 +22,12 @@ static void items(FILE *f, const qs_plan *p, bool device)
 static void print_disk(const qs_engine *g, FILE *f)
 {
     const qs_sweep_config *c = &g->sweep_config;
-    uint64_t written = qs_placement_written_bytes(g);
+    uint64_t written = qs_visit_written_bytes(&g->sweep_config, &g->update_config);
     char step[16], million[16];
     if (!written) return;
     double tokens = (double)c->sizes.max_tokens * c->sizes.micro_batches;
-    fprintf(f, "  on disk: %s%s%s; at most %s written per step, %s per million tokens\n", g->adapters_on_disk ? "adapters and optimizer states" : "",
-            g->adapters_on_disk && c->checkpoints_on_disk ? ", " : "", c->checkpoints_on_disk ? "activation checkpoints" : "",
+    fprintf(f, "  on disk: %s%s%s; at most %s written per step, %s per million tokens\n", g->placement.adapters_on_disk ? "adapters and optimizer states" : "",
+            g->placement.adapters_on_disk && c->checkpoints_on_disk ? ", " : "", c->checkpoints_on_disk ? "activation checkpoints" : "",
             qs_format_bytes(written, step), qs_format_bytes((uint64_t)((double)written * 1e6 / tokens), million));
 }
 
@@ -87,7 +87,7 @@ void qs_train_print_plan(const qs_engine *g, FILE *f)
             s->micro_batches, s->max_tokens, sweeps, sweeps == 1 ? "" : "s", s->mlp_rows, s->head_rows, g->device->info.threads,
             *kernels ? ", kernels " : "", kernels);
     uint64_t vram, ram;
-    qs_placement_minimum(g, &vram, &ram);
+    qs_placement_minimum(&g->job, &vram, &ram);
     fprintf(f, "  smallest budgets for this job: --vram %lluM --ram %lluM\n", (unsigned long long)((vram + (1 << 20) - 1) >> 20),
             (unsigned long long)((ram + (1 << 20) - 1) >> 20));
     predicted(f, g);

@@ -156,7 +156,7 @@ void qs_run_state_describe(const qs_engine *g, qs_run_state *out)
 {
     const qs_sweep_sizes *s = &g->sweep_config.sizes;
     out->identity = (qs_numeric_identity){.mlp_rows = (int32_t)s->mlp_rows, .head_rows = (int32_t)s->head_rows, .threads = g->device->info.threads,
-                                          .micro_batch_rows = (int32_t)g->options->per_device_train_batch_size};
+                                          .micro_batch_rows = g->job.micro_batch_rows};
     snprintf(out->identity.device, sizeof out->identity.device, "%s", g->device->api->name);
     snprintf(out->fingerprint, sizeof out->fingerprint, "%s", qs_source_fingerprint(g->source));
     memcpy(out->data_key, g->train_tokens->key, sizeof out->data_key);

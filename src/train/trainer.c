@@ -69,16 +69,6 @@ static int find_state(const run *r, char **checkpoint, qs_run_state *state, qs_e
     return rc;
 }
 
-/* The options in effect, but the micro-batch as it was asked for: what the planner made of it is in the checkpoints. */
-static void note_options(run *r, const qs_options *asked)
-{
-    qs_options saved = *r->o;
-    saved.per_device_train_batch_size = asked->per_device_train_batch_size;
-    saved.gradient_accumulation_steps = asked->gradient_accumulation_steps;
-    r->options_text = qs_saved_options_text(&saved);
-    r->options_key = qs_saved_options_key(&saved);
-}
-
 /* The day on which a run begins stays its day: a chat template may write it. */
 static void keep_day(qs_options *o)
 {
@@ -94,7 +84,6 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
 {
     qs_options *o = r->o;
     qs_run_state state = {0};
-    qs_options asked = *o; /* borrows; 0 in it stays 0 for a resumed run */
     QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
     keep_day(o);
     QS_TRY(find_state(r, checkpoint, &state, e));
@@ -102,7 +91,8 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     qs_engine_predict(&r->engine, false);
     QS_TRY(qs_interrupt_check("before the first step", e));
     if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
-    note_options(r, &asked);
+    r->options_text = qs_saved_options_text(o);
+    r->options_key = qs_saved_options_key(o);
     r->engine.sweep_config.visited = visited;
     r->engine.sweep_config.visited_context = r;
     QS_TRY(qs_engine_start(&r->engine, e));
@@ -112,8 +102,9 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     }
     r->validate = qs_batcher_info(r->engine.batcher)->eval_batches && (*checkpoint ? state.validate : true);
     const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
-    int64_t micro_batches = (info->train_rows + o->per_device_train_batch_size - 1) / o->per_device_train_batch_size;
-    r->total = qs_lr_total_steps(o, micro_batches);
+    const qs_job *job = &r->engine.job;
+    int64_t micro_batches = (info->train_rows + job->micro_batch_rows - 1) / job->micro_batch_rows;
+    r->total = qs_lr_total_steps(o, micro_batches, job->sweep.sizes.micro_batches);
     r->schedule = qs_lr_schedule_of(o, r->total);
     return 0;
 }
@@ -150,8 +141,9 @@ static int begin(run *r, qs_err *e)
     if (!rc) rc = take_out(r, checkpoint, e);
     qs_free(checkpoint);
     QS_TRY(rc);
-    uint64_t ram = r->engine.device->info.shared_memory ? o->vram + o->ram : o->ram; /* the process's memory is both budgets' there */
-    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, o->vram, ram, o->no_color, o->quiet);
+    const qs_job *job = &r->engine.job;
+    uint64_t ram = r->engine.device->info.host_memory ? job->vram_bytes + job->ram_bytes : job->ram_bytes; /* the process's memory is both budgets' there */
+    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, job->vram_bytes, ram, o->no_color, o->quiet);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;
 }

@@ -9,7 +9,7 @@
 
 #include "src/base/log.h"
 #include "src/base/memory.h"
-#include "src/train/placement.h"
+#include "src/train/engine.h"
 #include "tests/support/small_llama.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
@@ -144,7 +144,7 @@ START_TEST(what_does_not_fit_gives_way)
         test_words_add(&w, "--ram=%d", ram_kib << 10);
         ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
-        int now = g.sweep_config.sweeps > 1 ? 4 : g.adapters_on_disk + 2 * g.sweep_config.checkpoints_on_disk;
+        int now = g.sweep_config.sweeps > 1 ? 4 : g.placement.adapters_on_disk + 2 * g.sweep_config.checkpoints_on_disk;
         if (!rc && stage) ck_assert_int_gt(now, 0); /* what did not fit does not fit in less */
         if (!rc) seen |= 1 << (stage = now);
         qs_engine_close(&g);
@@ -172,7 +172,7 @@ static void smallest(const char *dir, const char *device, uint64_t *vram, uint64
     test_words_add(&w, "--device=%s", device);
     ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
     ck_assert_msg(!qs_engine_prepare(&o, NULL, NULL, &g, &e), "%s", e.text);
-    qs_placement_minimum(&g, vram, ram);
+    qs_placement_minimum(&g.job, vram, ram);
     qs_engine_close(&g);
     qs_options_free(&o);
     test_words_free(&w);

@@ -41,7 +41,7 @@ START_TEST(every_schedule_gives_the_learning_rates_of_transformers)
         o.lr_num_cycles = number(extra, "num_cycles", 0);
         o.lr_power = number(extra, "power", 1);
         o.lr_min_ratio = number(extra, "min_lr_rate", 0);
-        qs_lr_schedule s = qs_lr_schedule_of(&o, qs_lr_total_steps(&o, 1));
+        qs_lr_schedule s = qs_lr_schedule_of(&o, qs_lr_total_steps(&o, 1, 16));
         size_t k;
         json_t *rate;
         json_array_foreach(rates, k, rate) {
@@ -84,15 +84,14 @@ END_TEST
 
 START_TEST(a_partial_group_of_micro_batches_is_a_step)
 {
-    o.gradient_accumulation_steps = 16;
     o.num_train_epochs = 3;
-    ck_assert_int_eq(qs_lr_total_steps(&o, 32), 6);
-    ck_assert_int_eq(qs_lr_total_steps(&o, 33), 9);
-    ck_assert_int_eq(qs_lr_total_steps(&o, 1), 3);
+    ck_assert_int_eq(qs_lr_total_steps(&o, 32, 16), 6);
+    ck_assert_int_eq(qs_lr_total_steps(&o, 33, 16), 9);
+    ck_assert_int_eq(qs_lr_total_steps(&o, 1, 16), 3);
     o.num_train_epochs = 0.5;
-    ck_assert_int_eq(qs_lr_total_steps(&o, 33), 2);
+    ck_assert_int_eq(qs_lr_total_steps(&o, 33, 16), 2);
     o.max_steps = 11;
-    ck_assert_int_eq(qs_lr_total_steps(&o, 33), 11);
+    ck_assert_int_eq(qs_lr_total_steps(&o, 33, 16), 11);
 }
 END_TEST
 

@@ -511,13 +511,13 @@ START_TEST(automatic_budgets_are_shares_of_what_is_free)
 {
     const uint64_t gib = UINT64_C(1) << 30;
     OK("");
-    qs_options_resolve_budgets(&o, true, 0, 16 * gib);
-    ck_assert_uint_eq(o.vram, 4 * gib);
-    ck_assert_uint_eq(o.ram, 4 * gib);
+    qs_budgets b = qs_options_budgets(&o, true, 0, 16 * gib);
+    ck_assert_uint_eq(b.vram_bytes, 4 * gib);
+    ck_assert_uint_eq(b.ram_bytes, 4 * gib);
     OK("--ram 3G");
-    qs_options_resolve_budgets(&o, false, 10 * gib, 16 * gib);
-    ck_assert_uint_eq(o.vram, 9 * gib);
-    ck_assert_uint_eq(o.ram, 3 * gib);
+    b = qs_options_budgets(&o, false, 10 * gib, 16 * gib);
+    ck_assert_uint_eq(b.vram_bytes, 9 * gib);
+    ck_assert_uint_eq(b.ram_bytes, 3 * gib);
     ck_assert_uint_gt(qs_host_available_bytes(), 0);
 }
 END_TEST

@@ -12,7 +12,7 @@
 #include "src/base/memory.h"
 #include "src/plan/calibrate.h"
 #include "src/train/engine.h"
-#include "src/train/placement.h"
+#include "src/plan/placement.h"
 #include "tests/support/stream_rig.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
@@ -127,11 +127,10 @@ START_TEST(what_lives_on_the_disk_is_paid_for)
 {
     OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "8");
     plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
-    qs_job job;
+    qs_placed_job job;
     qs_prediction p;
     qs_rates rates = qs_hardware_rates(&card, &g.host);
-    qs_placement chosen = qs_placement_chosen(&g);
-    qs_placement_job(&g, &chosen, &g.plan, &job);
+    job = qs_placement_apply(&g.job, &g.placement, &g.plan);
     qs_predict(&job, &rates, &p);
     uint64_t none = p.disk_write_bytes, levels = 32, checkpoint = 8 * 2048 * 4096 * 2;
     qs_prediction_free(&p);
@@ -154,11 +153,10 @@ START_TEST(what_is_saved_in_ram_crosses_the_link_twice)
     enum { KEPT = 6, MICRO_BATCHES = 8 };
     OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "8");
     plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
-    qs_job job;
+    qs_placed_job job;
     qs_prediction device, ram;
     qs_rates rates = qs_hardware_rates(&card, &g.host);
-    qs_placement chosen = qs_placement_chosen(&g);
-    qs_placement_job(&g, &chosen, &g.plan, &job);
+    job = qs_placement_apply(&g.job, &g.placement, &g.plan);
     job.sweep.saved_layers = KEPT;
     job.sweep.saved_in_ram = 0;
     qs_predict(&job, &rates, &device);
@@ -182,7 +180,7 @@ START_TEST(ram_that_no_weights_need_keeps_activations)
         OPTIONS("--vram", "6G", "--ram", "60G", "--gradient_accumulation_steps", "4", "--keep_in_ram", in_ram[i]);
         plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
         seconds[i] = g.prediction.step_seconds;
-        ck_assert_msg((qs_placement_chosen(&g).saved_in_ram > 0) == (i == 1), "%d layers in RAM", qs_placement_chosen(&g).saved_in_ram);
+        ck_assert_msg((g.placement.saved_in_ram > 0) == (i == 1), "%d layers in RAM", g.placement.saved_in_ram);
         ck_assert_uint_le(g.plan.ram_used, g.plan.ram_bytes);
         close_engine();
     }
@@ -192,16 +190,15 @@ END_TEST
 
 static void refine(const char *adapters, const char *checkpoints, double *seconds, uint64_t *written)
 {
-    qs_job job;
+    qs_placed_job job;
     qs_prediction p;
     /* The compute type is said: what does not fit must not depend on the type that this processor prefers. */
     OPTIONS("--device", "cpu", "--compute_dtype", "bf16", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1",
             "--gradient_accumulation_steps", "1", "--lora_r", "16", "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
     g.shape = "llama-3-70b";
     prepare();
-    qs_placement_refine(&g, &qs_rates_nominal_cpu);
-    qs_placement chosen = qs_placement_chosen(&g);
-    qs_placement_job(&g, &chosen, &g.plan, &job);
+    qs_placement_refine(&g.job, &qs_rates_nominal_cpu, &g.placement, &g.plan);
+    job = qs_placement_apply(&g.job, &g.placement, &g.plan);
     qs_predict(&job, &qs_rates_nominal_cpu, &p);
     *seconds = p.step_seconds;
     *written = p.disk_write_bytes;
