@@ -129,6 +129,33 @@ static bool set_key(qs_jarena *a, qs_jvalue object, const char *key, qs_jvalue v
     return qs_jstring_of(a, key, strlen(key), 0, &k) && qs_jdict_set(a, object.dict, k, v);
 }
 
+/* The keys whose texts name a call or a tool: a template may write them in the turns of others, too. */
+static bool is_name(const char *key, size_t bytes)
+{
+    static const char *const names[] = {"name", "id", "type", "tool_call_id"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == bytes && memcmp(names[i], key, bytes) == 0) return true;
+    return false;
+}
+
+/* The same inside a list of calls, their arguments left alone. */
+static void mark_names(qs_jvalue v)
+{
+    for (size_t i = 0; v.kind == QS_JLIST && i < v.list->count; i++) mark_names(v.list->items[i]);
+    for (size_t i = 0; v.kind == QS_JDICT && i < v.dict->count; i++) {
+        qs_jentry *entry = &v.dict->entries[i];
+        if (is_name(entry->key.string->text, entry->key.string->bytes))
+            entry->value.mark = QS_JMARK_NAME;
+        else if (qs_jequals_text(entry->key, "function"))
+            mark_names(entry->value);
+    }
+}
+
+static int32_t mark_of(const char *key, int32_t mark)
+{
+    return strcmp(key, "role") == 0 ? 0 : is_name(key, strlen(key)) ? QS_JMARK_NAME : mark;
+}
+
 /* A message as transformers hands it on: without keys that are null; a thought under the names that templates read. */
 static bool make_message(qs_jarena *a, json_t *message, int32_t mark, qs_jvalue *out)
 {
@@ -147,9 +174,9 @@ static bool make_message(qs_jarena *a, json_t *message, int32_t mark, qs_jvalue 
     json_object_foreach(message, key, v)
     {
         if (json_is_null(v)) continue;
-        if (!qs_jvalue_of_json(a, v, strcmp(key, "role") == 0 ? 0 : mark, &value) ||
-            !set_key(a, *out, key, value))
+        if (!qs_jvalue_of_json(a, v, mark_of(key, mark), &value) || !set_key(a, *out, key, value))
             return false;
+        if (strcmp(key, "tool_calls") == 0) mark_names(value);
     }
     return !thought || set_key(a, *out, "reasoning_content", known);
 }
@@ -249,7 +276,7 @@ static long whose_words(const qs_jinja_text *t, size_t from, size_t to)
     size_t at = 0;
     for (size_t i = 0; i < t->span_count; at = t->spans[i++].end) {
         long m = t->spans[i].mark;
-        if (t->spans[i].end <= from || at >= to || !m) continue;
+        if (t->spans[i].end <= from || at >= to || !m || m == QS_JMARK_NAME) continue;
         found = found == -1 || found == m - 1 ? m - 1 : -2;
     }
     return found;

@@ -57,11 +57,10 @@ static void find_places(finder *f)
 /* The end of the last words in a rendering that are not the template's own (mark 0: of anybody), and whose they are. */
 static size_t last_words(const qs_jinja_text *t, int32_t mark, int32_t *whose)
 {
-    for (size_t i = t->span_count; i-- > 0;)
-        if (mark ? t->spans[i].mark == mark : t->spans[i].mark != 0) {
-            *whose = t->spans[i].mark;
-            return t->spans[i].end;
-        }
+    for (size_t i = t->span_count; i-- > 0;) {
+        *whose = t->spans[i].mark;
+        if (mark ? *whose == mark : *whose != 0 && *whose != QS_JMARK_NAME) return t->spans[i].end;
+    }
     *whose = 0;
     return 0;
 }
@@ -137,7 +136,7 @@ static int start_behind_words(finder *f, size_t i, size_t *from)
     int32_t whose;
     size_t words = last_words(p, 0, &whose);
     if (whose < 1 || (size_t)whose > i)
-        return cannot_tell(f, i, "its prompt does not begin the conversation, and no message is before it");
+        return cannot_tell(f, i, "the message before it has no words in its prompt");
     size_t at = f->places[whose - 1].to, n = 0, most = p->bytes - words;
     if (f->places[whose - 1].from == SIZE_MAX)
         return cannot_tell(f, i, "the message before it is not in the text");
@@ -154,14 +153,15 @@ static int start_behind_words(finder *f, size_t i, size_t *from)
 static int find_start(finder *f, size_t i, size_t *from)
 {
     qs_err why = {0};
-    if (f->s->render(f->s->user, i, true, &f->prompt, &why)) {
-        /* No prompt is written for this place: what the model says begins with the answer's own words. */
-        if (i || f->places[0].from == SIZE_MAX) return cannot_tell(f, i, why.text);
-        *from = f->places[0].from;
-        return 0;
-    }
-    *from = f->prompt.bytes;
-    return begins(f->whole, &f->prompt) ? 0 : start_behind_words(f, i, from);
+    bool written = f->s->render(f->s->user, i, true, &f->prompt, &why) == 0;
+    *from = written ? f->prompt.bytes : 0;
+    if (written && begins(f->whole, &f->prompt)) return 0;
+    if (i && written) return start_behind_words(f, i, from);
+    if (i || f->places[0].from == SIZE_MAX)
+        return cannot_tell(f, i, written ? "it has no words, and no prompt begins the text" : why.text);
+    *from = f->places[0]
+                .from; /* nothing comes before it: what the model says begins with the answer's own words */
+    return 0;
 }
 
 static int find_end(finder *f, size_t i, size_t from, size_t *to)
@@ -196,7 +196,9 @@ static int check(finder *f, size_t i, const qs_chat_span *s)
         return cannot_tell(f, i, "its words stand elsewhere, too");
     for (size_t k = 0; k < f->whole->span_count; at = f->whole->spans[k++].end) {
         const qs_jspan *span = &f->whole->spans[k];
-        if (span->end <= s->from || at >= s->to || span->mark == 0 || span->mark == (int32_t)i + 1) continue;
+        if (span->end <= s->from || at >= s->to || span->mark == 0 || span->mark == QS_JMARK_NAME ||
+            span->mark == (int32_t)i + 1)
+            continue;
         return cannot_tell(f, i, "words of others stand in it");
     }
     return 0;

@@ -103,19 +103,33 @@ static int encode_groups(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *
 
 static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
+/* Bytes of a text that begins with a token's own; 0 where it does not. SentencePiece's mark of a space, written in the text, is a space
+ * in the token. */
+static size_t matching(const char *own, size_t n, const char *text, size_t bytes)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (at < bytes && own[i] == text[at]) at++;
+        else if (own[i] == ' ' && bytes - at >= 3 && memcmp(text + at, "\xe2\x96\x81", 3) == 0) at += 3;
+        else return 0;
+    }
+    return at;
+}
+
 /* The bytes of a text that a token stands for, from *at on: its own, or without the space that the tokenizer invents; an added token may
  * have swallowed blanks around it. False when it stands for something else (a normalizer changed the text, an unknown character). */
 static bool token_place(qs_tokenizer *t, int32_t id, const char *text, size_t bytes, size_t *at, size_t *from)
 {
-    size_t n;
+    size_t n, found;
     const char *own = qs_tokenizer_token_text(t, id, &n);
     for (*from = *at; *from <= bytes; ++*from) {
-        if (n <= bytes - *from && memcmp(text + *from, own, n) == 0) {
-            *at = *from + n;
-            return true;
+        found = matching(own, n, text + *from, bytes - *from);
+        if (!found && *from == *at && n && *own == ' ') {
+            if (n == 1) return true; /* the invented space alone */
+            found = matching(own + 1, n - 1, text + *from, bytes - *from);
         }
-        if (*from == *at && n && *own == ' ' && n - 1 <= bytes - *from && memcmp(text + *from, own + 1, n - 1) == 0) {
-            *at = *from + n - 1;
+        if (found) {
+            *at = *from + found;
             return true;
         }
         if (*from == bytes || !is_blank(text[*from])) return false;

@@ -160,3 +160,15 @@ for tokens in "$run"/c/*/*.tokens "$run"/c/*.tokens; do
     { head -c 144 "$tokens"; tail -c +4097 "$tokens" | head -c 4096; } | seed token_cache run
 done
 { head -c 24 /dev/zero; printf '\005\000\000\000\000\000\000\000\001\000\000\000\000\000\000\000'; head -c 300 /dev/zero; } | seed token_cache zeros
+
+# ---- chat templates --------------------------------------------------------------------------------------------------------
+all jinja '{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{% endfor %}' \
+    '{%- set ns = namespace(i=0, s="") %}{%- for m in messages if m.role != "tool" -%}{% set ns.i = ns.i + loop.index0 %}{{ loop.cycle("a", "b") }}{% if loop.last %}{% break %}{% endif %}{%- endfor %}{{ ns.i }}' \
+    '{% macro f(x, y=2) %}{{ x }}{{ caller() if caller }}{% endmacro %}{% call f(*[1, 2]) %}c{% endcall %}{{ f(1, y=[1][0]) | upper | replace("A", "b") }}' \
+    '{{ messages[2].tool_calls | tojson(indent=2) }}{{ tools | map(attribute="function.name") | list }}{{ messages | selectattr("role", "equalto", "user") | first }}' \
+    '{% set messages = messages[1:] %}{{ messages[0]["content"].split(" ")[-1][::-1] }}{{ "%s-%d" % ("a", 3) }}{{ "{}{x}".format(1, x=2) }}{{ 7 // 2 ** 2 % 5 - -1 }}' \
+    '{% if not (1 < 2 <= 3 and "a" in "abc") or messages is not mapping %}{# c #}{% elif x is defined %}{% else %}{% endif %}{{ "\u00e9\x41" ~ none ~ 1.5e3 }}' \
+    '{% set x %}a{{ bos_token }}{% endset %}{% filter upper %}b{% endfilter %}{% with y=x %}{{ y }}{% endwith %}{% generation %}g{% endgeneration %}{% raw %}{{{% endraw %}' \
+    '{{ raise_exception("no") }}' '{{ strftime_now("%d %b %Y") }}{{ dict(a=1).items() | list }}{{ range(3) | join(",") }}{{ [3, 1] | sort | last }}{{ {"b": 1} | dictsort }}' \
+    '{% for x in [1, [2]] recursive %}{{ loop(x) if x is sequence }}{% else %}e{% endfor %}{{ joiner("|")() }}{{ "a<b" | e + "c" | safe }}' \
+    '{% for m in messages %}{{ m.content }}{% endfor %}'"$border"'[{"role": "user", "content": ["a", {"b": 1e300}]}, {"content": null}]'

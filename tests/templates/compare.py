@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Renders every chat template of a folder with transformers and with this program, over many conversations each, and compares.
 
-    tests/templates/compare.py RENDER FOLDER... [--verbose] [--tokenizers FOLDER]
+    tests/templates/compare.py RENDER FOLDER... [--verbose] [--tokenizers FOLDER...]
 
 RENDER is build/.../tests/render (make build/release/tests/render). FOLDER holds *.jinja files, or tokenizer_config.json files at any depth.
-Wanted is the same text, or a refusal by both. Needs transformers and jinja2.
+Wanted is the same text, or a refusal by both. With tokenizers (model folders) also the same token ids, the same assistant mask where the
+template has {% generation %} blocks, and elsewhere every answer's text among what is trained. Needs transformers and jinja2.
 """
-import argparse, datetime, glob, json, os, subprocess, sys
+import argparse, datetime, glob, json, os, re, subprocess, sys
 import transformers.utils.chat_template_utils as hf
 
 DATE = '2026-01-31'
@@ -89,11 +90,11 @@ def templates(folder):
                 yield f"{path} {entry['name']}".strip(), entry['template']
 
 
-def theirs(template, job):
+def theirs(template, job, tokens=TOKENS):
     try:
         job = dict(job)
         text, trained = hf.render_jinja_template([hf._normalize_chat_messages(job.pop('messages'))], chat_template=template,
-                                                 return_assistant_tokens_mask=True, **{**TOKENS, **job})
+                                                 return_assistant_tokens_mask=True, **{**tokens, **job})
         return text[0], trained[0]
     except Exception as e:
         return None, f'{type(e).__name__}: {e}'
@@ -106,13 +107,68 @@ def variables(job):
     return {**TOKENS, 'add_generation_prompt': False, 'tools': None, 'documents': None, **job, 'messages': messages}
 
 
+class Ids:
+    """Token ids of every conversation that both can write, by transformers' tokenizer and by ours."""
+
+    def __init__(self, folders, ask):
+        from transformers import AutoTokenizer
+        self.ask, self.tokenizers = ask, {f: AutoTokenizer.from_pretrained(f) for f in folders}
+        self.counts = dict(ids_equal=0, ids_different=0, masks_equal=0, masks_different=0, answers_trained=0, answers_not_trained=0, refused=0)
+
+    def compare(self, path, template, name, job):
+        if name in ('marks', 'think-in-content'):
+            return  # typed marks stay text here; there they become tokens
+        for folder, tok in self.tokenizers.items():
+            text, spans = theirs(template, job, {k: v for k, v in tok.special_tokens_map.items() if isinstance(v, str)})
+            if text is None:
+                continue
+            rest = {k: v for k, v in job.items() if k not in ('messages', 'tools', 'documents', 'add_generation_prompt')}
+            ours = self.ask(dict(model=folder, template=template, date=DATE, messages=job['messages'], tools=job.get('tools'),
+                                 documents=job.get('documents'), prompt=job.get('add_generation_prompt', False), variables=rest))
+            if 'error' in ours:
+                self.count('refused', path, name, ours['error'])
+                continue
+            enc = tok(text, add_special_tokens=False, return_offsets_mapping=True)
+            same = enc['input_ids'] == ours['ids']
+            self.count('ids_equal' if same else 'ids_different', path, name, None if same else (text, enc['input_ids'], ours['ids']))
+            if same and not job.get('add_generation_prompt'):
+                self.compare_masks(path, template, name, job, tok, text, spans, enc['offset_mapping'], ours)
+
+    def compare_masks(self, path, template, name, job, tok, text, spans, offsets, ours):
+        if re.search(r'\{\%-?\s*generation\s*-?\%\}', template):
+            mask = [int(any(s < e and a < e and s < b for s, e in spans)) for a, b in offsets]
+            # blanks behind the control token that ends an answer are not trained here
+            same = all(m == o or (m and not text[a:b].strip()) for m, o, (a, b) in zip(mask, ours['trained'], offsets))
+            odd = [(i, text[a:b]) for i, (m, o, (a, b)) in enumerate(zip(mask, ours['trained'], offsets)) if m != o]
+            self.count('masks_equal' if same else 'masks_different', path, name, None if same else (odd, text[-200:]))
+            return
+        learnt = tok.decode([i for i, t in zip(ours['ids'], ours['trained']) if t])
+        for m in job['messages']:
+            if m['role'] == 'assistant' and isinstance(m.get('content'), str) and m['content'].strip() and m['content'].strip() in text:
+                ok = m['content'].strip() in learnt
+                self.count('answers_trained' if ok else 'answers_not_trained', path, name, None if ok else (text, learnt))
+
+    def count(self, what, path, name, shown):
+        self.counts[what] += 1
+        if shown:
+            print(f'{path}: {name}: {what}: {str(shown)[:400]}')
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('render')
     p.add_argument('folders', nargs='+')
     p.add_argument('--verbose', action='store_true')
+    p.add_argument('--tokenizers', nargs='*', default=[])
     o = p.parse_args()
     program = subprocess.Popen([o.render], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding='utf-8')
+
+    def ask(job):
+        program.stdin.write(json.dumps(job) + '\n')
+        program.stdin.flush()
+        return json.loads(program.stdout.readline())
+
+    ids = Ids(o.tokenizers, ask) if o.tokenizers else None
     totals = dict(equal=0, both_refuse=0, only_we_refuse=0, only_they_refuse=0, different=0)
     files = good = 0
     for folder in o.folders:
@@ -121,9 +177,7 @@ def main():
             bad = []
             for name, job in CONVERSATIONS.items():
                 text, trained = theirs(template, job)
-                program.stdin.write(json.dumps(dict(template=template, variables=variables(job), date=DATE)) + '\n')
-                program.stdin.flush()
-                ours = json.loads(program.stdout.readline())
+                ours = ask(dict(template=template, variables=variables(job), date=DATE))
                 if text is None:
                     kind = 'both_refuse' if 'error' in ours else 'only_they_refuse'
                 elif 'error' in ours:
@@ -133,6 +187,8 @@ def main():
                     spans = [[len(text[:x].encode()), len(text[:y].encode())] for x, y in trained]
                     kind = 'equal' if ours['text'] == text and ours['trained'] == spans else 'different'
                 totals[kind] += 1
+                if ids and kind == 'equal':
+                    ids.compare(path, template, name, job)
                 if kind in ('equal', 'both_refuse') and not o.verbose:
                     continue
                 bad.append(name)
@@ -144,6 +200,10 @@ def main():
                     print(f'  from character {at}: they {text[at:at + 60]!r}, we {ours["text"][at:at + 60]!r}; {spans} {ours["trained"]}')
             good += not bad
     print(f'{files} templates, {len(CONVERSATIONS)} conversations each: {good} templates alike in all;', ', '.join(f'{v} {k}' for k, v in totals.items()))
+    if ids:
+        print(', '.join(f'{v} {k}' for k, v in ids.counts.items()))
+        if ids.counts['ids_different'] or ids.counts['masks_different']:
+            sys.exit(1)
     sys.exit(1 if totals['different'] or totals['only_they_refuse'] or not files else 0)
 
 

@@ -17,7 +17,7 @@
 
 #include "src/data/jinja/arena.h"
 
-enum { QS_JMARK_OTHER = INT32_MAX };
+enum { QS_JMARK_OTHER = INT32_MAX, QS_JMARK_NAME = INT32_MAX - 1 };
 
 typedef enum qs_jkind {
     QS_JUNDEFINED, /* a name or key that is not there */
