@@ -31,6 +31,7 @@ typedef struct qs_architecture {
     qs_model_names names;
     qs_rotary rotary[QS_ROTARIES_MAX];
     int32_t rotaries;
+    int32_t long_after;        /* a micro-batch with a longer document than this turns by rotary[1] instead of [0]; 0: none does */
     qs_layer kind[QS_LAYER_KINDS_MAX];
     int32_t kinds;
     uint8_t kind_of[QS_LAYERS_MAX];

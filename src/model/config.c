@@ -170,7 +170,7 @@ qs_layer qs_config_layer(const qs_config_sizes *s)
 /* Both before qs_layer_finish; padding is zero, for layers are made by assignment of zeroed ones. */
 static bool same_attention(const qs_attention_config *x, const qs_attention_config *y)
 {
-    return x->window == y->window && x->rotary == y->rotary && x->head_dim == y->head_dim && x->heads == y->heads &&
+    return x->window == y->window && x->rotary == y->rotary && x->scaled_q == y->scaled_q && x->head_dim == y->head_dim && x->heads == y->heads &&
            x->kv_heads == y->kv_heads && x->scale == y->scale;
 }
 

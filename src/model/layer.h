@@ -38,20 +38,27 @@ typedef struct qs_layer_norm { int8_t weight, bias; } qs_layer_norm;
 
 typedef enum qs_qkv {
     QS_QKV_SEPARATE,           /* three linears */
-    QS_QKV_PER_HEAD            /* one, whose outputs are [heads, 3, head_dim] */
+    QS_QKV_PER_HEAD,           /* one, whose outputs are [heads, 3, head_dim] */
+    QS_QKV_JOINED              /* one, whose outputs are q, k and v one behind the other */
 } qs_qkv;
 
-typedef enum qs_qk_norm { QS_QK_NORM_NONE, QS_QK_NORM_HEAD /* over each head, before the rotation */ } qs_qk_norm;
+/* Before the rotation. */
+typedef enum qs_qk_norm {
+    QS_QK_NORM_NONE,
+    QS_QK_NORM_HEAD,           /* over each head */
+    QS_QK_NORM_ALL             /* over all of q, and all of k */
+} qs_qk_norm;
 
 typedef struct qs_attention_config {
     int32_t heads, kv_heads, head_dim;
     int32_t window;            /* keys a query sees, itself included; 0: all */
-    int32_t rotary;            /* which of the model's rotary embeddings */
+    int32_t rotary;            /* which of the model's rotary embeddings; -1: none */
+    bool scaled_q;             /* q turns by the embedding behind it: the same angles, scaled by position */
     qs_qkv qkv;
     qs_qk_norm qk_norm;
     bool qkv_bias, o_bias;
     float scale;               /* of the scores */
-    const char *q, *k, *v, *o, *q_norm, *k_norm; /* modules; with QS_QKV_PER_HEAD q is the fused one */
+    const char *q, *k, *v, *o, *q_norm, *k_norm; /* modules; of a fused one q is it */
     qs_layer_norm norm_q, norm_k;                /* filled by the part */
 } qs_attention_config;
 
@@ -59,7 +66,8 @@ typedef struct qs_mlp_config {
     int32_t ffn;
     qs_activation activation;
     bool bias;
-    const char *gate, *up, *down; /* modules; gate NULL: act(up) instead of act(gate) * up */
+    bool joined;               /* up's outputs are gate and up, one behind the other */
+    const char *gate, *up, *down; /* modules; gate NULL, and not joined: act(up) instead of act(gate) * up */
 } qs_mlp_config;
 
 typedef struct qs_part_table qs_part_table; /* parts/part.h */

@@ -65,19 +65,27 @@ void qs_rotary_frequencies(const qs_rotary *r, int32_t positions, float *inv_fre
     }
     float base = r->scaling == QS_ROPE_DYNAMIC ? dynamic_base(r, positions) : (float)r->theta;
     for (int i = 0; i < r->dim / 2; i++) {
-        float f = 1 / wave(base, i, r->dim);
+        float f = 1 / (r->scaling == QS_ROPE_LONG ? r->stretch[i] * wave(base, i, r->dim) : wave(base, i, r->dim));
         if (r->scaling == QS_ROPE_LINEAR) f /= (float)r->factor;
         inv_freq[i] = r->scaling == QS_ROPE_LLAMA3 ? llama3(r, f) : f;
     }
 }
 
+/* Llama 4's temperature: queries far into a long text are scaled up. */
+static float position_scale(const qs_rotary *r, int32_t position)
+{
+    if (r->position_beta == 0) return 1;
+    float turns = floorf((float)position / (float)r->original_positions);
+    return 1 + (float)r->position_beta * (float)qs_ln(1 + turns);
+}
+
 void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, float *sin_table)
 {
     int half = r->dim / 2;
-    float scale = (float)r->attention_factor;
     float *inv_freq = qs_malloc((size_t)half * sizeof *inv_freq);
     qs_rotary_frequencies(r, positions, inv_freq);
     for (int32_t p = 0; p < positions; p++) {
+        float scale = (float)r->attention_factor * position_scale(r, p);
         for (int i = 0; i < half; i++) {
             float angle = (float)p * inv_freq[i];
             cos_table[(size_t)p * half + i] = (float)qs_cos(angle) * scale;

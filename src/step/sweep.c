@@ -11,7 +11,7 @@
 static qs_block_batch block_batch(const qs_sweep *s, int32_t mb)
 {
     const qs_sweep_batch_arrays *b = &s->batches[mb];
-    return (qs_block_batch){.rows = b->rows, .positions = b->positions, .document_start = b->document_start, .cos = s->cos, .sin = s->sin};
+    return (qs_block_batch){.rows = b->rows, .positions = b->positions, .document_start = b->document_start, .cos = b->cos, .sin = b->sin};
 }
 
 static int32_t *flag(const qs_sweep *s, bool backward, int32_t level, int32_t mb)

@@ -115,6 +115,23 @@ void qs_sweep_saved_done(qs_sweep *s, const qs_visit *v, int32_t mb)
 
 /* ---- batches ------------------------------------------------------------------------------------------------------------- */
 
+/* Tokens of the micro-batch's longest document. */
+static int32_t longest_document(const qs_micro_batch *b)
+{
+    int32_t most = 0;
+    for (int64_t i = 0; i < b->tokens; i++)
+        if (b->positions[i] >= most) most = b->positions[i] + 1;
+    return most;
+}
+
+/* Long texts may turn by other waves; it is the micro-batch's own length that decides. */
+static void choose_tables(const qs_sweep *s, const qs_micro_batch *b, qs_sweep_batch_arrays *to)
+{
+    const qs_architecture *a = s->c.a;
+    for (int i = 0; i < a->rotaries; i++) to->cos[i] = s->cos[i], to->sin[i] = s->sin[i];
+    if (a->long_after && longest_document(b) > a->long_after) to->cos[0] = s->cos[1], to->sin[0] = s->sin[1];
+}
+
 void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
 {
     qs_device *d = s->c.device;
@@ -123,6 +140,7 @@ void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)
         qs_sweep_batch_arrays *to = &s->batches[mb];
         int32_t tokens = (int32_t)b->tokens, rows = qs_sweep_rows(s->c.sizes.max_tokens, tokens);
         QS_ASSERT(rows <= s->max_rows);
+        choose_tables(s, b, to);
         for (int32_t i = tokens; i < rows; i++) { /* padding: documents of one token without a target */
             b->ids[i] = 0;
             b->target[i] = -1;

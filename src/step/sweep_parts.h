@@ -8,6 +8,7 @@
 typedef struct qs_sweep_batch_arrays {
     int32_t rows;
     int32_t *target, *positions, *document_start;
+    const float *cos[QS_ROTARIES_MAX], *sin[QS_ROTARIES_MAX]; /* tables of the rotary embeddings for its lengths */
 } qs_sweep_batch_arrays;
 
 struct qs_sweep {

@@ -123,6 +123,33 @@ START_TEST(llama3_keeps_short_waves_and_slows_long_ones)
 }
 END_TEST
 
+START_TEST(longrope_stretches_each_wave_by_its_own_factor)
+{
+    qs_rotary a = plain();
+    a.scaling = QS_ROPE_LONG;
+    a.stretch[0] = 2;
+    a.stretch[1] = 4;
+    float f[2];
+    qs_rotary_frequencies(&a, 64, f);
+    ck_assert_float_eq(f[0], 0.5f);
+    ck_assert_float_eq(f[1], 0.0025f);
+}
+END_TEST
+
+/* 1 + beta ln(1 + floor(position / 64)): nothing within the trained length, then a step each time it is passed. */
+START_TEST(queries_beyond_the_trained_length_are_scaled_in_steps)
+{
+    qs_rotary a = plain();
+    float c[2 * 130], s[2 * 130], plain_c[2 * 130];
+    qs_rotary_tables(&a, 130, plain_c, s);
+    a.position_beta = 0.1;
+    qs_rotary_tables(&a, 130, c, s);
+    ck_assert_float_eq(c[2 * 63], plain_c[2 * 63]);
+    ck_assert_float_eq_tol(c[2 * 64 + 1] / plain_c[2 * 64 + 1], 1 + 0.1 * log(2), 1e-6);
+    ck_assert_float_eq_tol(c[2 * 128 + 1] / plain_c[2 * 128 + 1], 1 + 0.1 * log(3), 1e-6);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rope");
@@ -131,6 +158,8 @@ int main(void)
     tcase_add_test(t, position_zero_does_not_rotate_and_one_rotates_by_the_frequency);
     tcase_add_test(t, dynamic_scaling_starts_beyond_the_trained_length);
     tcase_add_test(t, llama3_keeps_short_waves_and_slows_long_ones);
+    tcase_add_test(t, longrope_stretches_each_wave_by_its_own_factor);
+    tcase_add_test(t, queries_beyond_the_trained_length_are_scaled_in_steps);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -1,6 +1,6 @@
 /* attention.c - causal self-attention: q k v = in W^T (+ bias), [q and k normed], rotated, softmax, out = o Wo^T (+ bias).
  *
- * A fused q k v comes out of its product head by head, [heads, 3, head_dim], as the checkpoint has it and LoRA sees it;
+ * A fused q k v may come out of its product head by head, [heads, 3, head_dim], as the checkpoint has it and LoRA sees it;
  * it is regrouped to q, k, v once, and its gradient back.
  */
 #include "src/model/parts/part.h"
@@ -22,7 +22,7 @@ static void tensors(qs_layer *l, int part, int32_t hidden)
     qs_attention_config *c = &l->part[part].attention;
     sizes s = sizes_of(c);
     int qkv = 2 * part + QKV, o = 2 * part + O;
-    if (c->qkv == QS_QKV_PER_HEAD) {
+    if (c->qkv != QS_QKV_SEPARATE) {
         qs_layer_add_linear(l, qkv, c->q, (int32_t)s.qkv, hidden, 0);
     } else {
         qs_layer_add_linear(l, qkv, c->q, (int32_t)s.q, hidden, 0);
@@ -33,8 +33,9 @@ static void tensors(qs_layer *l, int part, int32_t hidden)
     qs_layer_add_linear(l, o, c->o, hidden, (int32_t)s.q, 3);
     if (c->o_bias) qs_layer_add_biases(l, o);
     if (c->qk_norm == QS_QK_NORM_NONE) return;
-    c->norm_q = (qs_layer_norm){qs_layer_add_vector(l, c->q_norm, "weight", c->head_dim), -1};
-    c->norm_k = (qs_layer_norm){qs_layer_add_vector(l, c->k_norm, "weight", c->head_dim), -1};
+    bool all = c->qk_norm == QS_QK_NORM_ALL;
+    c->norm_q = (qs_layer_norm){qs_layer_add_vector(l, c->q_norm, "weight", all ? (int32_t)s.q : c->head_dim), -1};
+    c->norm_k = (qs_layer_norm){qs_layer_add_vector(l, c->k_norm, "weight", all ? (int32_t)s.kv : c->head_dim), -1};
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------------------------- */
@@ -97,30 +98,51 @@ static qs_attention call_of(const qs_part_call *c)
     return a;
 }
 
-/* q and k, which are neighbours in qk, forwards or back. */
-static void rotate(const qs_part_call *c, qs_mat qk, bool inverse)
+/* These heads, forwards or back. */
+static void rotate_by(const qs_part_call *c, int rotary, qs_mat x, bool inverse)
 {
     const qs_attention_config *t = config(c->layer, c->part);
-    qs_rope r = {.x = qk, .heads = t->heads + t->kv_heads, .head_dim = t->head_dim, .rotary_dim = c->a->rotary[t->rotary].dim,
-                 .cos = c->batch->cos[t->rotary], .sin = c->batch->sin[t->rotary], .positions = c->batch->positions, .inverse = inverse};
+    qs_rope r = {.x = x, .heads = (int32_t)(x.cols / t->head_dim), .head_dim = t->head_dim, .rotary_dim = c->a->rotary[rotary].dim,
+                 .cos = c->batch->cos[rotary], .sin = c->batch->sin[rotary], .positions = c->batch->positions, .inverse = inverse};
     qs_op_rope(c->device, &r);
 }
 
-static qs_norm head_norm(const qs_part_call *c, int64_t head)
-{
-    const qs_attention_config *t = config(c->layer, c->part);
-    return qs_weights_norm(c->w, head < t->heads ? t->norm_q : t->norm_k);
-}
-
-/* Each head of q and k by itself: from what was projected to what attention reads. */
-static void norm_heads(const qs_part_call *c)
+/* q and k, which are neighbours in qk. */
+static void rotate(const qs_part_call *c, qs_mat qk, bool inverse)
 {
     const qs_attention_config *t = config(c->layer, c->part);
     sizes s = sizes_of(t);
-    int64_t rows = c->batch->rows, d = t->head_dim;
+    if (t->rotary < 0) return;
+    if (!t->scaled_q) {
+        rotate_by(c, t->rotary, qk, inverse);
+        return;
+    }
+    rotate_by(c, t->rotary + 1, qs_mat_part(qk, 0, qk.rows, 0, s.q), inverse);
+    rotate_by(c, t->rotary, qs_mat_part(qk, 0, qk.rows, s.q, s.kv), inverse);
+}
+
+/* The stretches of q and k that are normed by themselves: columns [*at, *at + *cols) of stretch `index`; false behind the last. */
+static bool normed_stretch(const qs_attention_config *t, int64_t index, int64_t *at, int64_t *cols, qs_layer_norm *norm)
+{
+    sizes s = sizes_of(t);
+    bool all = t->qk_norm == QS_QK_NORM_ALL;
+    int64_t of_q = all ? 1 : t->heads, count = all ? 2 : t->heads + t->kv_heads;
+    *cols = !all ? t->head_dim : index ? s.kv : s.q;
+    *at = all ? index * s.q : index * t->head_dim;
+    *norm = index < of_q ? t->norm_q : t->norm_k;
+    return index < count;
+}
+
+/* From what was projected to what attention reads. */
+static void norm_q_and_k(const qs_part_call *c)
+{
+    const qs_attention_config *t = config(c->layer, c->part);
+    sizes s = sizes_of(t);
+    int64_t rows = c->batch->rows, at, cols;
+    qs_layer_norm norm;
     qs_mat from = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv), to = qs_part_mat(c, c->saved.attention.qkv, rows, s.q + s.kv);
-    for (int64_t h = 0; h < t->heads + t->kv_heads; h++)
-        qs_norm_forward(c->device, c->a, head_norm(c, h), qs_mat_part(from, 0, rows, h * d, d), qs_mat_part(to, 0, rows, h * d, d));
+    for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++)
+        qs_norm_forward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(from, 0, rows, at, cols), qs_mat_part(to, 0, rows, at, cols));
 }
 
 /* Up to what backward needs. */
@@ -134,7 +156,7 @@ static void to_o(const qs_part_call *c, qs_mat in)
     qs_mat product = qs_part_mat(c, to, in.rows, s.qkv);
     qs_part_linear(c, 2 * c->part + QKV, in, a->h_qkv, product);
     if (fused) qs_op_regroup(c->device, product, t->heads, 3, t->head_dim, qs_part_mat(c, a->qkv, in.rows, s.qkv));
-    if (normed) norm_heads(c);
+    if (normed) norm_q_and_k(c);
     qs_mat read = qs_part_mat(c, a->qkv, in.rows, normed ? s.q + s.kv : s.qkv);
     rotate(c, qs_mat_part(read, 0, in.rows, 0, s.q + s.kv), false);
     qs_attention attention = call_of(c);
@@ -154,13 +176,14 @@ static void unrotate(const qs_part_call *c, qs_mat d_qkv)
 {
     const qs_attention_config *t = config(c->layer, c->part);
     sizes s = sizes_of(t);
-    int64_t rows = d_qkv.rows, d = t->head_dim;
+    int64_t rows = d_qkv.rows, at, cols;
+    qs_layer_norm norm;
     rotate(c, qs_mat_part(d_qkv, 0, rows, 0, s.q + s.kv), true);
     if (t->qk_norm == QS_QK_NORM_NONE) return;
     qs_mat raw = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv);
-    for (int64_t h = 0; h < t->heads + t->kv_heads; h++) {
-        qs_mat dy = qs_mat_part(d_qkv, 0, rows, h * d, d);
-        qs_norm_backward(c->device, c->a, head_norm(c, h), qs_mat_part(raw, 0, rows, h * d, d), dy, (qs_mat){0}, dy);
+    for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++) {
+        qs_mat dy = qs_mat_part(d_qkv, 0, rows, at, cols);
+        qs_norm_backward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(raw, 0, rows, at, cols), dy, (qs_mat){0}, dy);
     }
 }
 

@@ -8,13 +8,14 @@ enum { GATE_UP, DOWN }; /* groups */
 
 static const qs_mlp_config *config(const qs_layer *l, int part) { return &l->part[part].mlp; }
 
-static int64_t up_cols(const qs_mlp_config *c) { return (c->gate ? 2 : 1) * (int64_t)c->ffn; }
+static bool gated(const qs_mlp_config *c) { return c->gate || c->joined; }
+static int64_t up_cols(const qs_mlp_config *c) { return (gated(c) ? 2 : 1) * (int64_t)c->ffn; }
 
 static void tensors(qs_layer *l, int part, int32_t hidden)
 {
     const qs_mlp_config *c = config(l, part);
     if (c->gate) qs_layer_add_linear(l, 2 * part + GATE_UP, c->gate, c->ffn, hidden, 4);
-    qs_layer_add_linear(l, 2 * part + GATE_UP, c->up, c->ffn, hidden, 5);
+    qs_layer_add_linear(l, 2 * part + GATE_UP, c->up, (c->joined ? 2 : 1) * c->ffn, hidden, 5);
     if (c->bias) qs_layer_add_biases(l, 2 * part + GATE_UP);
     qs_layer_add_linear(l, 2 * part + DOWN, c->down, hidden, c->ffn, 6);
     if (c->bias) qs_layer_add_biases(l, 2 * part + DOWN);
@@ -61,7 +62,7 @@ static qs_mat activate(const qs_part_call *c, qs_mat gate_up)
 {
     const qs_mlp_config *m = config(c->layer, c->part);
     qs_mat act = qs_part_mat(c, c->scratch.mlp.act, gate_up.rows, m->ffn);
-    (m->gate ? qs_op_gated : qs_op_activation)(c->device, m->activation, gate_up, act);
+    (gated(m) ? qs_op_gated : qs_op_activation)(c->device, m->activation, gate_up, act);
     return act;
 }
 
@@ -85,7 +86,7 @@ static void backward(const qs_part_call *c, qs_mat in, qs_mat d_out, qs_mat d_in
     qs_mat act = c->formed ? activate(c, gate_up) : to_act(c, in);
     qs_part_linear_inner(c, 2 * c->part + DOWN, act, c->scratch.mlp.h_down);
     qs_part_linear_backward(c, 2 * c->part + DOWN, act, c->scratch.mlp.h_down, d_out, d_act);
-    (m->gate ? qs_op_gated_backward : qs_op_activation_backward)(c->device, m->activation, gate_up, d_act, gate_up);
+    (gated(m) ? qs_op_gated_backward : qs_op_activation_backward)(c->device, m->activation, gate_up, d_act, gate_up);
     qs_part_linear_backward(c, 2 * c->part + GATE_UP, in, h_gate_up_of(c), gate_up, d_in);
 }
 
