@@ -252,8 +252,8 @@ END_TEST
 
 START_TEST(rope_parts_that_are_not_supported_are_refused)
 {
-    refused("{'model_type':'llama','rope_scaling':{'rope_type':'longrope','short_factor':[1],'long_factor':[1]}}", QS_EUNSUP,
-            "rope_scaling.rope_type is \"longrope\"", "yarn");
+    refused("{'model_type':'llama','hidden_size':8,'num_attention_heads':4,'rope_scaling':{'rope_type':'longrope','short_factor':[1],'long_factor':[1]}}",
+            QS_EUNSUP, "rope_scaling.rope_type is \"longrope\"", "yarn");
     refused("{'model_type':'llama','partial_rotary_factor':0.5}", QS_EUNSUP, "partial_rotary_factor", "0.5");
     refused("{'model_type':'llama','rope_parameters':{'partial_rotary_factor':0.25}}", QS_EUNSUP, "rope_parameters.partial_rotary_factor", "0.25");
     refused("{'model_type':'llama','rope_parameters':{'full_attention':{}}}", QS_EUNSUP, "layer type", "one set");
@@ -269,10 +269,10 @@ END_TEST
 
 START_TEST(other_architectures_are_refused_with_the_list_of_what_is_there)
 {
-    static const char *const types[] = {"gemma", "gemma2", "phi3", "mixtral", "gptj", "qwen2_moe", "mamba", ""};
+    static const char *const types[] = {"gptj", "falcon_mamba", "mamba", "rwkv", ""};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char *text = qs_printf("{'model_type':'%s'}", types[i]), *found = qs_printf("model_type is \"%s\"", types[i]);
-        refused(text, QS_EUNSUP, found, "gpt_neox, llama (1, 2, 3.x), mistral, qwen2 (and 2.5), qwen3");
+        refused(text, QS_EUNSUP, found, "gpt_neox, llama (1, 2, 3.x)");
         qs_free(text);
         qs_free(found);
     }
