@@ -254,6 +254,7 @@ START_TEST(rope_parts_that_are_not_supported_are_refused)
 {
     refused("{'model_type':'llama','hidden_size':8,'num_attention_heads':4,'rope_scaling':{'rope_type':'longrope','short_factor':[1],'long_factor':[1]}}",
             QS_EUNSUP, "rope_scaling.rope_type is \"longrope\"", "yarn");
+    refused("{'model_type':'phi3','rope_scaling':{'type':'longrope','short_factor':[1],'long_factor':[1]}}", QS_EFORMAT, "short_factor", "48 numbers");
     refused("{'model_type':'llama','partial_rotary_factor':0.5}", QS_EUNSUP, "partial_rotary_factor", "0.5");
     refused("{'model_type':'llama','rope_parameters':{'partial_rotary_factor':0.25}}", QS_EUNSUP, "rope_parameters.partial_rotary_factor", "0.25");
     refused("{'model_type':'llama','rope_parameters':{'full_attention':{}}}", QS_EUNSUP, "layer type", "one set");
