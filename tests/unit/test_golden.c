@@ -17,7 +17,7 @@
 #include "tests/support/train_run.h"
 
 static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial",
-                                    "olmo2", "olmo3", "smollm3", "phi3"};
+                                    "olmo2", "olmo3", "smollm3", "phi3", "ministral3"};
 enum { CASES = sizeof cases / sizeof *cases, STEPS = 20 };
 
 static void case_dir(int i, char path[256]) { snprintf(path, 256, "tests/golden/%s", cases[i]); }
