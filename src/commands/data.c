@@ -207,6 +207,7 @@ static int run(int argc, char **argv, qs_err *e)
     for (int i = 0; !rc && i < words; i++) qs_strings_add(&o.data, argv[i], strlen(argv[i]));
     qs_log_set_level(o.verbose ? QS_LOG_DEBUG : o.quiet ? QS_LOG_WARN : QS_LOG_INFO);
     if (!rc && !o.data.count) rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "expected a data file, as in: qlora-stream data train.jsonl --model DIR");
+    if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc) rc = o.model ? audit(&o, &d, e) : survey_rows(&o, &d, e);
     qs_option_clear(&more, 1);
     qs_options_free(&o);

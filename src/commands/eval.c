@@ -306,6 +306,7 @@ static int run(int argc, char **argv, qs_err *e)
     job j = {argc, argv, &w, NULL, &r};
     int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
+    if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc && !o.data.count && !w.tasks.count)
         rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__,
                         "nothing to measure on: give --data FILE or --tasks FILE");

@@ -175,7 +175,7 @@ int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const cha
     t->strip_left = s.dummy_prefix;
     /* Every segment between special tokens gets its own leading space (legacy), or only the first one. */
     if (s.squeeze) { /* remove_extra_whitespaces: none at the ends, one between words */
-        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, "\\A +| +\\z", "", false, 0, e));
+        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, "\\A +|(?: |" QS_SPACE_MARK ")+\\z", "", false, 0, e));
         QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, " {2,}", " ", false, 0, e));
     }
     if (s.dummy_prefix) qs_steps_add_prepend(&t->normalizer, QS_SPACE_MARK);

@@ -115,7 +115,8 @@ static void drop_marks(const qs_buffer *in, qs_buffer *out)
     for (size_t at = 0; at < in->bytes;) {
         utf8proc_int32_t code;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at, (utf8proc_ssize_t)(in->bytes - at), &code);
-        if (utf8proc_category(code) != UTF8PROC_CATEGORY_MN) qs_buffer_put(out, in->data + at, (size_t)n);
+        utf8proc_category_t c = utf8proc_category(code);
+        if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME) qs_buffer_put(out, in->data + at, (size_t)n);
         at += (size_t)n;
     }
 }

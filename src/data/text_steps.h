@@ -38,7 +38,7 @@ typedef enum qs_step_kind {
     QS_STEP_REPLACE, /* normalizer: every match of `regex` by `text` */
     QS_STEP_UNICODE, /* normalizer: a Unicode normal form, by utf8proc options */
     QS_STEP_LOWER,   /* normalizer: letters in lower case */
-    QS_STEP_UNMARK,  /* normalizer: without non-spacing marks (StripAccents) */
+    QS_STEP_UNMARK,  /* normalizer: without combining marks (StripAccents) */
     QS_STEP_SPLIT,   /* pre-tokenizer: by `regex` and `cut` */
     QS_STEP_PREFIX,  /* pre-tokenizer: `text` in front of every piece that does not begin with it */
     QS_STEP_BYTES    /* pre-tokenizer: bytes as ByteLevel's characters, for steps that come after it */

@@ -300,6 +300,48 @@ START_TEST(a_vocabulary_of_tiktoken_is_read)
 }
 END_TEST
 
+START_TEST(extra_white_space_is_removed_where_the_sentencepiece_model_says_so)
+{
+    static const char squeeze[] = {0x1a, 2, 0x20, 1}; /* the normaliser's field again: the last one counts */
+    char *path = test_shared("tokenizers/llama2/tokenizer.model");
+    if (!path) return;
+    size_t n;
+    char *model = test_file_read(path, &n);
+    model = qs_realloc(model, n + sizeof squeeze);
+    memcpy(model + n, squeeze, sizeof squeeze);
+    write_in("tokenizer.model", model, n + sizeof squeeze);
+    qs_tokenizer *t = open_dir(dir);
+    EXPECT(t, "b x", 0, 289, 921);
+    EXPECT(t, "   b    x \xe2\x96\x81 ", 0, 289, 921);
+    qs_tokenizer_close(t);
+    qs_free(model);
+    qs_free(path);
+}
+END_TEST
+
+/* Falcon's pre-tokenizer goes on cutting after ByteLevel; the text is in lower case and without accents as other files ask. */
+START_TEST(cuts_after_byte_level_and_other_normalizers_are_applied)
+{
+    static const char file[] =
+        "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Lowercase\"},{\"type\":\"StripAccents\"},{\"type\":\"Strip\"}]},"
+        "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"},"
+        "{\"type\":\"ByteLevel\",\"add_prefix_space\":false},{\"type\":\"Digits\",\"individual_digits\":false},"
+        "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9][0-9][0-9]\"},\"behavior\":\"Isolated\",\"invert\":false}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"1\":0,\"2\":1,\"3\":2,\"4\":3,\"12\":4,\"123\":5,\"34\":6,\"\\u0120\":7,\"!\":8,\"a\":9,\"!!\":10,\"e\":11,\"\\u00b2\":12,\"\\u00c2\":13},"
+        "\"merges\":[\"1 2\",\"12 3\",\"3 4\",\"! !\"]}}";
+    write_in("tokenizer.json", file, sizeof file - 1);
+    qs_tokenizer *t = open_dir(dir);
+    EXPECT(t, "1234", 0, 5, 3);
+    EXPECT(t, "a!!", 0, 9, 10);
+    EXPECT(t, " \xc3\x89" "A 34 ", 0, 11, 9, 7, 6); /* an E with an accent */
+    EXPECT(t, "a\xc2\xb2", 0, 9, 13, 12);         /* the second byte's character is a digit */
+    char *text = qs_tokenizer_decode(t, (int32_t[]){9, 13, 12}, 3, 0, NULL);
+    ck_assert_str_eq(text, "a\xc2\xb2");
+    qs_free(text);
+    qs_tokenizer_close(t);
+}
+END_TEST
+
 START_TEST(tinystories_has_no_byte_tokens_and_merges_across_spaces)
 {
     char *path = test_shared("models/tinystories-656k");
@@ -597,6 +639,8 @@ int main(void)
     tcase_add_test(t, a_llama_tokenizer_without_prefix_space_puts_none);
     tcase_add_test(t, added_tokens_json_is_read_where_the_configuration_lists_none);
     tcase_add_test(t, a_vocabulary_of_tiktoken_is_read);
+    tcase_add_test(t, extra_white_space_is_removed_where_the_sentencepiece_model_says_so);
+    tcase_add_test(t, cuts_after_byte_level_and_other_normalizers_are_applied);
     tcase_add_test(t, tinystories_has_no_byte_tokens_and_merges_across_spaces);
     tcase_add_test(t, merges_come_as_strings_or_as_pairs);
     tcase_add_test(t, normalizers_and_pretokenizers_are_applied);
