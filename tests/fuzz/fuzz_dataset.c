@@ -1,5 +1,6 @@
 /* A file of training rows in any of the forms that are read. */
 #include "src/data/dataset.h"
+#include "src/data/unpack.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -7,6 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     qs_dataset *d;
     qs_row row;
     qs_err e = {0};
+    if (qs_unpack_kind(data, size) != QS_PACKED_NOT) return 0; /* fuzz_packed.c unpacks */
     const char *path = fuzz_put("rows.jsonl", data, size);
     fuzz_watch(size);
     if (qs_dataset_open(path, NULL, &d, &e)) return 0;
