@@ -74,6 +74,7 @@ typedef struct qs_options {
     int64_t sweeps_per_step;  /* groups of micro-batches; 0: planner picks; more than there are micro-batches: one each */
     qs_kept adapters_on, checkpoints_on;
     int64_t threads;          /* 0: one per core */
+    bool allow_different_bits; /* a resumed run may go on with kernels that round otherwise */
     bool recalibrate;         /* measure this machine again for the prediction */
 
     /* sizes at which sums are cut: part of the numeric identity; 0: planner picks */
@@ -123,6 +124,10 @@ typedef struct qs_options {
 
     /* reports and checkpoints */
     int64_t eval_steps;       /* 0: at the end only */
+    bool load_best_model_at_end, greater_is_better;
+    char *metric_for_best_model; /* NULL: eval_loss; see src/train/best.h */
+    int64_t early_stopping_patience; /* validations; 0: no */
+    double early_stopping_threshold;
     int64_t logging_steps, save_steps /* 0: at the end only */, save_total_limit /* 0: keep all */;
     double save_minutes;      /* also when so much time has passed; 0: no */
     qs_strings report_to;     /* "tensorboard", "none" */

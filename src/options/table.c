@@ -80,6 +80,8 @@ static const qs_option rows[] = {
         .help = "use CPU kernels that give the same bits on every processor with fused multiply-adds; slower in bf16 where the processor has matrix units"),
     ROW(threads, INT, G, FREE, .fallback = "0", RANGE(0, 1024), .aliases = "num_threads",
         .help = "CPU threads of the operations; 0: one per core"),
+    ROW(allow_different_bits, BOOL, G, FREE, .fallback = "false",
+        .help = "let a resumed run go on where the processor or card rounds otherwise than the one it began on"),
     ROW(recalibrate, BOOL, G, FREE, .fallback = "false",
         .help = "measure this machine again for the predicted step time, instead of taking what an earlier run measured"),
     ROW(io_engine, ENUM, G, FREE, .fallback = "auto", .names = io_engines, .help = "how files are read"),
@@ -179,6 +181,13 @@ static const qs_option rows[] = {
 #undef G
 #define G "Reports and checkpoints"
     ROW(eval_steps, INT, G, FREE, .fallback = "0", RANGE(0, QS_OPTION_MANY), .help = "validate every N steps; 0: at the end only"),
+    ROW(load_best_model_at_end, BOOL, G, WARN, .fallback = "false",
+        .help = "end with the adapter of the best validation; save_steps must be a multiple of eval_steps"),
+    ROW(metric_for_best_model, STRING, G, WARN, .help = "what the best validation has: eval_loss (when unset) or eval_perplexity"),
+    ROW(greater_is_better, BOOL, G, WARN, .fallback = "false", .help = "the best has the highest metric, not the lowest"),
+    ROW(early_stopping_patience, INT, G, WARN, .fallback = "0", RANGE(0, QS_OPTION_MANY), .aliases = "early_stopping_rounds",
+        .help = "end after so many validations without a better one; 0: no"),
+    ROW(early_stopping_threshold, FLOAT, G, WARN, .fallback = "0", RANGE(0, 1e9), .help = "how much better one must be to count"),
     ROW(logging_steps, INT, G, FREE, .fallback = "1", RANGE(1, QS_OPTION_MANY), .aliases = "log_every_n_steps",
         .help = "print a line every N steps; metrics.jsonl has every step"),
     ROW(save_steps, INT, G, FREE, .fallback = "100", RANGE(0, QS_OPTION_MANY), .help = "checkpoint every N steps; 0: at the end only"),

@@ -17,6 +17,8 @@ typedef struct qs_numeric_identity {
     int32_t micro_batch_rows;    /* sequences of a micro-batch; 0: an old checkpoint, whose options say */
     int32_t threads;
     char device[16];             /* backend: "cpu", "cuda" */
+    char kernels[128], isa[16];  /* what decides the bits (qs_device_kernels), and the instruction set it ran on; empty: unknown */
+    char compute_dtype[8];       /* as qs_dtype_name says */
 } qs_numeric_identity;
 
 /* Everything is borrowed. */

@@ -15,14 +15,58 @@
 
 /* ---- prepare ---------------------------------------------------------------------------------------------------------------- */
 
+/* Automatic: bf16 where it is fast; else fp16 on a card, whose fp32 has no tensor cores, and fp32 on a processor, where fp16 gains nothing. */
+static qs_dtype compute_type(const qs_options *o, const qs_device *d, const qs_numeric_identity *keep)
+{
+    static const qs_dtype types[] = {QS_BF16, QS_F16, QS_F32};
+    for (size_t i = 0; keep && o->compute_dtype == QS_COMPUTE_AUTO && i < sizeof types / sizeof *types; i++)
+        if (!strcmp(keep->compute_dtype, qs_dtype_name(types[i]))) return types[i];
+    switch (o->compute_dtype) {
+    case QS_COMPUTE_BF16: return QS_BF16;
+    case QS_COMPUTE_F16: return QS_F16;
+    case QS_COMPUTE_F32: return QS_F32;
+    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : d->info.f16 ? QS_F16 : QS_F32;
+    }
+    return QS_F32;
+}
+
+static bool rounds_otherwise(const qs_engine *g, const qs_numeric_identity *keep)
+{
+    const char *kernels = qs_device_kernels(g->device, compute_type(g->options, g->device, keep));
+    return keep && *keep->kernels && !g->hardware && strcmp(keep->kernels, kernels);
+}
+
+/* A resumed run goes on with the kernels it began with, where this machine has them. */
+static int open_device(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
+{
+    const qs_options *o = g->options;
+    QS_TRY(qs_cpu_select(o->cpu_isa, o->portable_bits, e));
+    if (g->hardware) {
+        g->device = qs_hardware_device(g->hardware);
+        return 0;
+    }
+    QS_TRY(qs_device_open(o->device, &g->device, e));
+    qs_err other = {0};
+    if (rounds_otherwise(g, keep) && *keep->isa && !strcmp(keep->device, g->device->api->name) && !qs_cpu_select(keep->isa, false, &other)) {
+        qs_device_close(g->device);
+        g->device = NULL;
+        QS_TRY(qs_device_open(o->device, &g->device, e));
+    }
+    if (!rounds_otherwise(g, keep) || strcmp(keep->device, g->device->api->name)) return 0;
+    const char *kernels = qs_device_kernels(g->device, compute_type(o, g->device, keep));
+    if (!o->allow_different_bits)
+        QS_FAIL(e, QS_EINVAL, "this run was trained with the kernels %s (%s), and this machine has %s (%s), whose last bits differ; go on there, or with --allow_different_bits", keep->kernels,
+                keep->isa, kernels, g->device->info.isa);
+    qs_warn("this run was trained with the kernels %s and goes on with %s: results differ in the last bits", keep->kernels, kernels);
+    return 0;
+}
+
 static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e)
 {
     int threads = (int)g->options->threads;
     if (!threads && keep) threads = keep->threads;
     qs_cpu_set_threads(threads);
-    QS_TRY(qs_cpu_select(g->options->cpu_isa, g->options->portable_bits, e));
-    if (g->hardware) g->device = qs_hardware_device(g->hardware);
-    else QS_TRY(qs_device_open(g->options->device, &g->device, e));
+    QS_TRY(open_device(g, keep, e));
     if (keep && strcmp(keep->device, g->device->api->name))
         QS_FAIL(e, QS_EINVAL, "this run was trained on %s and the device now is %s, which does not give the same bits; use --device %s",
                 keep->device, g->device->api->name, keep->device);
@@ -31,18 +75,6 @@ static int open_devices(qs_engine *g, const qs_numeric_identity *keep, qs_err *e
     if (g->device->info.host_computes) g->cpu = g->device;
     else QS_TRY(qs_device_open("cpu", &g->cpu, e));
     return 0;
-}
-
-/* Automatic: bf16 where it is fast; else fp16 on a card, whose fp32 has no tensor cores, and fp32 on a processor, where fp16 gains nothing. */
-static qs_dtype compute_type(const qs_options *o, const qs_device *d)
-{
-    switch (o->compute_dtype) {
-    case QS_COMPUTE_BF16: return QS_BF16;
-    case QS_COMPUTE_F16: return QS_F16;
-    case QS_COMPUTE_F32: return QS_F32;
-    case QS_COMPUTE_AUTO: return d->info.bf16 ? QS_BF16 : d->info.f16 ? QS_F16 : QS_F32;
-    }
-    return QS_F32;
 }
 
 static bool unset(const qs_options *o, const char *name) { return qs_options_source_of(o, name) == QS_FROM_DEFAULT; }
@@ -150,7 +182,7 @@ static void start_job(qs_engine *g, const qs_numeric_identity *keep)
                       .blob_bytes = g->blob_bytes, .recipe = !g->hardware && qs_source_is_recipe(g->source)};
     if (keep) g->job.keep = *keep;
     g->job.sweep = (qs_sweep_config){.device = g->device, .a = &g->architecture, .layout = &g->layout, .lora = &g->lora,
-                                     .type = compute_type(o, g->device), .sweeps = 1, .seed = (uint64_t)o->seed};
+                                     .type = compute_type(o, g->device, keep), .sweeps = 1, .seed = (uint64_t)o->seed};
     g->job.update = (qs_update_config){.device = g->device, .lora = &g->lora, .optim = o->optim, .beta1 = o->adam_beta1,
                                        .beta2 = o->adam_beta2, .eps = o->adam_epsilon, .weight_decay = o->weight_decay,
                                        .max_grad_norm = o->max_grad_norm};

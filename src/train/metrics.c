@@ -159,11 +159,13 @@ void qs_metrics_step(qs_metrics *m, const qs_step_metrics *s)
     append(m, &r);
 }
 
+double qs_perplexity(double loss) { return exp(loss); }
+
 void qs_metrics_eval(qs_metrics *m, const qs_eval_metrics *v)
 {
     row r = row_of(v->step);
     put_number(&r, "eval_loss", v->eval_loss, "eval/loss");
-    put_number(&r, "eval_perplexity", exp(v->eval_loss), "eval/perplexity");
+    put_number(&r, "eval_perplexity", qs_perplexity(v->eval_loss), "eval/perplexity");
     put_count(&r, "eval_tokens", (uint64_t)v->eval_tokens, NULL);
     put_number(&r, "eval_seconds", v->eval_seconds, NULL);
     append(m, &r);

@@ -41,6 +41,9 @@ typedef struct qs_eval_metrics {
     double eval_seconds;
 } qs_eval_metrics;
 
+/* Of a mean loss in nats. */
+double qs_perplexity(double loss);
+
 typedef struct qs_metrics qs_metrics;
 
 /* Opens OUT/metrics.jsonl for appending; rows with a step beyond `last_step` are cut off (0: all rows; nothing has been done yet), and with `validate_again` also the validation of last_step.

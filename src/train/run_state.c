@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,11 +83,13 @@ static json_t *describe(const qs_run_state *s)
     const qs_numeric_identity *id = &s->identity;
     char options[17];
     snprintf(options, sizeof options, "%016" PRIx64, s->options_key);
-    json_t *root = json_pack("{s:i,s:I,s:s,s:s,s:o,s:{s:s,s:i,s:i,s:i,s:i},s:{s:I,s:f}}", "format", FORMAT_VERSION, "step", (json_int_t)s->step,
+    json_t *root = json_pack("{s:i,s:I,s:s,s:s,s:o,s:{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:i},s:{s:I,s:f}}", "format", FORMAT_VERSION, "step", (json_int_t)s->step,
                              "options", options, "base_model", s->fingerprint, "data", key_text(s->data_key), "numeric_identity", "device", id->device,
-                             "threads", id->threads, "mlp_chunk_tokens", id->mlp_rows, "head_chunk_tokens", id->head_rows, "micro_batch_rows",
+                             "kernels", id->kernels, "isa", id->isa, "compute_dtype", id->compute_dtype, "threads", id->threads, "mlp_chunk_tokens", id->mlp_rows, "head_chunk_tokens", id->head_rows, "micro_batch_rows",
                              id->micro_batch_rows, "schedule", "total_steps", (json_int_t)s->total_steps, "next_learning_rate", s->next_learning_rate);
     QS_ASSERT(root);
+    if (s->best.step)
+        json_object_set_new(root, "best", json_pack("{s:I,s:f,s:I}", "step", (json_int_t)s->best.step, "value", s->best.value, "validations_since", (json_int_t)s->best.stale));
     if (s->validate) json_object_set_new(root, "validate", json_true());
     if (s->eval_key[0] | s->eval_key[1]) json_object_set_new(root, "eval_data", key_text(s->eval_key));
     if (s->loss_scale.dynamic)
@@ -158,6 +161,9 @@ void qs_run_state_describe(const qs_engine *g, qs_run_state *out)
     out->identity = (qs_numeric_identity){.mlp_rows = (int32_t)s->mlp_rows, .head_rows = (int32_t)s->head_rows, .threads = g->device->info.threads,
                                           .micro_batch_rows = g->job.micro_batch_rows};
     snprintf(out->identity.device, sizeof out->identity.device, "%s", g->device->api->name);
+    snprintf(out->identity.kernels, sizeof out->identity.kernels, "%s", qs_device_kernels(g->device, g->sweep_config.type));
+    snprintf(out->identity.isa, sizeof out->identity.isa, "%s", g->device->info.isa);
+    snprintf(out->identity.compute_dtype, sizeof out->identity.compute_dtype, "%s", qs_dtype_name(g->sweep_config.type));
     snprintf(out->fingerprint, sizeof out->fingerprint, "%s", qs_source_fingerprint(g->source));
     memcpy(out->data_key, g->train_tokens->key, sizeof out->data_key);
     if (g->eval_tokens) memcpy(out->eval_key, g->eval_tokens->key, sizeof out->eval_key);
@@ -186,15 +192,21 @@ int qs_run_state_save(const char *out_dir, qs_engine *g, const qs_run_state *s, 
 static int read_identity(qs_json j, qs_run_state *out, qs_err *e)
 {
     qs_json id = {0};
-    const char *device = NULL;
+    const char *device = NULL, *kernels = NULL, *isa = NULL, *type = NULL;
     QS_TRY(qs_json_object(j, "numeric_identity", "numeric_identity.", &id, e));
     if (!id.object) return qs_json_unexpected(j, "numeric_identity", QS_EFORMAT, "an object", e);
     QS_TRY(qs_json_string(id, "device", &device, e));
+    QS_TRY(qs_json_string(id, "kernels", &kernels, e));
+    QS_TRY(qs_json_string(id, "isa", &isa, e));
+    QS_TRY(qs_json_string(id, "compute_dtype", &type, e));
     QS_TRY(qs_json_int32(id, "threads", 1, 1 << 20, &out->identity.threads, e));
     QS_TRY(qs_json_int32(id, "mlp_chunk_tokens", 1, INT32_MAX, &out->identity.mlp_rows, e));
     QS_TRY(qs_json_int32(id, "head_chunk_tokens", 1, INT32_MAX, &out->identity.head_rows, e));
     QS_TRY(qs_json_int32(id, "micro_batch_rows", 1, 65536, &out->identity.micro_batch_rows, e));
     snprintf(out->identity.device, sizeof out->identity.device, "%s", device ? device : "");
+    snprintf(out->identity.kernels, sizeof out->identity.kernels, "%s", kernels ? kernels : "");
+    snprintf(out->identity.isa, sizeof out->identity.isa, "%s", isa ? isa : "");
+    snprintf(out->identity.compute_dtype, sizeof out->identity.compute_dtype, "%s", type ? type : "");
     return 0;
 }
 
@@ -253,6 +265,17 @@ static int read_schedule(qs_json j, qs_run_state *out, qs_err *e)
     return qs_json_number(schedule, "next_learning_rate", -1e300, 1e300, &out->next_learning_rate, e);
 }
 
+/* Absent before the first validation. */
+static int read_best(qs_json j, qs_best *out, qs_err *e)
+{
+    qs_json best = {0};
+    QS_TRY(qs_json_object(j, "best", "best.", &best, e));
+    if (!best.object) return 0;
+    QS_TRY(qs_json_int(best, "step", 0, INT64_MAX, &out->step, e));
+    QS_TRY(qs_json_number(best, "value", -INFINITY, INFINITY, &out->value, e));
+    return qs_json_int(best, "validations_since", 0, INT64_MAX, &out->stale, e);
+}
+
 static int read_members(qs_json j, qs_run_state *out, qs_err *e)
 {
     const char *fingerprint = NULL, *options = NULL;
@@ -268,6 +291,7 @@ static int read_members(qs_json j, qs_run_state *out, qs_err *e)
     QS_TRY(read_key(j, "eval_data", out->eval_key, e));
     QS_TRY(qs_json_bool(j, "validate", &out->validate, e));
     QS_TRY(read_identity(j, out, e));
+    QS_TRY(read_best(j, &out->best, e));
     QS_TRY(read_schedule(j, out, e));
     return read_loss_scale(j, &out->loss_scale, e);
 }
@@ -363,6 +387,9 @@ int qs_run_state_load(const char *path, const qs_run_state *state, qs_engine *g,
     if (memcmp(state->data_key, g->train_tokens->key, sizeof state->data_key))
         QS_FAIL(e, QS_EINVAL, "%s was trained on other data, or on data tokenised otherwise, than %s now; give the data and options it was started with",
                 path, g->options->data.items[0]);
+    uint64_t none[2] = {0};
+    if (memcmp(state->eval_key, g->eval_tokens ? g->eval_tokens->key : none, sizeof none))
+        qs_warn("eval_data is not what %s was validated on: its validation losses cannot be compared with those so far", path);
     if (state->loss_scale.dynamic != g->loss_scale.dynamic)
         QS_FAIL(e, QS_EINVAL, "%s was trained %s fp16 and now it is %s; use the --compute_dtype of the run", path, g->loss_scale.dynamic ? "without" : "in",
                 qs_dtype_name(g->sweep_config.type));

@@ -11,6 +11,7 @@
 #ifndef QS_TRAIN_RUN_STATE_H
 #define QS_TRAIN_RUN_STATE_H
 
+#include "src/train/best.h"
 #include "src/train/engine.h"
 
 typedef struct qs_run_state {
@@ -22,6 +23,7 @@ typedef struct qs_run_state {
     uint64_t options_key;         /* of what decides the bits: qs_saved_options_key */
     qs_loss_scale loss_scale;     /* fp16 only; else as started */
     bool validate;                /* the validation of this step is still to be made */
+    qs_best best;
     int64_t total_steps;          /* of the schedule */
     double next_learning_rate;    /* of the step that follows */
 } qs_run_state;

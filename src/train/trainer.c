@@ -19,6 +19,7 @@
 #include "src/train/metrics.h"
 #include "src/train/out_dir.h"
 #include "src/train/progress.h"
+#include "src/train/run_checks.h"
 #include "src/train/run_state.h"
 
 typedef struct run {
@@ -27,6 +28,8 @@ typedef struct run {
     qs_metrics *metrics;
     qs_progress progress;
     qs_lr_schedule schedule;
+    qs_best best;
+    qs_step_watch watch;
     bool validating;             /* in a validation, not in a step */
     bool validate;               /* the validation of this step is still to be made */
     bool updating;               /* masters and states are between two steps */
@@ -79,6 +82,23 @@ static void keep_day(qs_options *o)
     o->template_date = qs_strdup(day);
 }
 
+/* How many steps there are at which rates, and whether that makes sense. `before`: of the checkpoint to go on from, or NULL. */
+static int plan_steps(run *r, const qs_run_state *before, qs_err *e)
+{
+    const qs_options *o = r->o;
+    const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
+    const qs_job *job = &r->engine.job;
+    int64_t micro_batches = (info->train_rows + job->micro_batch_rows - 1) / job->micro_batch_rows;
+    r->total = qs_lr_total_steps(o, micro_batches, job->sweep.sizes.micro_batches);
+    r->schedule = qs_lr_schedule_of(o, r->total);
+    r->validate = info->eval_batches && (!before || before->validate);
+    qs_run_outlook outlook = {.o = o, .schedule = &r->schedule, .done = r->step, .total = r->total, .validates = info->eval_batches > 0};
+    QS_TRY(qs_check_outlook(&outlook, e));
+    QS_TRY(qs_best_check(o, outlook.validates, e));
+    if (before) qs_check_resumed_rate(&outlook, r->step - before->loss_scale.skipped, before);
+    return 0;
+}
+
 /* Everything that can be refused, is: nothing in OUT has changed until here. */
 static int prepare(run *r, char **checkpoint, qs_err *e)
 {
@@ -95,18 +115,11 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     r->options_key = qs_saved_options_key(o);
     r->engine.sweep_config.visited = visited;
     r->engine.sweep_config.visited_context = r;
+    r->step = state.step;
+    r->best = state.best;
+    QS_TRY(plan_steps(r, *checkpoint ? &state : NULL, e));
     QS_TRY(qs_engine_start(&r->engine, e));
-    if (*checkpoint) {
-        QS_TRY(qs_run_state_load(*checkpoint, &state, &r->engine, e));
-        r->step = state.step;
-    }
-    r->validate = qs_batcher_info(r->engine.batcher)->eval_batches && (*checkpoint ? state.validate : true);
-    const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
-    const qs_job *job = &r->engine.job;
-    int64_t micro_batches = (info->train_rows + job->micro_batch_rows - 1) / job->micro_batch_rows;
-    r->total = qs_lr_total_steps(o, micro_batches, job->sweep.sizes.micro_batches);
-    r->schedule = qs_lr_schedule_of(o, r->total);
-    return 0;
+    return *checkpoint ? qs_run_state_load(*checkpoint, &state, &r->engine, e) : 0;
 }
 
 /* Makes OUT that of this run at this step. */
@@ -117,7 +130,7 @@ static int take_out(run *r, const char *checkpoint, qs_err *e)
     bool saved = checkpoint && !r->out.fresh && qs_same_file(checkpoint, here);
     r->first = r->step;
     r->saved_step = saved ? r->step : -1;
-    r->checkpoints = (qs_checkpoints){.out = r->out.path, .keep = (int)o->save_total_limit, .best = -1};
+    r->checkpoints = (qs_checkpoints){.out = r->out.path, .keep = (int)o->save_total_limit, .best = r->best.step ? r->best.step : -1};
     if (saved) qs_checkpoints_know(&r->checkpoints, r->step);
     qs_out_dir_begin(&r->out);
     int rc = checkpoint && !r->out.fresh ? qs_checkpoints_set_aside(r->out.path, r->step, e) : 0;
@@ -229,6 +242,7 @@ static int one_step(run *r, qs_err *e)
     r->step++;
     qs_metrics_step(r->metrics, &m);
     qs_progress_step(&r->progress, &m);
+    qs_check_step(&r->watch, &m, r->step == 1 && r->o->init_adapter, g->architecture.vocab);
     return 0;
 }
 
@@ -246,13 +260,15 @@ static int evaluate(run *r, qs_err *e)
     m.eval_seconds = qs_seconds(qs_now_ns() - start);
     qs_metrics_eval(r->metrics, &m);
     qs_progress_eval(&r->progress, &m);
+    qs_best_note(&r->best, r->o, r->step, m.eval_loss);
+    r->checkpoints.best = r->best.step ? r->best.step : -1;
     return 0;
 }
 
 static int save(run *r, qs_err *e)
 {
     if (r->saved_step == r->step) return 0;
-    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total, .validate = r->validate,
+    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total, .validate = r->validate, .best = r->best,
                           .next_learning_rate = qs_lr_at(&r->schedule, r->step - r->engine.loss_scale.skipped)};
     r->saved_ns = qs_now_ns(); /* or tried */
     qs_run_state_describe(&r->engine, &state);
@@ -287,7 +303,7 @@ static int all_steps(run *r, qs_err *e)
 {
     const qs_options *o = r->o;
     QS_TRY(evaluate(r, e));
-    while (r->step < r->total) {
+    while (r->step < r->total && !qs_best_is_over(&r->best, o)) {
         QS_TRY(qs_interrupt_check("between two steps", e));
         if (o->stop_at_step > 0 && r->step >= o->stop_at_step && r->step > r->first) QS_FAIL(e, QS_EINTERRUPT, "stop_at_step");
         QS_TRY(one_step(r, e));
@@ -331,6 +347,34 @@ static int failed(run *r, qs_err *e)
     return -first.code;
 }
 
+/* Says which validation was the best one; with load_best_model_at_end its adapter is the result. */
+static int name_best(run *r, qs_err *e)
+{
+    const qs_best *b = &r->best;
+    if (!b->step) return 0;
+    char *path = qs_numbered_path(r->out.path, QS_CHECKPOINT, b->step);
+    bool kept = qs_file_exists(path);
+    qs_run_state state;
+    int rc = 0;
+    qs_progress_break(&r->progress);
+    if (r->step < r->total) qs_info("no better %s for %" PRId64 " validations: stopped early after step %" PRId64, qs_best_metric(r->o), b->stale, r->step);
+    qs_info("the best %s, %.4f, was after step %" PRId64 "%s%s", qs_best_metric(r->o), b->value, b->step, kept ? ": " : ", where no checkpoint was saved (see save_steps)", kept ? path : "");
+    if (r->o->load_best_model_at_end && b->step != r->step) {
+        rc = qs_run_state_read(path, &state, e);
+        if (!rc) rc = qs_peft_load(path, &r->engine.lora, &r->engine.architecture, r->engine.masters, e);
+    }
+    qs_free(path);
+    return rc;
+}
+
+/* An adapter that changes nothing is no result, but where no step had a learning rate. */
+static int check_result(run *r, qs_err *e)
+{
+    bool rated = false;
+    for (int64_t s = 0; s < r->total && !rated; s++) rated = qs_lr_at(&r->schedule, s) > 0;
+    return rated ? qs_check_adapter(&r->engine.lora, r->engine.masters, e) : 0;
+}
+
 static int steps(run *r, qs_err *e)
 {
     QS_TRY(save(r, e));
@@ -338,6 +382,8 @@ static int steps(run *r, qs_err *e)
     if (rc == -QS_EINTERRUPT) return stopped(r, e);
     if (rc) return failed(r, e);
     QS_TRY(save(r, e));
+    QS_TRY(name_best(r, e));
+    QS_TRY(check_result(r, e));
     return qs_peft_save(r->out.path, &r->engine.lora, r->o->model, r->engine.masters, e);
 }
 
