@@ -88,11 +88,10 @@ typedef struct seconds {
 static seconds one_step(qs_engine *g, const job *j, int step)
 {
     qs_sweep_result result;
-    int32_t bad_mb, bad_document;
     double norm, cpu = processor_seconds();
     uint64_t start = qs_now_ns();
     for (int32_t mb = 0; mb < j->micro_batches; mb++) fill_batch(qs_sweep_batch(g->sweep, mb), j->tokens, g->architecture.vocab);
-    must(qs_sweep_train(g->sweep, j->micro_batches, step, 1, &result, &bad_mb, &bad_document, &e));
+    must(qs_sweep_train(g->sweep, j->micro_batches, step, 1, &result, &e));
     qs_update_step t = {.step = step + 1, .learning_rate = 1e-4, .loss_scale = 1, .squares = result.gradient_squares,
                         .schedule = qs_sweep_schedule(g->sweep)};
     must(qs_update_run(g->update, &t, g->masters, g->gradients, &norm, &e));

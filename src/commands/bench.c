@@ -63,7 +63,7 @@ static void fill_random(qs_micro_batch *b, int32_t documents, int32_t length, in
 static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
 {
     const qs_options *o = g->options;
-    int32_t micro_batches = g->sweep_config.sizes.micro_batches, bad_mb, bad_document;
+    int32_t micro_batches = g->sweep_config.sizes.micro_batches;
     qs_sweep_result result;
     double norm, scale = g->loss_scale.scale;
     for (int32_t mb = 0; mb < micro_batches; mb++)
@@ -73,7 +73,7 @@ static int one_step(qs_engine *g, int64_t step, qs_profile_step *s, qs_err *e)
     uint64_t link = qs_sweep_link_bytes(g->sweep);
     *g->recorder = s->recorder;
     s->start_ns = qs_now_ns();
-    QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e));
+    QS_TRY(qs_sweep_train(g->sweep, micro_batches, step, g->loss_scale.scale, &result, e));
     s->swept_ns = qs_now_ns();
     uint64_t waited = qs_engine_pager_wait_ns(g);
     if (qs_loss_scale_step(&g->loss_scale, !result.overflow)) {

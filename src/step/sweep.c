@@ -239,7 +239,7 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
 static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
 {
     qs_device *d = s->c.device;
-    *out = (qs_sweep_result){.gradient_squares = s->host_squares};
+    *out = (qs_sweep_result){.gradient_squares = s->host_squares, .bad_micro_batch = -1, .bad_document = -1};
     if (!d->info.shared_memory) {
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss, (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_flags, s->flags, s->flag_count * sizeof(int32_t));
@@ -267,45 +267,45 @@ static int32_t bad_document(const qs_sweep *s, int32_t mb)
     return b->documents == 1 ? 0 : -1;
 }
 
-static int check_outputs(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+static int check_outputs(const qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e)
 {
     int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = 1; level <= layers; level++)
         for (int32_t mb = 0; mb < micro_batches; mb++)
             if (s->host_flags[level * k + mb]) {
-                *bad_mb = mb;
-                *document = bad_document(s, mb);
+                out->bad_micro_batch = mb;
+                out->bad_document = bad_document(s, mb);
                 QS_FAIL(e, QS_ENUMERIC, "the output of layer %d is not finite in micro-batch %d", level - 1, mb);
             }
     for (int32_t mb = 0; mb < micro_batches; mb++) {
         const float *loss = s->host_loss + (size_t)mb * (size_t)s->max_rows;
         for (int64_t i = 0; i < s->host_batches[mb].tokens; i++)
             if (!isfinite(loss[i])) {
-                *bad_mb = mb;
-                *document = bad_document(s, mb);
+                out->bad_micro_batch = mb;
+                out->bad_document = bad_document(s, mb);
                 QS_FAIL(e, QS_ENUMERIC, "the loss is not finite in micro-batch %d", mb);
             }
     }
     return 0;
 }
 
-static int check_gradients(const qs_sweep *s, int32_t micro_batches, int32_t *bad_mb, int32_t *document, qs_err *e)
+static int check_gradients(const qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e)
 {
     int32_t layers = s->c.layout->layers, k = s->c.sizes.micro_batches;
     for (int32_t level = layers; level >= 0; level--)
         for (int32_t mb = 0; mb < micro_batches; mb++)
             if (s->host_flags[(layers + 1 + level) * k + mb]) {
-                *bad_mb = mb;
-                *document = s->host_batches[mb].documents == 1 ? 0 : -1;
+                out->bad_micro_batch = mb;
+                out->bad_document = s->host_batches[mb].documents == 1 ? 0 : -1;
                 QS_FAIL(e, QS_ENUMERIC, "the gradient below layer %d is not finite in micro-batch %d", level, mb);
             }
     return 0;
 }
 
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *document, qs_err *e)
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, qs_err *e)
 {
     QS_ASSERT(micro_batches > 0 && micro_batches <= s->c.sizes.micro_batches);
-    *bad_mb = *document = -1;
+    out->bad_micro_batch = out->bad_document = -1;
     s->step = step;
     qs_sweep_upload(s, micro_batches);
     int64_t targets = 0;
@@ -314,22 +314,21 @@ int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss
     s->scale = (float)(loss_scale / (double)targets);
     QS_TRY(walk(s, &s->train_schedule, micro_batches, false, e));
     collect(s, micro_batches, out);
-    QS_TRY(check_outputs(s, micro_batches, bad_mb, document, e));
-    if (loss_scale == 1) return check_gradients(s, micro_batches, bad_mb, document, e);
+    QS_TRY(check_outputs(s, micro_batches, out, e));
+    if (loss_scale == 1) return check_gradients(s, micro_batches, out, e);
     qs_err overflow = {0};
-    out->overflow = check_gradients(s, micro_batches, bad_mb, document, &overflow) != 0;
+    out->overflow = check_gradients(s, micro_batches, out, &overflow) != 0;
     for (int32_t layer = 0; layer < s->c.layout->layers; layer++) out->overflow |= !isfinite(out->gradient_squares[layer]);
     return 0;
 }
 
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e)
 {
-    int32_t bad_mb, document;
     QS_ASSERT(micro_batches > 0 && micro_batches <= s->c.sizes.micro_batches);
     qs_sweep_upload(s, micro_batches);
     QS_TRY(walk(s, &s->evaluate_schedule, micro_batches, true, e));
     collect(s, micro_batches, out);
-    return check_outputs(s, micro_batches, &bad_mb, &document, e);
+    return check_outputs(s, micro_batches, out, e);
 }
 
 const float *qs_sweep_losses(const qs_sweep *s, int32_t mb) { return s->host_loss + (size_t)mb * (size_t)s->max_rows; }

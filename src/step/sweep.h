@@ -91,13 +91,14 @@ typedef struct qs_sweep_result {
     int64_t targets;
     int64_t tokens;
     const double *gradient_squares; /* [layers] sums of squares of each pack's gradients, of a training step: the sweep's own, until the next */
+    int32_t bad_micro_batch, bad_document; /* where the first value that is not finite was found; -1: none, or not known */
     bool overflow;           /* with a loss scale above 1: some gradient is not finite, the step is to be skipped */
 } qs_sweep_result;
 
 /* Forward and backward over micro-batches [0, micro_batches): adapter gradients of the mean loss over all their targets, times loss_scale (a power of two; 1 but for fp16), are
  * left in parts.gradients, both pagers at the UPDATE visit. `step` keys the dropout masks. Blocks until everything is done. QS_ENUMERIC on the first non-finite value: says layer and
- * micro-batch, *bad_mb and *bad_document tell which sample (may be -1). */
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, int32_t *bad_mb, int32_t *bad_document, qs_err *e);
+ * micro-batch, out->bad_micro_batch and bad_document tell which sample (may be -1). */
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, qs_err *e);
 
 /* Forward only, without dropout; loss alone. */
 int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, qs_err *e);

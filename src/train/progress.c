@@ -9,19 +9,12 @@
 
 enum { LINE_MAX_BYTES = 512, REDRAW_NS = 200000000 };
 
-void qs_progress_start(qs_progress *p, FILE *file, int64_t first_step, int64_t total_steps, int64_t logging_steps,
-                       uint64_t vram_bytes, uint64_t ram_bytes, bool no_color, bool quiet)
+void qs_progress_start(qs_progress *p, bool no_color)
 {
-    *p = (qs_progress){.file = file,
-                       .quiet = quiet,
-                       .first_step = first_step,
-                       .total_steps = total_steps,
-                       .logging_steps = logging_steps < 1 ? 1 : logging_steps,
-                       .vram_bytes = vram_bytes,
-                       .ram_bytes = ram_bytes};
-    p->terminal = qs_terminal(file);
-    p->color = qs_terminal_color(file, no_color);
-    p->last.step = first_step;
+    if (p->logging_steps < 1) p->logging_steps = 1;
+    p->terminal = qs_terminal(p->file);
+    p->color = qs_terminal_color(p->file, no_color);
+    p->last.step = p->first_step;
 }
 
 /* ---- pieces of the line ------------------------------------------------------------------------------------------------------ */

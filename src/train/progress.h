@@ -31,8 +31,7 @@ typedef struct qs_progress {
 } qs_progress;
 
 /* Detects the terminal of `file`; `no_color` is the option. */
-void qs_progress_start(qs_progress *p, FILE *file, int64_t first_step, int64_t total_steps, int64_t logging_steps,
-                       uint64_t vram_bytes, uint64_t ram_bytes, bool no_color, bool quiet);
+void qs_progress_start(qs_progress *p, bool no_color);
 
 /* A step has ended. */
 void qs_progress_step(qs_progress *p, const qs_step_metrics *m);

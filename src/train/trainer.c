@@ -156,7 +156,9 @@ static int begin(run *r, qs_err *e)
     QS_TRY(rc);
     const qs_job *job = &r->engine.job;
     uint64_t ram = r->engine.device->info.host_memory ? job->vram_bytes + job->ram_bytes : job->ram_bytes; /* the process's memory is both budgets' there */
-    qs_progress_start(&r->progress, stderr, r->step, r->total, o->logging_steps, job->vram_bytes, ram, o->no_color, o->quiet);
+    r->progress = (qs_progress){.file = stderr, .quiet = o->quiet, .first_step = r->step, .total_steps = r->total,
+                                .logging_steps = o->logging_steps, .vram_bytes = job->vram_bytes, .ram_bytes = ram};
+    qs_progress_start(&r->progress, o->no_color);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;
 }
@@ -208,7 +210,6 @@ static int one_step(run *r, qs_err *e)
     qs_engine *g = &r->engine;
     qs_step_info info;
     qs_sweep_result result;
-    int32_t bad_mb = -1, bad_document = -1;
     int64_t updates = r->step - g->loss_scale.skipped; /* so far */
     qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0,
                          .predicted_step_seconds = g->prediction.step_seconds};
@@ -216,11 +217,11 @@ static int one_step(run *r, qs_err *e)
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
 
     qs_engine_fill_step(g, r->step, &info);
-    int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, g->loss_scale.scale, &result, &bad_mb, &bad_document, e);
+    int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, g->loss_scale.scale, &result, e);
     r->updating = !rc;
     if (!rc) rc = update(r, updates, &result, &m, e);
     if (!rc) r->updating = false;
-    if (rc == -QS_ENUMERIC) return explain_nonfinite(r, bad_mb, bad_document, e);
+    if (rc == -QS_ENUMERIC) return explain_nonfinite(r, result.bad_micro_batch, result.bad_document, e);
     QS_TRY(rc);
 
     m.step_seconds = qs_seconds(qs_now_ns() - start);

@@ -93,9 +93,8 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
     for (int step = 0; step < STEPS && !r.failed; step++) {
         qs_step_info info;
         qs_sweep_result result;
-        int32_t bad_mb, bad_document;
         qs_engine_fill_step(&g, step, &info);
-        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &bad_mb, &bad_document, &e) ||
+        r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &e) ||
                    qs_update_run(g.update, &(qs_update_step){.step = step + 1, .learning_rate = 0.01, .loss_scale = 1, .squares = result.gradient_squares,
                                                              .schedule = qs_sweep_schedule(g.sweep)}, g.masters, g.gradients, &r.norm[step], &e);
         r.loss[step] = result.loss_sum;

@@ -52,7 +52,8 @@ START_TEST(a_file_gets_plain_lines_at_logging_steps)
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
     qs_progress p;
-    qs_progress_start(&p, f, 126, 625, 4, 10 * gib, 16 * gib, false, false);
+    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 4, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    qs_progress_start(&p, false);
     for (int64_t s = 127; s <= 131; s++) {
         qs_step_metrics m = step128;
         m.step = s;
@@ -76,7 +77,8 @@ START_TEST(the_last_step_is_always_shown_and_quiet_shows_none)
     FILE *f = open_memstream(&text, &bytes);
     qs_progress p;
     for (int quiet = 0; quiet < 2; quiet++) {
-        qs_progress_start(&p, f, 0, 128, 1000, gib / 2, gib / 4, false, quiet);
+        p = (qs_progress){.file = f, .first_step = 0, .total_steps = 128, .logging_steps = 1000, .vram_bytes = gib / 2, .ram_bytes = gib / 4, .quiet = quiet};
+        qs_progress_start(&p, false);
         qs_step_metrics m = step128;
         m.step = 2;
         qs_progress_step(&p, &m);
@@ -98,7 +100,8 @@ START_TEST(a_terminal_has_one_line_rewritten_that_never_wraps)
     int master = terminal(60, &f);
     if (master < 0) return;
     qs_progress p;
-    qs_progress_start(&p, f, 126, 625, 100, 10 * gib, 16 * gib, true, false);
+    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 100, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    qs_progress_start(&p, true);
     qs_progress_step(&p, &step128);
     const char *text = drawn(master, f);
     ck_assert_msg(!strcmp(text, "\rstep 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h\033[K"), "%s", text + 1);
@@ -124,7 +127,8 @@ START_TEST(colour_is_only_for_terminals_that_want_it)
         if (which == 1) setenv("NO_COLOR", "1", 1);
         if (which == 3) setenv("TERM", "dumb", 1);
         qs_progress p;
-        qs_progress_start(&p, f, 126, 625, 1, 10 * gib, 16 * gib, which == 2, false);
+        p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 1, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+        qs_progress_start(&p, which == 2);
         qs_progress_step(&p, &step128);
         ck_assert_int_eq(strstr(drawn(master, f), "\033[2m") != NULL, which == 0);
         fclose(f);
@@ -139,7 +143,8 @@ START_TEST(colour_codes_do_not_count_as_width)
     int master = terminal(60, &f);
     if (master < 0) return;
     qs_progress p;
-    qs_progress_start(&p, f, 126, 625, 100, 10 * gib, 16 * gib, false, false);
+    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 100, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    qs_progress_start(&p, false);
     qs_progress_step(&p, &step128);
     char plain[512], *to = plain;
     for (const char *c = drawn(master, f); *c; c++) {
