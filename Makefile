@@ -133,6 +133,12 @@ UNIT    := $(if $(T),$(T:%=$(B)/tests/test_%),$(TESTS))
 unit: $(UNIT)
 	$(Q)QS_TEST_LOGS=$(B)/logs tests/run $(UNIT)
 
+unit-programs: $(TESTS)
+
+## e2e: whole runs of the program                (make ASAN=1 e2e, make e2e E2E=tests/e2e/whole_run.sh)
+e2e: $(B)/qlora-stream
+	$(Q)QS_PROGRAM=$(B)/qlora-stream QS_TEST_LOGS=$(B)/logs tests/run $(E2E)
+
 ## test: everything that must hold: unit tests, whole runs of the program, the printed pages
 E2E     := $(wildcard tests/e2e/*.sh)
 EVERY   := $(E2E) $(TESTS) $(FAULT_TESTS) $(FUZZ_TARGETS:%=$(B)/fuzz/fuzz_%)
@@ -142,6 +148,14 @@ test: qlora-stream docs-check $(EVERY) $(FUZZ_SEEDS)/.made
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:
 	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint && tests/lint/isa $(filter-out build/asan% build/tsan%,$(wildcard build/*/kernels/cpu))
+
+## analyse: cppcheck and clang-tidy, with the configurations in tests/lint and .clang-tidy (minutes)
+analyse:
+	$(Q)tests/lint/analyse
+
+## test-valgrind: a training run under valgrind, on kernels that it knows
+test-valgrind: $(B)/qlora-stream
+	$(Q)QS_PROGRAM=$(B)/qlora-stream tests/e2e/whole_run.sh valgrind
 
 ## benches: only build them
 benches: $(BENCHES)
@@ -210,6 +224,6 @@ clean:
 help:
 	@grep -hE '^## ' Makefile | sed 's/^## /  /'
 
-.PHONY: install uninstall deb all benches unit test lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
+.PHONY: install uninstall deb all benches unit unit-programs e2e test analyse test-valgrind lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
 -include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)

@@ -76,7 +76,7 @@ static void print_as(form as, const qs_option_set *set)
     if (!printers[as]) return;
     qs_shell_command commands[MOST];
     int n = 0;
-    for (; qs_commands[n] && n < MOST; n++)
+    for (; n < MOST && qs_commands[n]; n++)
         commands[n] = (qs_shell_command){qs_commands[n]->name, qs_commands[n]->summary};
     printers[as](stdout, &(qs_shell_program){QS_VERSION, commands, n, set->table});
 }

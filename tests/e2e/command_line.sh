@@ -3,7 +3,7 @@
 # steps of the demo's model. Run from the root of the project.
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
-program=./qlora-stream base=configs/demo/base data=configs/demo/train.jsonl
+program=${QS_PROGRAM:-./qlora-stream} base=configs/demo/base data=configs/demo/train.jsonl
 checks=0 failed=0 exec=
 export XDG_CACHE_HOME="$dir/user-cache"
 

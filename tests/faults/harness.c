@@ -23,7 +23,7 @@
 extern char **environ;
 
 static const char *const small[] = {"--model=tests/golden/llama/model", "--gradient_accumulation_steps=1", "--lora_r=4", "--vram=64M", "--ram=64M", NULL};
-static const char *const streamed[] = {"--model=@/tiny", "--gradient_accumulation_steps=2", "--lora_r=2", "--vram=4M", "--ram=40M", "--io_engine=pread",
+static const char *const streamed[] = {"--model=@/tiny", "--gradient_accumulation_steps=2", "--lora_r=2", "--vram=8M", "--resident_layers=1", "--ram=40M", "--io_engine=pread",
                                        "--adapters_on=disk", "--checkpoints_on=disk", "--optim=adamw_8bit", "--lora_dropout=0.1", "--packing",
                                        "--eval_data=@/validation.jsonl", "--eval_steps=2", NULL};
 const harness_kind harness_kinds[2] = {{"small", small, 1}, {"streamed", streamed, 2}};

@@ -18,7 +18,7 @@ typedef struct harness_kind {
     int caches;                 /* directories the layer cache is striped over */
 } harness_kind;
 
-/* "small": everything in memory, io_uring. "streamed": 6 layers through 4 MiB, pread, states and checkpoints on disk, 8-bit optimizer, dropout,
+/* "small": everything in memory, io_uring. "streamed": 6 layers through 8 MiB, pread, states and checkpoints on disk, 8-bit optimizer, dropout,
  * packing, two cache directories, validation, a pruned checkpoint. */
 extern const harness_kind harness_kinds[2];
 
