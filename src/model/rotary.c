@@ -82,7 +82,7 @@ static float position_scale(const qs_rotary *r, int32_t position)
 void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, float *sin_table)
 {
     int half = r->dim / 2;
-    float *inv_freq = qs_malloc((size_t)half * sizeof *inv_freq);
+    float own[QS_ROTARY_PAIRS_MAX], *inv_freq = half > QS_ROTARY_PAIRS_MAX ? qs_malloc((size_t)half * sizeof *inv_freq) : own;
     qs_rotary_frequencies(r, positions, inv_freq);
     for (int32_t p = 0; p < positions; p++) {
         float scale = (float)r->attention_factor * position_scale(r, p);
@@ -92,5 +92,5 @@ void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, f
             sin_table[(size_t)p * half + i] = (float)qs_sin(angle) * scale;
         }
     }
-    qs_free(inv_freq);
+    if (inv_freq != own) qs_free(inv_freq);
 }

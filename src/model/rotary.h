@@ -43,8 +43,14 @@ int qs_rotary_read(qs_json config, const qs_rotary_keys *keys, int32_t head_dim,
 int qs_rotary_read_long(qs_json config, const qs_rotary_keys *keys, int32_t head_dim, int32_t max_positions, qs_rotary *out,
                         qs_rotary *longer, bool *long_scaling, qs_err *e);
 
-/* inv_freq[dim/2] in fp32, as transformers' modeling_rope_utils computes it. `positions` is the longest sequence of the
- * run (dynamic scaling). */
+/* Whether the tables of a text of so many tokens are its own (dynamic scaling beyond the trained length). */
+static inline bool qs_rotary_follows_length(const qs_rotary *r, int32_t positions)
+{
+    return r->scaling == QS_ROPE_DYNAMIC && positions > r->max_positions;
+}
+
+/* inv_freq[dim/2] in fp32, as transformers' modeling_rope_utils computes it. `positions` is the longest sequence that is
+ * turned together, which dynamic scaling depends on. */
 void qs_rotary_frequencies(const qs_rotary *r, int32_t positions, float *inv_freq);
 /* cos, sin [positions][dim/2]: of the fp32 angle position * inv_freq, times the attention factor. */
 void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, float *sin_table);

@@ -45,6 +45,17 @@ static uint64_t checkpoint_bytes(const qs_sweep *s)
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
+/* Tables of a micro-batch's own, where its length decides them: on the device, and where the host writes them. */
+static void carve_own_tables(const qs_sweep *s, arenas *a, qs_sweep_batch_arrays *b)
+{
+    int32_t positions = s->c.sizes.max_positions;
+    for (int i = 0; i < s->c.a->rotaries; i++) {
+        size_t bytes = qs_rotary_follows_length(&s->c.a->rotary[i], positions) ? (size_t)positions * (size_t)s->c.a->rotary[i].dim * sizeof(float) : 0;
+        b->own[i] = b->own_host[i] = qs_arena_take(&a->batches, bytes, QS_ARENA_ALIGN);
+        if (!s->c.device->info.shared_memory) b->own_host[i] = qs_arena_take(&a->host_batches, bytes, QS_ARENA_ALIGN);
+    }
+}
+
 /* Carves everything; returns the operations' workspace through *workspace (inside `work`). */
 static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_bytes)
 {
@@ -94,6 +105,7 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     qs_batch_info info = {.max_tokens = s->max_rows, .max_documents = c->sizes.max_documents};
     for (size_t mb = 0; mb < k; mb++) {
         qs_micro_batch_carve(&info, &a->host_batches, &s->host_batches[mb]);
+        carve_own_tables(s, a, &s->batches[mb]);
         if (shared) continue;
         s->batches[mb].target = qs_arena_take(&a->batches, rows * sizeof(int32_t), QS_ARENA_ALIGN);
         s->batches[mb].positions = qs_arena_take(&a->batches, rows * sizeof(int32_t), QS_ARENA_ALIGN);
@@ -169,13 +181,20 @@ uint64_t qs_sweep_saved_bytes(const qs_sweep_config *c)
     return bytes;
 }
 
+/* Those of all micro-batches that have no tables of their own. */
+static void fill_shared_tables(const qs_rotary *r, int32_t positions, float *tables, size_t table)
+{
+    if (qs_rotary_follows_length(r, positions)) positions = r->max_positions;
+    qs_rotary_tables(r, positions, tables, tables + table);
+}
+
 static void fill_constants(qs_sweep *s)
 {
     qs_device *d = s->c.device;
     for (int i = 0; i < s->c.a->rotaries; i++) {
         size_t table = (size_t)s->c.sizes.max_positions * (size_t)s->c.a->rotary[i].dim / 2;
         float *tables = qs_malloc(2 * table * sizeof(float));
-        qs_rotary_tables(&s->c.a->rotary[i], s->c.sizes.max_positions, tables, tables + table);
+        fill_shared_tables(&s->c.a->rotary[i], s->c.sizes.max_positions, tables, table);
         d->api->copy_in(d, QS_QUEUE_COMPUTE, (float *)s->cos[i], tables, table * sizeof(float));
         d->api->copy_in(d, QS_QUEUE_COMPUTE, (float *)s->sin[i], tables + table, table * sizeof(float));
         d->api->queue_sync(d, QS_QUEUE_COMPUTE);

@@ -124,12 +124,27 @@ static int32_t longest_document(const qs_micro_batch *b)
     return most;
 }
 
+/* Tables for this length alone. */
+static void make_tables(const qs_sweep *s, int i, int32_t positions, qs_sweep_batch_arrays *to)
+{
+    qs_device *d = s->c.device;
+    size_t table = (size_t)positions * (size_t)s->c.a->rotary[i].dim / 2;
+    qs_rotary_tables(&s->c.a->rotary[i], positions, to->own_host[i], to->own_host[i] + table);
+    if (to->own_host[i] != to->own[i]) d->api->copy_in(d, QS_QUEUE_COMPUTE, to->own[i], to->own_host[i], 2 * table * sizeof(float));
+    to->cos[i] = to->own[i];
+    to->sin[i] = to->own[i] + table;
+}
+
 /* Long texts may turn by other waves; it is the micro-batch's own length that decides. */
 static void choose_tables(const qs_sweep *s, const qs_micro_batch *b, qs_sweep_batch_arrays *to)
 {
     const qs_architecture *a = s->c.a;
-    for (int i = 0; i < a->rotaries; i++) to->cos[i] = s->cos[i], to->sin[i] = s->sin[i];
-    if (a->long_after && longest_document(b) > a->long_after) to->cos[0] = s->cos[1], to->sin[0] = s->sin[1];
+    int32_t longest = longest_document(b);
+    for (int i = 0; i < a->rotaries; i++) {
+        to->cos[i] = s->cos[i], to->sin[i] = s->sin[i];
+        if (qs_rotary_follows_length(&a->rotary[i], longest)) make_tables(s, i, longest, to);
+    }
+    if (a->long_after && longest > a->long_after) to->cos[0] = s->cos[1], to->sin[0] = s->sin[1];
 }
 
 void qs_sweep_upload(qs_sweep *s, int32_t micro_batches)

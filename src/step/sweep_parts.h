@@ -9,6 +9,8 @@ typedef struct qs_sweep_batch_arrays {
     int32_t rows;
     int32_t *target, *positions, *document_start;
     const float *cos[QS_ROTARIES_MAX], *sin[QS_ROTARIES_MAX]; /* tables of the rotary embeddings for its lengths */
+    float *own[QS_ROTARIES_MAX];       /* NULL, or room for tables of its own: cos, then sin; dynamic scaling */
+    float *own_host[QS_ROTARIES_MAX];  /* the same where the host writes them */
 } qs_sweep_batch_arrays;
 
 struct qs_sweep {
