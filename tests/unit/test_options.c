@@ -102,6 +102,9 @@ START_TEST(dashes_underscores_equals_and_aliases_are_one_option)
     ck_assert_str_eq(o.model, "m");
     ck_assert_int_eq(o.max_seq_length, 77);
     ck_assert_int_eq(o.per_device_train_batch_size, 3);
+    OK("--mlp_tile_rows 48 --head-tile-rows=32"); /* as these sizes were called once */
+    ck_assert_int_eq(o.mlp_chunk_tokens, 48);
+    ck_assert_int_eq(o.head_chunk_tokens, 32);
 }
 END_TEST
 
