@@ -111,6 +111,17 @@ static void take_names(qs_tokenizer *t, json_t *names)
     }
 }
 
+/* The end token that counts must be a token: transformers would add it to the vocabulary, untrained and beyond the model's rows. */
+static int check_end(const qs_tokenizer *t, const char *dir, json_t *first, json_t *second, qs_err *e)
+{
+    json_t *eos = json_object_get(first, "eos_token");
+    if (!eos || json_is_null(eos)) eos = json_object_get(second, "eos_token");
+    const char *name = json_string_value(json_is_object(eos) ? json_object_get(eos, "content") : eos);
+    if (!name || !*name || qs_tokenizer_special_id(t, eos) >= 0) return 0;
+    QS_FAIL(e, QS_EFORMAT, "%s: names the eos_token \"%.60s\", which is no token of its tokenizer; name the one that ends a text there, in tokenizer_config.json "
+                           "and special_tokens_map.json", dir, name);
+}
+
 /* Ids in generation_config.json or config.json, for what is still unknown; of a list the first. */
 static void take_ids(qs_tokenizer *t, json_t *ids)
 {
@@ -179,6 +190,7 @@ static int take_roles(qs_tokenizer *t, const char *dir, json_t *config, json_t *
     QS_TRY(finish_added(t, e));
     take_names(t, listed ? map : config); /* as transformers reads them: the map counts where the configuration does not list the tokens */
     take_names(t, listed ? config : map);
+    QS_TRY(check_end(t, dir, listed ? config : map, listed ? map : config, e));
     bool counts = !t->post_processor || flags_count(json_string_value(json_object_get(config, "tokenizer_class")));
     take_flag(dir, config, "add_bos_token", counts, t->info.bos, &t->info.add_bos);
     take_flag(dir, config, "add_eos_token", counts, t->info.eos, &t->info.add_eos);

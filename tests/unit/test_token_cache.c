@@ -342,6 +342,14 @@ START_TEST(marks_typed_as_text_are_shown_with_a_backslash)
 }
 END_TEST
 
+START_TEST(an_end_token_that_is_no_token_is_refused_by_name)
+{
+    write_at(model_dir, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"<|fresh|>\"}}");
+    write_at(model_dir, "config.json", "{\"eos_token_id\":28}");
+    refuses(options_for("a.jsonl", "{\"text\":\"a\"}"), QS_EFORMAT, "eos_token \"<|fresh|>\"", "no token");
+}
+END_TEST
+
 START_TEST(another_column_can_be_the_text)
 {
     qs_data_options o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b\",\"body\":\"cd\"}");
@@ -543,6 +551,7 @@ int main(void)
     tcase_add_test(t, bad_rows_are_listed_or_left_out_as_asked);
     tcase_add_test(t, the_audit_counts_what_is_odd);
     tcase_add_test(t, marks_typed_as_text_are_shown_with_a_backslash);
+    tcase_add_test(t, an_end_token_that_is_no_token_is_refused_by_name);
     tcase_add_test(t, another_column_can_be_the_text);
     tcase_add_test(t, a_cache_is_reused_until_something_that_decides_it_changes);
     tcase_add_test(t, a_damaged_cache_is_made_again);
