@@ -127,6 +127,18 @@ static int *line_of(reader *r, const qs_option_set *set, const qs_option *row)
     return &r->line_of_row[at + (row - set->table->rows)];
 }
 
+/* An option and a switch of it that is true say different things: compute_dtype: bf16 and fp16: true. */
+static int check_both(reader *r, const qs_option_switch *sw, const qs_option_set *set, const qs_option *row, const char *where)
+{
+    if (!sw || strchr(sw->on, '|')) return 0;
+    char *value = qs_option_text(row, set->values);
+    int rc = 0;
+    if (strcmp(value, sw->on))
+        rc = qs_err_set(r->e, QS_EUSAGE, __FILE__, __LINE__, "%s: %s: %s and %s: true contradict each other; keep one", where, row->name, value, sw->name);
+    qs_free(value);
+    return rc;
+}
+
 /* Two switches that turn the same option to different values contradict each other: bf16 and fp16. */
 static int check_switch(reader *r, const qs_option_switch *sw, const char *where)
 {
@@ -136,7 +148,9 @@ static int check_switch(reader *r, const qs_option_switch *sw, const char *where
     if (other && other != sw && !strcmp(other->option, sw->option) && strcmp(other->on, sw->on))
         QS_FAIL(r->e, QS_EUSAGE, "%s: %s and %s are both true, and contradict each other; keep one (or %s)", where, other->name, sw->name, sw->option);
     r->switched = sw;
-    return 0;
+    const qs_option_set *set;
+    const qs_option *row = qs_option_find(r->sets, r->count, sw->option, &set);
+    return row && *line_of(r, set, row) ? check_both(r, sw, set, row, where) : 0;
 }
 
 /* One `key: value`; the key is the current event. Leaves the value's last event. */
@@ -164,9 +178,12 @@ static int read_pair(reader *r)
         snprintf(expected, sizeof expected, "%s for %s", what, key);
         return fail(r, expected, event_name(r));
     }
-    if (is_null(r)) return 0; /* `key:` alone, ~ and null leave an option as it is */
+    if (is_null(r) && (!row || !row->null)) return 0; /* `key:` alone, ~ and null leave an option as it is */
+    if (is_null(r)) return qs_option_assign(r->sets, r->count, key, row->null, r->source, key_where, r->e);
     QS_TRY(check_switch(r, row ? NULL : qs_option_find_switch(r->sets, r->count, key), key_where));
-    return qs_option_assign(r->sets, r->count, key, scalar(r), r->source, key_where, r->e);
+    QS_TRY(qs_option_assign(r->sets, r->count, key, scalar(r), r->source, key_where, r->e));
+    bool switched = row && r->switched && !strcmp(r->switched->option, row->name);
+    return switched ? check_both(r, r->switched, set, row, key_where) : 0;
 }
 
 static int read_document(reader *r)

@@ -1,9 +1,11 @@
 /* options.c - a command line becomes a qs_options: sources in their order, then what depends on each other. */
 #include "src/options/options.h"
 
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "io/model_dir.h"
@@ -89,11 +91,15 @@ static bool second_counts(const qs_options *o, const char *first, const char *se
     return b > a;
 }
 
+/* Where neither variable is set (cron, a service) the password file says where home is. */
 static void default_cache(qs_options *o)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *dir = cache && *cache ? qs_path_join(cache, "qlora-stream")
-                                : qs_path_join(home && *home ? home : ".", ".cache/qlora-stream");
+    if (!home || !*home) {
+        const struct passwd *user = getpwuid(getuid());
+        home = user && user->pw_dir && *user->pw_dir ? user->pw_dir : "/nonexistent";
+    }
+    char *dir = cache && *cache ? qs_path_join(cache, "qlora-stream") : qs_path_join(home, ".cache/qlora-stream");
     qs_strings_add(&o->cache, dir, strlen(dir));
     qs_free(dir);
     qs_option_set set = {&qs_training_options, o};

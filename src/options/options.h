@@ -176,4 +176,7 @@ qs_budgets qs_options_budgets(const qs_options *o, bool of_host_memory, uint64_t
 /* Memory that this process may still take: MemAvailable, or what its control group leaves, whichever is less. 0: unknown. */
 uint64_t qs_host_available_bytes(void);
 
+/* The memory of this machine, or the limit of the control group (version 1 or 2) that this process is in, whichever is less. 0: unknown. */
+uint64_t qs_host_total_bytes(void);
+
 #endif

@@ -176,7 +176,7 @@ static const qs_option rows[] = {
     ROW(adam_beta1, FLOAT, G, SAME, .fallback = "0.9", RANGE(0, 0.999999), .help = "decay of the first moment"),
     ROW(adam_beta2, FLOAT, G, SAME, .fallback = "0.999", RANGE(0, 0.999999), .help = "decay of the second moment"),
     ROW(adam_epsilon, FLOAT, G, SAME, .fallback = "1e-8", RANGE(0, 1), .help = "added to the root of the second moment"),
-    ROW(max_grad_norm, FLOAT, G, SAME, .fallback = "0.3", RANGE(0, 1e9), .aliases = "gradient_clipping clip_grad_norm",
+    ROW(max_grad_norm, FLOAT, G, SAME, .null = "0", .fallback = "0.3", RANGE(0, 1e9), .aliases = "gradient_clipping clip_grad_norm",
         .help = "gradients are scaled down to this global norm; 0: never"),
 #undef G
 #define G "Reports and checkpoints"

@@ -201,6 +201,26 @@ static void configure(qs_engine *g)
     g->update_config = placed.update;
 }
 
+/* The default cache lies in the home directory, which may be read-only or missing. */
+static int make_cache_dir(const qs_options *o, qs_err *e)
+{
+    int rc = qs_dir_create(o->cache.items[0], e);
+    return rc && unset(o, "cache") ? qs_err_prefix(e, "the default cache cannot be made, give a folder with --cache") : rc;
+}
+
+/* Budgets are promises of memory that the machine must have. */
+static int check_budgets(const qs_engine *g, qs_err *e)
+{
+    const double gib = 1 << 30;
+    uint64_t total = qs_host_total_bytes(), asked = g->job.ram_bytes + (g->device->info.host_memory ? g->job.vram_bytes : 0);
+    uint64_t used = g->plan.ram_used + (g->device->info.host_memory ? g->plan.vram_used : 0);
+    if (g->hardware || !total || asked <= total) return 0;
+    if (used > total)
+        QS_FAIL(e, QS_EBUDGET, "this run would use %.1f GiB of host memory and this machine (or its control group) has %.1f GiB; give less --vram and --ram", (double)used / gib, (double)total / gib);
+    qs_warn("--vram and --ram promise %.1f GiB of host memory and this machine (or its control group) has %.1f GiB; the run uses %.1f", (double)asked / gib, (double)total / gib, (double)used / gib);
+    return 0;
+}
+
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
     g->options = o;
@@ -219,13 +239,14 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant}, &g->layout);
     g->blob_bytes = qs_calloc((size_t)qs_layout_blobs(&g->layout), sizeof *g->blob_bytes);
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++) g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);
+    if (o->data.count) QS_TRY(make_cache_dir(o, e));
     if (o->data.count) QS_TRY(open_tokens_of(g, report, e));
     start_job(g, keep);
     if (o->data.count) QS_TRY(make_batches(g, e));
     if (g->batcher) qs_job_set_data(&g->job, qs_batcher_info(g->batcher), g->train_tokens, g->eval_tokens);
     QS_TRY(qs_placement_choose(&g->job, &g->placement, &g->plan, e));
     configure(g);
-    return 0;
+    return check_budgets(g, e);
 }
 
 enum { DISK_TEST_BYTES = 256 << 20 };

@@ -264,6 +264,30 @@ START_TEST(saved_options_that_were_altered_are_passed_over_for_those_of_a_checkp
 }
 END_TEST
 
+START_TEST(an_option_and_its_switch_must_agree)
+{
+    static const char *const bad[] = {"fp16: true\ncompute_dtype: bf16\n", "compute_dtype: bf16\nfp16: true\n"};
+    static const char *const good[] = {"fp16: true\ncompute_dtype: float16\n", "compute_dtype: bf16\nbf16: true\n", "compute_dtype: bf16\nfp16: false\n"};
+    qs_option_set set = {&qs_training_options, &o};
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(qs_option_read_yaml(&set, 1, "f", bad[i], strlen(bad[i]), QS_FROM_CONFIG, &e), -QS_EUSAGE);
+        ck_assert_msg(strstr(e.text, "compute_dtype: ") && strstr(e.text, "fp16: true"), "%s", e.text);
+    }
+    for (int i = 0; i < 3; i++) ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", good[i], strlen(good[i]), QS_FROM_CONFIG, &e), "%s", e.text);
+}
+END_TEST
+
+START_TEST(null_means_no_clipping)
+{
+    static const char text[] = "max_grad_norm: null\nlearning_rate: ~\n";
+    qs_option_set set = {&qs_training_options, &o};
+    qs_options_defaults(&o);
+    double rate = o.learning_rate;
+    ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", text, sizeof text - 1, QS_FROM_CONFIG, &e), "%s", e.text);
+    ck_assert(o.max_grad_norm == 0 && o.learning_rate == rate);
+}
+END_TEST
+
 START_TEST(saved_paths_lead_there_from_any_folder)
 {
     OK("--model ./m --data d/x.jsonl --out o --cache /c");
@@ -618,6 +642,8 @@ int main(void)
     tcase_add_test(t, a_run_that_is_not_there_cannot_be_resumed);
     tcase_add_test(t, saved_options_that_were_altered_are_passed_over_for_those_of_a_checkpoint);
     tcase_add_test(t, saved_paths_lead_there_from_any_folder);
+    tcase_add_test(t, an_option_and_its_switch_must_agree);
+    tcase_add_test(t, null_means_no_clipping);
     tcase_add_test(t, an_unknown_name_is_answered_with_the_nearest);
     tcase_add_test(t, a_flag_without_its_value_is_an_error);
     tcase_add_test(t, command_line_beats_config_beats_preset_beats_default);
