@@ -20,6 +20,7 @@ struct qs_chat_jinja {
     qs_chat_source source;
     engine plain, tools; /* tools.template NULL: the same one */
     json_t *variables;   /* special tokens, and what the option sets */
+    bool prompts;        /* add_generation_prompt makes a difference */
     qs_jinja_text whole;
     qs_jvalue messages; /* of the conversation being written */
     engine *now;
@@ -69,19 +70,6 @@ static int open_all(qs_chat_jinja *j, const qs_chat_choice *choice, const char *
     QS_TRY(open_engine(j->source.text, j->source.from, &date, &j->plain, e));
     if (j->source.tools) QS_TRY(open_engine(j->source.tools, j->source.from, &date, &j->tools, e));
     return take_variables(j, choice, e);
-}
-
-int qs_chat_jinja_open(const qs_chat_choice *choice, const char *built_in, qs_chat_jinja **out, qs_err *e)
-{
-    qs_chat_jinja *j = qs_calloc(1, sizeof *j);
-    *out = NULL;
-    int rc = open_all(j, choice, built_in, e);
-    if (rc) {
-        qs_chat_jinja_close(j);
-        return rc;
-    }
-    *out = j;
-    return 0;
 }
 
 static void close_engine(engine *g)
@@ -321,6 +309,7 @@ static int find_trained(qs_chat_jinja *j, const qs_conversation *c, size_t *coun
     }
     const qs_chat_spans s = {.render = render_first,
                              .control_token = control_token,
+                             .prompts = j->prompts,
                              .user = j,
                              .count = n,
                              .answers = j->answers,
@@ -363,6 +352,36 @@ int qs_chat_jinja_render(qs_chat_jinja *j, qs_tokenizer *t, const qs_conversatio
     if (!prompt && !train_on_inputs) QS_TRY(find_trained(j, c, &trained, e));
     put_segments(&j->whole, j->spans, trained, train_on_inputs && !prompt, r);
     r->whole = true;
+    return 0;
+}
+
+/* Whether a question is written otherwise when an answer is to follow. */
+static bool writes_prompts(qs_chat_jinja *j)
+{
+    json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "a");
+    qs_err ignored = {0};
+    qs_jinja_text without = {0};
+    bool told = !begin(j, &(qs_conversation){.messages = messages}, &ignored) &&
+                !render_first(j, 1, false, &without, &ignored) &&
+                !render_first(j, 1, true, &j->whole, &ignored);
+    bool same =
+        told && without.bytes == j->whole.bytes && memcmp(without.text, j->whole.text, without.bytes) == 0;
+    qs_jinja_text_free(&without);
+    json_decref(messages);
+    return told ? !same : qs_chat_jinja_reads(j, "add_generation_prompt");
+}
+
+int qs_chat_jinja_open(const qs_chat_choice *choice, const char *built_in, qs_chat_jinja **out, qs_err *e)
+{
+    qs_chat_jinja *j = qs_calloc(1, sizeof *j);
+    *out = NULL;
+    int rc = open_all(j, choice, built_in, e);
+    if (rc) {
+        qs_chat_jinja_close(j);
+        return rc;
+    }
+    j->prompts = writes_prompts(j);
+    *out = j;
     return 0;
 }
 

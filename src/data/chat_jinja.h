@@ -7,7 +7,7 @@
  * What is trained: the {% generation %} blocks of the template where it has them. Otherwise an answer begins where the prompt for it ends
  * (the messages before it with add_generation_prompt) and ends where the conversation up to it does, if both begin the whole text. A template
  * that writes earlier turns otherwise than the last one (thoughts are dropped, a system message moves on) is understood by what it puts
- * between the texts of two messages: chat_spans.h. Where none of that tells, the row is refused.
+ * between the texts of two messages: chat_spans.h. A template without a generation prompt has no more of the answer's head trained. Where none of that tells, the row is refused.
  */
 #ifndef QS_DATA_CHAT_JINJA_H
 #define QS_DATA_CHAT_JINJA_H

@@ -164,6 +164,17 @@ static int find_start(finder *f, size_t i, size_t *from)
     return 0;
 }
 
+/* Without a generation prompt the head of the answer's turn stands behind its prompt: the answer begins with its own words then, or
+ * with the blanks before them. */
+static size_t behind_head(const finder *f, size_t i, size_t from)
+{
+    const place *own = &f->places[i];
+    if (f->s->prompts || own->from == SIZE_MAX) return from;
+    for (size_t at = from; at < own->from; at++)
+        if (!strchr(" \t\r\n", f->whole->text[at]) || !f->whole->text[at]) return own->from;
+    return from;
+}
+
 static int find_end(finder *f, size_t i, size_t from, size_t *to)
 {
     *to = f->whole->bytes;
@@ -209,6 +220,7 @@ static int find_answer(finder *f, size_t i, qs_chat_span *out)
     bool last = i + 1 == f->s->count;
     if (last || !by_known(f, i, out)) {
         QS_TRY(find_start(f, i, &out->from));
+        out->from = behind_head(f, i, out->from);
         QS_TRY(find_end(f, i, out->from, &out->to));
         const place *before = i ? &f->places[i - 1] : NULL, *own = &f->places[i];
         if (!last && before && before->from != SIZE_MAX && before->to <= out->from && own->from != SIZE_MAX &&

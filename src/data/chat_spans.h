@@ -26,6 +26,8 @@ typedef struct qs_chat_spans {
     /* Bytes of a control token at the start of a text, 0 when there is none. */
     size_t (*control_token)(void *user, const char *text, size_t bytes);
     void *user;
+    bool
+        prompts; /* the template writes a generation prompt; else the head of an answer's turn is no part of it */
     size_t count;             /* messages */
     const bool *answers;      /* [count] whose place is wanted */
     const char *const *roles; /* [count] */

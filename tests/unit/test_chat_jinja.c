@@ -99,9 +99,9 @@ START_TEST(answers_are_trained_from_the_prompts_end_to_their_own)
            "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n<|im_start|>assistant\n");
     expect(CHATML, (asked){.messages = ONE, .all = true},
            "{<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n}");
-    /* A template without a generation prompt: the model writes the head of its turn itself. */
+    /* A template without a generation prompt: the head of a turn is not the answer's. */
     expect(CHATML_BODY, (asked){.messages = ONE},
-           "<|im_start|>user\nu<|im_end|>\n{<|im_start|>assistant\na<|im_end|>}\n");
+           "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}\n");
     expect("{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[I] {{ m.content }} [/I]{% else "
            "%} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}",
            (asked){.messages = TALK}, "<s>[I] u [/I]{ a</s>}[I] v [/I]{ b</s>}");

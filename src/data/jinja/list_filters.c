@@ -123,7 +123,7 @@ static int filter_join(qs_jrun *r, const char *name, qs_jvalue in, const qs_jarg
 static qs_jargs rest(const qs_jargs *args, size_t skip)
 {
     qs_jargs more = *args;
-    more.items += skip;
+    if (skip) more.items += skip; /* without any, items is NULL */
     more.count -= skip;
     return more;
 }
