@@ -95,53 +95,141 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Appends s to the store of names and returns the copy. */
-static char *keep(char **store, const char *s)
+/* The header's text while it is taken apart, one entry at a time: a tree of a million tensors would need gigabytes. Names are kept in one store that grows, as offsets into it
+ * until it has its final place. */
+typedef struct parser {
+    const char *path, *text;
+    size_t at, bytes;
+    qs_safetensors *out;
+    size_t store_bytes, store_capacity;
+    int capacity;
+} parser;
+
+static size_t keep(parser *p, const char *s)
 {
-    char *copy = *store;
-    size_t n = strlen(s) + 1;
-    memcpy(copy, s, n);
-    *store += n;
-    return copy;
+    size_t n = strlen(s) + 1, at = p->store_bytes;
+    if (at + n > p->store_capacity) p->out->memory = qs_realloc(p->out->memory, p->store_capacity = 2 * p->store_capacity + n + 4096);
+    memcpy(p->out->memory + at, s, n);
+    p->store_bytes += n;
+    return at;
 }
 
-/* Checks that __metadata__ (or its absence, NULL) is a flat map of strings and counts it. */
-static int check_metadata(const char *path, json_t *metadata, size_t *names_bytes, qs_err *e)
+static int malformed(const parser *p, const char *why, size_t at, qs_err *e)
 {
-    if (metadata && !json_is_object(metadata)) QS_FAIL(e, QS_EFORMAT, "%s: __metadata__ is not an object", path);
+    QS_FAIL(e, QS_EFORMAT, "%s: its header is not valid JSON: %s at byte %zu", p->path, why, at);
+}
+
+/* The next character that is not white space, or 0 at the end. */
+static char peek(parser *p)
+{
+    while (p->at < p->bytes && memchr(" \t\r\n", p->text[p->at], 4)) p->at++;
+    return p->at < p->bytes ? p->text[p->at] : 0;
+}
+
+/* One value, of the type that begins with `first`. */
+static int next_value(parser *p, char first, json_t **out, qs_err *e)
+{
+    json_error_t why;
+    if (peek(p) != first) return malformed(p, first == '"' ? "a name is expected" : "an object is expected", p->at, e);
+    *out = json_loadb(p->text + p->at, p->bytes - p->at, JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY, &why);
+    if (!*out) return malformed(p, why.text, p->at + (size_t)(why.position > 0 ? why.position : 0), e);
+    p->at += (size_t)why.position;
+    return 0;
+}
+
+static int take_metadata(parser *p, const json_t *metadata, qs_err *e)
+{
+    qs_safetensors *s = p->out;
     const char *key;
     json_t *value;
-    json_object_foreach(metadata, key, value)
+    if (s->metadata) return malformed(p, "duplicate object key \"__metadata__\"", p->at, e);
+    s->metadata = qs_calloc(2 * json_object_size(metadata) + 1, sizeof *s->metadata);
+    json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
     {
-        if (!json_is_string(value)) QS_FAIL(e, QS_EFORMAT, "%s: __metadata__ entry %s is not a string", path, key);
-        *names_bytes += strlen(key) + json_string_length(value) + 2;
+        if (!json_is_string(value)) QS_FAIL(e, QS_EFORMAT, "%s: __metadata__ entry %s is not a string", p->path, key);
+        s->metadata[2 * s->metadata_count] = (char *)(uintptr_t)keep(p, key);
+        s->metadata[2 * s->metadata_count++ + 1] = (char *)(uintptr_t)keep(p, json_string_value(value));
     }
     return 0;
 }
 
-/* Fills *s from the parsed header. data_begin is the file offset of the data. */
-static int read_entries(const char *path, json_t *root, uint64_t data_begin, qs_safetensors *s, qs_err *e)
+static int take_tensor(parser *p, const char *name, const json_t *entry, qs_err *e)
 {
-    json_t *metadata = json_object_get(root, "__metadata__"), *value;
-    const char *key;
-    size_t names_bytes = 0;
-    QS_TRY(check_metadata(path, metadata, &names_bytes, e));
-    json_object_foreach(root, key, value) names_bytes += strlen(key) + 1;
+    qs_safetensors *s = p->out;
+    if (s->count == p->capacity) {
+        p->capacity = 2 * p->capacity + 64;
+        s->tensors = qs_realloc(s->tensors, (size_t)p->capacity * sizeof *s->tensors);
+    }
+    qs_source_tensor *t = &s->tensors[s->count];
+    *t = (qs_source_tensor){0};
+    QS_TRY(read_entry(p->path, name, entry, t, e));
+    t->name = (char *)(uintptr_t)keep(p, name);
+    s->count++;
+    return 0;
+}
 
-    char *store = s->memory = qs_malloc(names_bytes);
-    s->tensors = qs_calloc(json_object_size(root), sizeof *s->tensors);
-    s->metadata = qs_calloc(2 * json_object_size(metadata), sizeof *s->metadata);
-    json_object_foreach(metadata, key, value)
-    {
-        s->metadata[2 * s->metadata_count] = keep(&store, key);
-        s->metadata[2 * s->metadata_count++ + 1] = keep(&store, json_string_value(value));
+/* "name": {...} */
+static int next_entry(parser *p, qs_err *e)
+{
+    json_t *name = NULL, *entry = NULL;
+    int rc = next_value(p, '"', &name, e);
+    if (!rc && peek(p) != ':') rc = malformed(p, "':' expected", p->at, e);
+    p->at++;
+    bool metadata = !rc && !strcmp(json_string_value(name), "__metadata__");
+    if (!rc && metadata && peek(p) != '{') rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: __metadata__ is not an object", p->path);
+    if (!rc && peek(p) != '{')
+        rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: tensor %s lacks a dtype, a shape or a pair of data_offsets", p->path, json_string_value(name));
+    if (!rc) rc = next_value(p, '{', &entry, e);
+    if (!rc) rc = metadata ? take_metadata(p, entry, e) : take_tensor(p, json_string_value(name), entry, e);
+    json_decref(name);
+    json_decref(entry);
+    return rc;
+}
+
+static int take_apart(parser *p, qs_err *e)
+{
+    p->at = 1; /* after the brace that was looked at */
+    if (peek(p) == '}') p->at++;
+    else
+        for (char c = ','; c == ',';) {
+            QS_TRY(next_entry(p, e));
+            c = peek(p);
+            if (c != ',' && c != '}') return malformed(p, "',' or '}' expected", p->at, e);
+            p->at++;
+        }
+    return peek(p) || p->at < p->bytes ? malformed(p, "end of the header expected", p->at, e) : 0;
+}
+
+/* Names by their final addresses, the spare memory given back, and none twice. */
+static int settle_names(parser *p, qs_err *e)
+{
+    qs_safetensors *s = p->out;
+    size_t slots = 16;
+    int rc = 0;
+    s->memory = qs_realloc(s->memory, p->store_bytes + 1);
+    s->tensors = qs_realloc(s->tensors, ((size_t)s->count + 1) * sizeof *s->tensors);
+    for (int i = 0; i < 2 * s->metadata_count; i++) s->metadata[i] = s->memory + (uintptr_t)s->metadata[i];
+    for (int i = 0; i < s->count; i++) s->tensors[i].name = s->memory + (uintptr_t)s->tensors[i].name;
+    while (slots < 2 * (size_t)s->count) slots *= 2;
+    int32_t *seen = qs_calloc(slots, sizeof *seen); /* tensor + 1 by the hash of its name */
+    for (int i = 0; i < s->count && !rc; i++) {
+        const char *name = s->tensors[i].name;
+        size_t slot = XXH3_64bits(name, strlen(name)) & (slots - 1);
+        for (; seen[slot] && !rc; slot = (slot + 1) & (slots - 1))
+            if (!strcmp(s->tensors[seen[slot] - 1].name, name))
+                rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its header is not valid JSON: duplicate object key \"%s\"", p->path, name);
+        seen[slot] = i + 1;
     }
-    json_object_foreach(root, key, value)
-    {
-        if (value == metadata) continue;
-        QS_TRY(read_entry(path, key, value, &s->tensors[s->count], e));
-        s->tensors[s->count++].name = keep(&store, key);
-    }
+    qs_free(seen);
+    return rc;
+}
+
+/* Fills *s from the header's text. data_begin is the file offset of the data. */
+static int read_entries(const char *path, const char *text, size_t bytes, uint64_t data_begin, qs_safetensors *s, qs_err *e)
+{
+    parser p = {.path = path, .text = text, .bytes = bytes, .out = s};
+    QS_TRY(take_apart(&p, e));
+    QS_TRY(settle_names(&p, e));
 
     qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_place);
     uint64_t end = 0;
@@ -182,15 +270,8 @@ static int read_header(int fd, const char *path, qs_safetensors *s, qs_err *e)
     if (!rc && (!n || text[0] != '{'))
         rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its header does not begin with '{': not a safetensors file", path);
     if (!rc) {
-        json_error_t why;
-        json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
         s->header_hash = XXH3_64bits(text, n);
-        if (!root)
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: its header is not valid JSON: %s at byte %d", path, why.text,
-                            why.position);
-        else
-            rc = read_entries(path, root, 8 + n, s, e);
-        json_decref(root);
+        rc = read_entries(path, text, n, 8 + n, s, e);
     }
     qs_free(text);
     return rc;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -239,13 +240,48 @@ START_TEST(absurd_header_lengths_are_refused)
 }
 END_TEST
 
+/* A tree of all of it would need a kilobyte for each. */
+START_TEST(a_header_of_very_many_tensors_takes_little_more_than_its_names)
+{
+    enum { MANY = 200000, EACH = 400 };
+    char *text = qs_malloc((size_t)MANY * 80), *at = text, *where = test_path(dir, "many.safetensors");
+    at += snprintf(at, 8, "{");
+    for (int i = 0; i < MANY; i++) at += snprintf(at, 80, "%s\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i ? "," : "", i, i, i + 1);
+    at += snprintf(at, 8, "}");
+    uint64_t n = (uint64_t)(at - text);
+    char *file = qs_calloc(1, 8 + n + MANY);
+    memcpy(file, &n, 8);
+    memcpy(file + 8, text, n);
+    test_file_write(where, file, 8 + n + MANY);
+    qs_free(file);
+    qs_free(text);
+    struct rlimit unlimited, small;
+    qs_safetensors many;
+    ck_assert_int_eq(getrlimit(RLIMIT_AS, &unlimited), 0);
+    FILE *f = fopen("/proc/self/statm", "re");
+    long pages = 0;
+    ck_assert_int_eq(fscanf(f, "%ld", &pages), 1);
+    fclose(f);
+    small = (struct rlimit){.rlim_cur = (rlim_t)pages * 4096 + (rlim_t)MANY * EACH, .rlim_max = unlimited.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &small), 0);
+    int rc = qs_safetensors_open(where, &many, &e);
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &unlimited), 0);
+    ck_assert_msg(!rc, "%s", e.text);
+    ck_assert_int_eq(many.count, MANY);
+    ck_assert_str_eq(many.tensors[MANY - 1].name, "t199999");
+    qs_safetensors_free(&many);
+    qs_free(where);
+}
+END_TEST
+
 START_TEST(deep_nesting_is_refused_without_exhausting_the_stack)
 {
     size_t n = 1 << 20;
-    char *text = qs_malloc(n + 6);
-    memcpy(text, "{\"a\":", 5);
-    memset(text + 5, '[', n);
-    text[n + 5] = 0;
+    static const char front[] = "{\"a\":{\"shape\":";
+    char *text = qs_malloc(n + sizeof front);
+    memcpy(text, front, sizeof front - 1);
+    memset(text + sizeof front - 1, '[', n);
+    text[n + sizeof front - 1] = 0;
     REFUSED(text, 0, "JSON");
     qs_free(text);
 }
@@ -303,6 +339,7 @@ int main(void)
     tcase_add_test(t, unaligned_data_and_any_order_are_accepted);
     tcase_add_test(t, damaged_headers_are_refused_with_the_reason);
     tcase_add_test(t, absurd_header_lengths_are_refused);
+    tcase_add_test(t, a_header_of_very_many_tensors_takes_little_more_than_its_names);
     tcase_add_test(t, deep_nesting_is_refused_without_exhausting_the_stack);
     tcase_add_test(t, a_file_cut_at_any_byte_is_refused);
     tcase_add_test(t, random_damage_never_escapes_the_file);
