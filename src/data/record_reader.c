@@ -237,7 +237,8 @@ static bool looks_like_header(const char *p, size_t n)
 static int detect(qs_record_reader *r, qs_err *e)
 {
     static const char *const text[] = {".txt", ".text", ".md", NULL}, *const table[] = {".csv", ".tsv", ".tab", NULL};
-    int c = qs_byte_cursor_peek(&r->in);
+    int c;
+    qs_byte_cursor_peek(&r->in); /* fetches the first stretch */
     size_t n = (size_t)(r->in.end - r->in.at);
     QS_TRY(qs_byte_cursor_check(&r->in, e));
     const char *trouble = qs_file_kind_trouble(r->in.at, n);

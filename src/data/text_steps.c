@@ -165,9 +165,8 @@ static void add_piece(qs_cut cut, size_t start, size_t end, bool match, bool *la
     qs_span *last = any ? &out->data[out->count - 1] : NULL;
     bool join = any && ((cut == QS_CUT_PREVIOUS && match && !*last_match) || (cut == QS_CUT_CONTIGUOUS && match == *last_match) ||
                         (cut == QS_CUT_NEXT && !match && *last_match));
-    if (cut == QS_CUT_REMOVED && match) join = false;
-    else if (join) last->end = end;
-    else qs_spans_put(out, start, end);
+    if (join) last->end = end;
+    else if (cut != QS_CUT_REMOVED || !match) qs_spans_put(out, start, end);
     *last_match = match;
 }
 
