@@ -37,6 +37,8 @@ typedef struct trial { char function[40]; unsigned place; int calls, call; char 
 static const harness_kind *kind;
 static trial *trials;
 static int trial_count;
+static trial writes[256]; /* the places that write */
+static int write_count, space_stride = 1;
 static char *tally; /* a file to which every process adds a letter per trial */
 
 static void add_trial(const trial *t)
@@ -78,6 +80,9 @@ static void survey(int stride, int at_random)
         places[count++] = place;
     }
     if (f) fclose(f);
+    write_count = 0;
+    for (int i = 0; i < count; i++)
+        if (!strcmp(places[i].function, "write") && write_count < (int)(sizeof writes / sizeof *writes)) writes[write_count++] = places[i];
     for (int i = 0, turn = 0; i < count; i++)
         for (int n = 0; way_of(places[i].function, n, places[i].way); n++) {
             places[i].call = 1 + (int)harness_random(3, (uint32_t)turn, (uint32_t)places[i].calls);
@@ -150,7 +155,7 @@ static const char *run_trial(int i)
 /* A run with little address space, a little more each time: it starts nearly never or runs nearly to its end. */
 static const char *run_short_of_space(int i)
 {
-    char name[64], *how = qs_printf("QS_FAULT_SPACE=%llu", (unsigned long long)(SPACE_FROM + (uint64_t)i * SPACE_STEP));
+    char name[64], *how = qs_printf("QS_FAULT_SPACE=%llu", (unsigned long long)(SPACE_FROM + (uint64_t)(i * space_stride) * SPACE_STEP));
     snprintf(name, sizeof name, "%s-space-%d", kind->name, i);
     char *dir = harness_folder(name);
     const char *why = disturb(kind, dir, how);
@@ -160,22 +165,22 @@ static const char *run_short_of_space(int i)
     return why;
 }
 
-/* How many of the writes that were not done, and said that they were, are seen. */
-static int lies_seen(void)
+/* How many of the writes that were not done, and said that they were, are seen; in the short form up to the first. */
+static int lies_seen(bool short_form)
 {
     int seen = 0, lies = 0;
-    for (int i = 0; i < trial_count && lies < 10; i++) {
-        trial t = trials[i];
-        if (strcmp(t.function, "write") || strcmp(t.way, "EIO")) continue;
+    for (int i = 0; i < write_count && !(short_form && seen); i++, lies++) {
+        trial t = writes[i];
+        t.call = 1;
         snprintf(t.way, sizeof t.way, "lie");
         char *how = setting(&t), *dir = harness_folder("lie");
-        lies++;
         seen += disturb(kind, dir, how) != NULL;
         harness_remove(dir);
         qs_free(how);
         free(dir);
     }
     printf("faults: %s: of %d writes that were only said to be done, %d changed the outcome and were seen\n", kind->name, lies, seen);
+    fflush(stdout);
     return seen;
 }
 
@@ -212,13 +217,14 @@ int main(int argc, char **argv)
                tallied('r'), tallied('e'), bad);
         fflush(stdout);
         unlink(tally);
-        int spaces = short_form ? SPACES / 10 : SPACES, hungry = harness_trials("space", spaces, run_short_of_space);
+        space_stride = short_form ? 10 : 1;
+        int spaces = SPACES / space_stride, hungry = harness_trials("space", spaces, run_short_of_space);
         printf("faults: %s: %d runs with little address space: %d ran to the end, %d with one sentence, %d wrong\n", kind->name, spaces, tallied('r'), tallied('e'),
                hungry);
         fflush(stdout);
         total += trial_count + spaces;
         wrong += bad + hungry;
-        seen += lies_seen();
+        seen += lies_seen(short_form);
     }
     if (only) return 0;
     if (!wrong) harness_close();
