@@ -145,9 +145,18 @@ EVERY   := $(E2E) $(TESTS) $(FAULT_TESTS) $(FUZZ_TARGETS:%=$(B)/fuzz/fuzz_%)
 test: qlora-stream docs-check $(EVERY) $(FUZZ_SEEDS)/.made
 	$(Q)QS_HARNESS=short QS_FUZZ_SEEDS=$(FUZZ_SEEDS) QS_TEST_LOGS=$(B)/logs tests/run $(EVERY)
 
+## test-arm: cross-build for aarch64 and run operations, golden training and one run under qemu-user: the same bits as here
+# Wants gcc-aarch64-linux-gnu, qemu-user and the arm64 packages of the libraries (dpkg --add-architecture arm64).
+ARM_LIBRARIES ?= /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig
+test-arm: qlora-stream
+	$(Q)PKG_CONFIG_LIBDIR=$(ARM_LIBRARIES) $(MAKE) --no-print-directory CUDA=0 B=build/aarch64 CC=aarch64-linux-gnu-gcc \
+		build/aarch64/qlora-stream build/aarch64/tests/test_ops build/aarch64/tests/test_golden
+	$(Q)tests/arm.sh build/aarch64 $(B)/qlora-stream
+.PHONY: test-arm
+
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:
-	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint && tests/lint/isa $(filter-out build/asan% build/tsan%,$(wildcard build/*/kernels/cpu))
+	$(Q)CC="$(CC)" tests/lint/run && CC="$(CC)" tests/lint/test_lint && tests/lint/isa $(filter-out build/asan% build/tsan% build/fuzz%,$(wildcard build/*/kernels/cpu))
 
 ## analyse: cppcheck and clang-tidy, with the configurations in tests/lint and .clang-tidy (minutes)
 analyse:
@@ -175,7 +184,8 @@ bench-70b: qlora-stream
 
 ## demo: install what is missing, build, fine-tune a tiny model, show text before and after
 demo: deps
-	$(Q)$(MAKE) --no-print-directory all
+	@echo "building with $$(nproc) processors: some two minutes on two of them; the demo itself takes another one or two"
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)configs/demo/run.sh
 
 ## deps: install the libraries through apt, or print the command
