@@ -93,7 +93,7 @@ typedef struct qs_rmsnorm {
     const void *weight;       /* [cols] of weight_type */
     qs_dtype weight_type;
     float eps;
-    bool round_last;          /* Gemma's order: no rounding before the weight */
+    bool round_last;          /* no rounding before the weight */
 } qs_rmsnorm;
 
 /* y = round(x * rsqrt(mean(x^2) + eps)) * weight: cast to x's type before the weight, as Llama does (Zhang & Sennrich 2019), unless
@@ -190,7 +190,7 @@ typedef struct qs_ce_state {
     float softcap;            /* the logits have been through qs_op_softcap with it, and the gradient goes back through it; 0: not */
 } qs_ce_state;
 
-/* x = cap * tanh(x / cap), in place (Gemma 2). x: QS_F32. */
+/* x = cap * tanh(x / cap), in place. x: QS_F32. */
 void qs_op_softcap(qs_device *d, float cap, qs_mat x);
 
 /* Folds logits[rows, tile] (QS_F32), columns vocab_start.., into the state; vocab_start 0 starts it anew. */

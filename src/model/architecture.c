@@ -13,7 +13,7 @@
 
 enum { CONFIG_MAX_BYTES = 16 << 20 };
 
-/* "llama (1, 2, 3.x), mistral, ..." */
+/* "one of the supported families: llama (1, 2, 3.x), ..." */
 static char *list_families(void)
 {
     char *list = qs_strdup("one of the supported families:");

@@ -27,6 +27,8 @@ typedef struct qs_architecture {
     int32_t max_positions;
     qs_norm_kind norm;
     float norm_eps;
+    double embedding_scale;    /* embeddings are multiplied by it, rounded to the compute type; 0: they are not */
+    float logit_softcap;       /* logits become cap * tanh(logit / cap); 0: they stay */
     bool tied;                 /* the head is the embedding */
     qs_model_names names;
     qs_rotary rotary[QS_ROTARIES_MAX];
@@ -68,6 +70,12 @@ void qs_architecture_final_norm_name(const qs_architecture *a, bool bias, char n
 /* The head's tensor in this source: "lm_head.weight", or the embedding's when tied. */
 void qs_architecture_head_name(const qs_architecture *a, const qs_source *source, char name[128]);
 void qs_architecture_embedding_name(const qs_architecture *a, const qs_source *source, char name[128]);
+
+/* Whether 1 is added to this tensor when it is loaded: the weight of a norm that multiplies by 1 + weight. */
+static inline bool qs_architecture_adds_one(const qs_architecture *a, const qs_tensor *t)
+{
+    return a->norm == QS_NORM_RMS_PLUS_ONE && t->role == QS_TENSOR_VECTOR && t->group < 0;
+}
 
 /* Last part of a module's path: "q_proj" of "self_attn.q_proj". */
 const char *qs_module_last(const char *path);

@@ -52,14 +52,15 @@ static int read_activation(qs_json j, const qs_config_defaults *d, qs_activation
         {"gelu_python_tanh", QS_ACT_GELU_TANH}, {"gelu_accurate", QS_ACT_GELU_TANH},
     };
     const char *name = d->activation ? d->activation : "silu";
-    QS_TRY(qs_json_string(j, "hidden_act", &name, e));
+    const char *key = d->activation_key ? d->activation_key : "hidden_act";
+    QS_TRY(qs_json_string(j, key, &name, e));
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(name, known[i].name) == 0) {
             *out = known[i].act;
             return 0;
         }
     }
-    return qs_json_unexpected(j, "hidden_act", QS_EUNSUP, "silu, gelu or gelu_pytorch_tanh: other activations are not supported", e);
+    return qs_json_unexpected(j, key, QS_EUNSUP, "silu, gelu or gelu_pytorch_tanh: other activations are not supported", e);
 }
 
 static int read_sizes(qs_json j, const qs_config_defaults *d, qs_architecture *a, qs_config_sizes *s, qs_err *e)
@@ -218,19 +219,21 @@ int qs_config_layer_types(qs_json j, const qs_architecture *a, bool *sliding, qs
     return 0;
 }
 
-int qs_config_windows(qs_json j, qs_architecture *a, qs_layer *layer, int32_t window, bool *sliding, qs_err *e)
+int qs_config_windows(qs_json j, qs_architecture *a, const qs_layer *layer, int32_t window, bool *sliding, qs_err *e)
 {
     QS_TRY(qs_config_layer_types(j, a, sliding, e));
     for (int32_t l = 0; l < a->layers; l++) {
         if (sliding[l] && !window)
             QS_FAIL(e, QS_EFORMAT, "%s: layer_types has sliding_attention in layer %d but there is no sliding_window in use", j.file, l);
-        layer->part[0].attention.window = sliding[l] ? window : 0;
-        qs_config_set_layer(a, l, layer);
+        qs_layer own = *layer;
+        own.part[0].attention.window = sliding[l] ? window : 0;
+        if (sliding[l]) own.part[0].attention.rotary = layer->part[0].attention.rotary_of_window;
+        qs_config_set_layer(a, l, &own);
     }
     return 0;
 }
 
-int qs_config_optional_window(qs_json j, qs_architecture *a, qs_layer *layer, qs_err *e)
+int qs_config_optional_window(qs_json j, qs_architecture *a, const qs_layer *layer, qs_err *e)
 {
     bool used = false, sliding[QS_LAYERS_MAX] = {false};
     int32_t window = 0, from = 28;

@@ -11,6 +11,7 @@ struct qs_embedding {
     qs_aio *aio;
     const qs_source_tensor *tensor;
     int64_t hidden;
+    double scale;                 /* 0: none */
     const char *table;            /* NULL: read rows */
     uint64_t *order;              /* [max_tokens] token id << 32 | position, sorted */
     void *buffer[IN_FLIGHT];
@@ -73,7 +74,7 @@ int qs_embedding_open(const qs_architecture *a, qs_source *s, qs_aio *aio, int32
                       qs_err *e)
 {
     qs_embedding *m = qs_calloc(1, sizeof *m);
-    *m = (qs_embedding){.source = s, .aio = aio, .tensor = tensor_of(a, s), .hidden = a->hidden};
+    *m = (qs_embedding){.source = s, .aio = aio, .tensor = tensor_of(a, s), .hidden = a->hidden, .scale = a->embedding_scale};
     carve(m, row_bytes(a, m->tensor), max_tokens, memory);
     int rc = table ? fill_table(m, table, e) : 0;
     if (rc) {
@@ -117,6 +118,17 @@ static uint64_t same_token(const uint64_t *order, uint64_t first, uint64_t n)
     return end;
 }
 
+/* A row of the table in out_type; scaled, the factor and the product are rounded to it. */
+static void put_row(const qs_embedding *m, void *out, qs_dtype out_type, const void *row)
+{
+    qs_convert(out, out_type, row, m->tensor->type, (size_t)m->hidden);
+    if (m->scale == 0) return;
+    uint32_t factor = 0;
+    qs_store_f32(&factor, out_type, 0, (float)m->scale);
+    float scale = qs_load_f32(&factor, out_type, 0);
+    for (size_t j = 0; j < (size_t)m->hidden; j++) qs_store_f32(out, out_type, j, qs_load_f32(out, out_type, j) * scale);
+}
+
 /* The sorted order is walked twice at once: `ahead` queues reads of distinct tokens, `at` uses them. */
 static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, char *out, qs_dtype out_type, qs_err *e)
 {
@@ -140,7 +152,7 @@ static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, cha
         if (!rc) rc = failed;
         uint64_t end = same_token(m->order, at, n);
         for (; at < end; at++)
-            if (!rc) qs_convert(out + (uint32_t)m->order[at] * out_row, out_type, r->data, m->tensor->type, (size_t)m->hidden);
+            if (!rc) put_row(m, out + (uint32_t)m->order[at] * out_row, out_type, r->data);
     }
     return rc;
 }
@@ -150,6 +162,6 @@ int qs_embedding_gather(qs_embedding *m, const int32_t *ids, int32_t tokens, voi
     uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type), out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
     if (!m->table) return gather_from_disk(m, ids, (uint64_t)tokens, out, out_type, e);
     for (int32_t i = 0; i < tokens; i++)
-        qs_convert((char *)out + (uint64_t)i * out_row, out_type, m->table + (uint64_t)(uint32_t)ids[i] * row, m->tensor->type, (size_t)m->hidden);
+        put_row(m, (char *)out + (uint64_t)i * out_row, out_type, m->table + (uint64_t)(uint32_t)ids[i] * row);
     return 0;
 }

@@ -66,7 +66,7 @@ static qs_mat gradient(const qs_head *h, int32_t mb, int64_t row, int64_t rows)
 static qs_ce_state state(const qs_head *h, int32_t mb, int64_t row, const int32_t *targets)
 {
     size_t at = first_row(h, mb) + (size_t)row;
-    return (qs_ce_state){h->max + at, h->sum + at, h->target_logit + at, targets + row, 0};
+    return (qs_ce_state){h->max + at, h->sum + at, h->target_logit + at, targets + row, h->c.a->logit_softcap};
 }
 
 void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w)
@@ -89,6 +89,7 @@ static qs_mat logits_of(qs_head *h, int32_t mb, int64_t row, int64_t rows, qs_ma
 {
     qs_mat logits = logits_at(h, mb, row, rows, w, vocab_start);
     qs_op_gemm(h->c.device, &(qs_gemm){.a = normed(h, mb, row, rows), .b = w, .c = logits, .transpose_b = true, .alpha = 1});
+    if (h->c.a->logit_softcap > 0) qs_op_softcap(h->c.device, h->c.a->logit_softcap, logits);
     return logits;
 }
 

@@ -15,8 +15,8 @@
 
 enum { QS_PARTS_MAX = 2, QS_GROUPS_MAX = 2 * QS_PARTS_MAX, QS_TENSORS_MAX = 32, QS_TENSOR_NAME = 64 };
 
-/* A model's normalisation: RMSNorm, or LayerNorm with a bias. */
-typedef enum qs_norm_kind { QS_NORM_RMS, QS_NORM_LAYER } qs_norm_kind;
+/* A model's normalisation: RMSNorm, LayerNorm with a bias, or RMSNorm that multiplies by 1 + weight before it rounds. */
+typedef enum qs_norm_kind { QS_NORM_RMS, QS_NORM_LAYER, QS_NORM_RMS_PLUS_ONE } qs_norm_kind;
 
 /* What a tensor is to the program. */
 typedef enum qs_tensor_role {
@@ -53,11 +53,12 @@ typedef struct qs_attention_config {
     int32_t heads, kv_heads, head_dim;
     int32_t window;            /* keys a query sees, itself included; 0: all */
     int32_t rotary;            /* which of the model's rotary embeddings; -1: none */
+    int32_t rotary_of_window;  /* which one layers with a window have, where some have one (qs_config_windows) */
     bool scaled_q;             /* q turns by the embedding behind it: the same angles, scaled by position */
     qs_qkv qkv;
     qs_qk_norm qk_norm;
     bool qkv_bias, o_bias;
-    float scale;               /* of the scores */
+    float scale, softcap;      /* of the scores; softcap 0: none */
     const char *q, *k, *v, *o, *q_norm, *k_norm; /* modules; of a fused one q is it */
     qs_layer_norm norm_q, norm_k;                /* filled by the part */
 } qs_attention_config;

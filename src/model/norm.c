@@ -2,7 +2,8 @@
 
 static qs_rmsnorm rms(const qs_architecture *a, qs_norm w, qs_mat x, qs_mat y)
 {
-    return (qs_rmsnorm){.x = x, .y = y, .weight = w.weight, .weight_type = QS_F32, .eps = a->norm_eps};
+    return (qs_rmsnorm){.x = x, .y = y, .weight = w.weight, .weight_type = QS_F32, .eps = a->norm_eps,
+                        .round_last = a->norm == QS_NORM_RMS_PLUS_ONE};
 }
 
 static qs_layernorm layer(const qs_architecture *a, qs_norm w, qs_mat x, qs_mat y)

@@ -218,6 +218,8 @@ static int lay(qs_quantise_on_load *t, const piece *p, const void *data, char *p
         char *to = place + qs_layout_layer(l, t->blob)->tensor[p->index].at;
         if (linear) qs_op_convert(t->cpu, to + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type, (int64_t)p->count);
         else qs_convert((float *)to + p->first, QS_F32, data, type, p->count);
+        if (qs_architecture_adds_one(t->a, is))
+            for (uint64_t i = 0; i < p->count; i++) ((float *)to)[p->first + i] += 1.0f;
     } else { /* head */
         uint64_t tile_first = (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
         memcpy(place + (p->first - tile_first) * qs_dtype_bytes(type), data, p->count * qs_dtype_bytes(type));

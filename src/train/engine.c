@@ -333,6 +333,7 @@ static int read_norm(qs_engine *g, bool bias, float *out, qs_err *e)
     qs_source_read_start(g->source, g->aio, &r);
     int rc = qs_source_read_finish(g->source, g->aio, &r, e);
     if (!rc) qs_convert(out, QS_F32, r.data, t->type, (size_t)g->architecture.hidden);
+    for (int32_t i = 0; g->architecture.norm == QS_NORM_RMS_PLUS_ONE && i < g->architecture.hidden; i++) out[i] += 1.0f;
     qs_region_free(&buffer);
     return rc;
 }

@@ -37,6 +37,14 @@ def _neox(**fields):
     return base | fields
 
 
+def _gemma(kind, model_type, **fields):
+    base = _config(kind, vocab_size=96, head_dim=32, num_hidden_layers=3,
+                   max_position_embeddings=128, rms_norm_eps=1e-6, hidden_activation="gelu_pytorch_tanh",
+                   bos_token_id=2, eos_token_id=1, pad_token_id=0, attention_bias=False, rope_theta=10000.0)
+    del base["hidden_act"]
+    return base | {"model_type": model_type} | fields
+
+
 def _options(**fields):
     base = {"max_steps": 20, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
             "learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 0, "warmup_ratio": 0.0,
@@ -138,4 +146,21 @@ CASES = (
                                          "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
                         tie_word_embeddings=False, torch_dtype="bfloat16"),
          options=_options(lora_r=4, lora_alpha=8, learning_rate=5e-3)),
+    # Windows of 8 are shorter than the sequences and of 64 longer; the first of the two full layers is in the middle.
+    Case("gemma3", seed=18, dtype="bf16", init_b_std=0.05,
+         config=_gemma("Gemma3", "gemma3_text", query_pre_attn_scalar=24, sliding_window=8, sliding_window_pattern=2,
+                       rope_theta=1000000.0, rope_local_base_freq=10000.0, tie_word_embeddings=True,
+                       rope_scaling={"rope_type": "linear", "factor": 8.0}, torch_dtype="bfloat16"),
+         options=_options(lora_r=4, lora_alpha=8, learning_rate=5e-3)),
+    Case("gemma2", seed=19, dtype="f32",
+         config=_gemma("Gemma2", "gemma2", query_pre_attn_scalar=20, head_dim=20, hidden_size=48, intermediate_size=100,
+                       sliding_window=64, attn_logit_softcapping=2.0,
+                       final_logit_softcapping=4.0, tie_word_embeddings=False, dtype="float32"),
+         options=_options(quant_type="none", double_quant=False, lora_r=4, learning_rate=5e-3,
+                          target_modules=["q_proj", "v_proj", "gate_proj", "down_proj"])),
+    Case("gemma", seed=20, dtype="f16",
+         config=_gemma("Gemma", "gemma", hidden_act="gelu_pytorch_tanh", num_hidden_layers=2, tie_word_embeddings=True,
+                       torch_dtype="float16"),
+         options=_options(quant_type="nf4", double_quant=False, lora_r=4, target_modules=["q_proj", "o_proj", "up_proj"],
+                          lr_scheduler_type="cosine", learning_rate=5e-3)),
 )

@@ -40,8 +40,9 @@ def write_checkpoint(case, path):
     tensors = {}
     g = generator(case.seed)
     for name, tensor in sorted(model.named_parameters()):
-        if name.endswith("norm.weight"):
-            value = 1.0 + 0.2 * torch.randn(tensor.shape, generator=g)
+        if name.endswith("norm.weight"):  # Gemma's are added to 1
+            middle = 0.0 if case.config["model_type"].startswith("gemma") else 1.0
+            value = middle + 0.2 * torch.randn(tensor.shape, generator=g)
         else:
             value = _weight_std(name, tensor) * torch.randn(tensor.shape, generator=g)
         tensors[_file_name(case, name)] = value.to(DTYPES[case.dtype])

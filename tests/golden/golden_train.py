@@ -81,7 +81,8 @@ def train(case, path, rows, compute, rules="", other_sums=False):
     kernel): how far it ends from the plain run is the rounding noise of the reference itself.
     """
     o = case.options
-    model = load_trainable(case, path, compute, "sdpa" if other_sums else "eager")
+    other = "eager" if case.config.get("attn_logit_softcapping") else "sdpa"  # which has no soft caps
+    model = load_trainable(case, path, compute, other if other_sums else "eager")
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(o, rules, params)
     schedule = get_scheduler(o["lr_scheduler_type"], optimizer, o["warmup_steps"], o["max_steps"])

@@ -199,6 +199,48 @@ START_TEST(a_qwen_window_counts_only_when_used_and_from_max_window_layers)
 }
 END_TEST
 
+START_TEST(gemma_3_has_five_windows_with_a_rotary_base_of_their_own_before_each_full_layer)
+{
+    qs_architecture a = good("{'model_type':'gemma3_text','num_hidden_layers':13,'rope_theta':1e6,'rope_scaling':{'rope_type':'linear','factor':8}}");
+    ck_assert_int_eq(a.kinds, 2);
+    for (int32_t l = 0; l < 13; l++) {
+        ck_assert_int_eq(test_attention(&a, l)->window, l % 6 == 5 ? 0 : 4096);
+        ck_assert_int_eq(test_attention(&a, l)->rotary, l % 6 == 5 ? 0 : 1);
+    }
+    ck_assert_double_eq(a.rotary[0].theta, 1e6);
+    ck_assert_int_eq(a.rotary[0].scaling, QS_ROPE_LINEAR);
+    ck_assert_double_eq(a.rotary[1].theta, 1e4);
+    ck_assert_int_eq(a.rotary[1].scaling, QS_ROPE_PLAIN);
+    ck_assert(a.norm == QS_NORM_RMS_PLUS_ONE && a.tied && a.logit_softcap == 0 && test_attention(&a, 0)->qk_norm == QS_QK_NORM_HEAD);
+    ck_assert_float_eq(test_attention(&a, 0)->scale, 1.0f / 16);
+    /* The same as transformers writes it since 5, within a model of text and pictures. */
+    a = good("{'model_type':'gemma3','architectures':['Gemma3ForConditionalGeneration'],'text_config':{'model_type':'gemma3_text',"
+             "'layer_types':['sliding_attention','full_attention'],'num_hidden_layers':2,'sliding_window':8,'rope_parameters':{"
+             "'full_attention':{'rope_type':'linear','factor':8.0,'rope_theta':500000},'sliding_attention':{'rope_type':'default','rope_theta':20000}}}}");
+    ck_assert_int_eq(test_attention(&a, 0)->window, 8);
+    ck_assert_int_eq(test_attention(&a, 1)->window, 0);
+    ck_assert_double_eq(a.rotary[0].theta, 500000);
+    ck_assert_double_eq(a.rotary[0].factor, 8);
+    ck_assert_double_eq(a.rotary[1].theta, 20000);
+    refused("{'model_type':'gemma3_text','use_bidirectional_attention':true}", QS_EUNSUP, "use_bidirectional_attention", "causal");
+}
+END_TEST
+
+START_TEST(gemma_2_caps_scores_and_logits_unless_null)
+{
+    qs_architecture a = good("{'model_type':'gemma2'}");
+    ck_assert_float_eq(test_attention(&a, 0)->softcap, 50);
+    ck_assert_float_eq(a.logit_softcap, 30);
+    ck_assert_int_eq(test_attention(&a, 0)->window, 4096);
+    ck_assert_int_eq(test_attention(&a, 1)->window, 0);
+    ck_assert(qs_architecture_layer(&a, 0)->part[0].norm_after && qs_architecture_layer(&a, 0)->part[1].norm_after);
+    a = good("{'model_type':'gemma2','attn_logit_softcapping':null,'final_logit_softcapping':null}");
+    ck_assert(test_attention(&a, 0)->softcap == 0 && a.logit_softcap == 0);
+    a = good("{'model_type':'gemma','hidden_act':'gelu'}"); /* which means the approximation there */
+    ck_assert_int_eq(test_mlp(&a, 0)->activation, QS_ACT_GELU_TANH);
+}
+END_TEST
+
 START_TEST(biases_follow_the_family)
 {
     qs_architecture a = good("{'model_type':'llama','attention_bias':true,'mlp_bias':true}");
@@ -389,6 +431,8 @@ int main(void)
     tcase_add_test(t, key_value_heads_default_by_family_and_null_means_all);
     tcase_add_test(t, a_mistral_without_sliding_window_has_4096_and_with_null_none);
     tcase_add_test(t, a_qwen_window_counts_only_when_used_and_from_max_window_layers);
+    tcase_add_test(t, gemma_3_has_five_windows_with_a_rotary_base_of_their_own_before_each_full_layer);
+    tcase_add_test(t, gemma_2_caps_scores_and_logits_unless_null);
     tcase_add_test(t, biases_follow_the_family);
     tcase_add_test(t, activations_have_their_aliases);
     tcase_add_test(t, rope_is_read_in_its_three_spellings);

@@ -17,7 +17,7 @@
 #include "tests/support/train_run.h"
 
 static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial",
-                                    "olmo2", "olmo3", "smollm3", "phi3", "ministral3"};
+                                    "olmo2", "olmo3", "smollm3", "phi3", "ministral3", "gemma", "gemma2", "gemma3"};
 enum { CASES = sizeof cases / sizeof *cases, STEPS = 20 };
 
 static void case_dir(int i, char path[256]) { snprintf(path, 256, "tests/golden/%s", cases[i]); }
@@ -245,7 +245,7 @@ START_TEST(logits_of_the_plain_model) { compare_logits(_i, false, false, "logits
 END_TEST
 START_TEST(logits_of_the_quantised_model)
 {
-    bool plain = !strcmp(cases[_i], "qwen3") || !strcmp(cases[_i], "gpt_neox_serial");
+    bool plain = !strcmp(cases[_i], "qwen3") || !strcmp(cases[_i], "gemma2") || !strcmp(cases[_i], "gpt_neox_serial");
     if (!plain) compare_logits(_i, true, false, "logits_quantised"); /* the others are plain LoRA */
 }
 END_TEST

@@ -155,7 +155,8 @@ END_TEST
 /* Adapters that PEFT saved: every tensor of the file must be at its place in the packs. */
 START_TEST(adapters_saved_by_peft_load)
 {
-    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial"};
+    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial", "gemma", "gemma2",
+                                    "gemma3"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *base = qs_printf("tests/golden/%s/model", cases[i]), *adapter = qs_printf("tests/golden/%s/init_adapter", cases[i]);
         qs_architecture a;

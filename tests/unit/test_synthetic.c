@@ -193,7 +193,7 @@ START_TEST(shapes_count_the_published_parameters)
         {"llama-3-70b", 70553706496},   {"llama-3.1-405b", 405853388800}, {"llama-3.2-1b", 1235814400}, {"llama-3.2-3b", 3212749824},
         {"open-llama-3b", 3426473600},  {"mistral-7b", 7241732096},     {"pythia-1.4b", 1414647808},
         {"gpt-neox-20b", 20554567680},  {"qwen2.5-7b", 7615616512},    {"qwen2.5-72b", 72706203648},  {"qwen3-8b", 8190735360},
-        {"qwen3-32b", 32762123264},
+        {"qwen3-32b", 32762123264},     {"gemma-3-4b", 3880263168},     {"gemma-3-12b", 11766034176},  {"gemma-3-27b", 27009346304},
     };
     int shapes = 0;
     while (qs_shape_name(shapes)) shapes++;

@@ -36,6 +36,7 @@ typedef struct qs_config_defaults {
     double eps;
     const char *eps_key;       /* NULL: "rms_norm_eps" */
     const char *activation;    /* NULL: "silu" */
+    const char *activation_key; /* NULL: "hidden_act" */
     bool tied;
     bool no_kv_key;            /* num_key_value_heads is not a key of this family */
 } qs_config_defaults;
@@ -60,8 +61,8 @@ void qs_config_set_layers(qs_architecture *a, const qs_layer *layer);
 /* layer_types, where it is there: sliding[layer]. Errors for other words and lengths. */
 int qs_config_layer_types(qs_json j, const qs_architecture *a, bool *sliding, qs_err *e);
 /* Layers of which some have a sliding window: sets all of them from `layer`. `window` 0: none may slide. */
-int qs_config_windows(qs_json j, qs_architecture *a, qs_layer *layer, int32_t window, bool *sliding, qs_err *e);
+int qs_config_windows(qs_json j, qs_architecture *a, const qs_layer *layer, int32_t window, bool *sliding, qs_err *e);
 /* sliding_window of a family that has it in some layers, if use_sliding_window, from max_window_layers on. */
-int qs_config_optional_window(qs_json j, qs_architecture *a, qs_layer *layer, qs_err *e);
+int qs_config_optional_window(qs_json j, qs_architecture *a, const qs_layer *layer, qs_err *e);
 
 #endif

@@ -92,7 +92,7 @@ static qs_attention call_of(const qs_part_call *c)
 {
     const qs_attention_config *t = config(c->layer, c->part);
     qs_attention a = {.o = qs_part_mat(c, c->saved.attention.o, c->batch->rows, sizes_of(t).q), .lse = c->saved.attention.lse,
-                      .heads = t->heads, .kv_heads = t->kv_heads, .head_dim = t->head_dim, .scale = t->scale, .window = t->window,
+                      .heads = t->heads, .kv_heads = t->kv_heads, .head_dim = t->head_dim, .scale = t->scale, .softcap = t->softcap, .window = t->window,
                       .document = c->batch->document_start};
     views(c, &a.q, &a.k, &a.v);
     return a;
