@@ -6,6 +6,15 @@
 
 #include "src/base/memory.h"
 
+/* A copy of bytes that may hold NULs, with one more at its end. */
+static char *copy_of(const char *text, size_t bytes)
+{
+    char *copy = qs_malloc(bytes + 1);
+    memcpy(copy, text, bytes);
+    copy[bytes] = 0;
+    return copy;
+}
+
 void qs_added_tokens_add(qs_added_tokens *a, const qs_added_token *token)
 {
     qs_added_token *t = NULL;
@@ -22,7 +31,7 @@ void qs_added_tokens_add(qs_added_tokens *a, const qs_added_token *token)
         t = &a->tokens[a->count++];
     }
     *t = *token;
-    t->content = qs_strndup(token->content, token->bytes);
+    t->content = copy_of(token->content, token->bytes);
     t->pattern = NULL;
 }
 
@@ -54,7 +63,7 @@ void qs_added_tokens_index(qs_added_tokens *a)
     for (int32_t i = 0; i < a->count; i++) {
         qs_added_token *t = &a->tokens[i];
         if (!t->pattern) {
-            t->pattern = qs_strndup(t->content, t->bytes);
+            t->pattern = copy_of(t->content, t->bytes);
             t->pattern_bytes = t->bytes;
         }
         *(t->normalized ? &a->normalized : &a->raw) += 1;
