@@ -152,7 +152,7 @@ test-arm: qlora-stream
 	$(Q)PKG_CONFIG_LIBDIR=$(ARM_LIBRARIES) $(MAKE) --no-print-directory CUDA=0 B=build/aarch64 CC=aarch64-linux-gnu-gcc \
 		build/aarch64/qlora-stream build/aarch64/tests/test_ops build/aarch64/tests/test_golden
 	$(Q)tests/arm.sh build/aarch64 $(B)/qlora-stream
-.PHONY: test-arm
+.PHONY: format test-arm
 
 ## lint: layers, banned calls, file sizes, stray paths; and that the lint finds them
 lint:
@@ -165,6 +165,10 @@ analyse:
 ## test-valgrind: a training run under valgrind, on kernels that it knows
 test-valgrind: $(B)/qlora-stream
 	$(Q)QS_PROGRAM=$(B)/qlora-stream tests/e2e/whole_run.sh valgrind
+
+## format: lay the sources out as .clang-format says (version 14)
+format:
+	git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' | xargs clang-format -i
 
 ## benches: only build them
 benches: $(BENCHES)

@@ -2,10 +2,12 @@
  *
  *     make build/release/bench/bench_io && build/release/bench/bench_io [file [gigabytes]]
  *
- * Without a file one of 1 GB is written to the current directory and removed at the end. Each figure is the median of three whole reads;
- * the parts of the file arrive in two halves of one block, as the streaming engine reads layers. The block has huge pages, as the pools of a
- * run have; "small" is io_uring into pages of 4 KiB, which is what fio's buffers have: a disk takes a limited number of separate pages in one
- * request, so compare fio with that column. The last line is the cost of checking a layer's checksum, which is on the same path.
+ * Without a file one of 1 GB is written to the current directory and removed at the end. Each figure is the
+ * median of three whole reads; the parts of the file arrive in two halves of one block, as the streaming
+ * engine reads layers. The block has huge pages, as the pools of a run have; "small" is io_uring into pages
+ * of 4 KiB, which is what fio's buffers have: a disk takes a limited number of separate pages in one request,
+ * so compare fio with that column. The last line is the cost of checking a layer's checksum, which is on the
+ * same path.
  */
 #include <fcntl.h>
 #include <jansson.h>
@@ -48,13 +50,19 @@ static void write_file(const char *path, uint64_t bytes)
     uint32_t *words = huge.base;
     for (uint64_t i = 0; i < PART_BYTES / 4; i++) words[i] = qs_random_u32(1, 0, i);
     for (uint64_t at = 0; at < bytes; at += PART_BYTES)
-        must(qs_aio_run(aio, &(qs_aio_op){.file = &file, .buffer = words, .bytes = PART_BYTES, .offset = at, .write = true}, &e));
+        must(qs_aio_run(
+            aio,
+            &(qs_aio_op){.file = &file, .buffer = words, .bytes = PART_BYTES, .offset = at, .write = true},
+            &e));
     fsync(file.fd);
     qs_aio_close(aio);
     qs_aio_file_close(&file);
 }
 
-static int ascending(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
+static int ascending(const void *a, const void *b)
+{
+    return *(const double *)a < *(const double *)b ? -1 : 1;
+}
 
 static double median(double *v, int n)
 {
@@ -62,13 +70,17 @@ static double median(double *v, int n)
     return v[n / 2];
 }
 
-/* GB/s of one read of the first `bytes`: one half of the block is in flight while the other would be in use. */
+/* GB/s of one read of the first `bytes`: one half of the block is in flight while the other would be in use.
+ */
 static double read_once(qs_aio *aio, const qs_aio_file *file, const qs_region *block, uint64_t bytes)
 {
     qs_aio_op op[2] = {{.file = NULL}};
     uint64_t begin = qs_now_ns(), started = 0;
     for (int k = 0; k < 2 && started < bytes; k++, started += PART_BYTES) {
-        op[k] = (qs_aio_op){.file = file, .buffer = (char *)block->base + (uint64_t)k * PART_BYTES, .bytes = PART_BYTES, .offset = started};
+        op[k] = (qs_aio_op){.file = file,
+                            .buffer = (char *)block->base + (uint64_t)k * PART_BYTES,
+                            .bytes = PART_BYTES,
+                            .offset = started};
         qs_aio_start(aio, &op[k]);
     }
     for (uint64_t at = 0; at < bytes; at += PART_BYTES) {
@@ -83,7 +95,8 @@ static double read_once(qs_aio *aio, const qs_aio_file *file, const qs_region *b
 }
 
 /* Negative when there is no such engine here. */
-static double measure(qs_aio_config config, const qs_region *block, bool fixed, const char *path, uint64_t bytes)
+static double measure(qs_aio_config config, const qs_region *block, bool fixed, const char *path,
+                      uint64_t bytes)
 {
     qs_aio *aio;
     qs_aio_file file;
@@ -105,14 +118,18 @@ static double measure(qs_aio_config config, const qs_region *block, bool fixed, 
 static double measure_fio(size_t chunk_bytes, int depth, const char *path, uint64_t bytes)
 {
     double rate[REPEATS];
-    char *command = qs_printf("fio --name=read --filename='%s' --rw=read --direct=1 --ioengine=io_uring --bs=%zu --iodepth=%d --size=%llu "
+    char *command = qs_printf("fio --name=read --filename='%s' --rw=read --direct=1 --ioengine=io_uring "
+                              "--bs=%zu --iodepth=%d --size=%llu "
                               "--readonly --output-format=json 2>/dev/null",
                               path, chunk_bytes, depth, (unsigned long long)bytes);
     for (int i = 0; i < REPEATS; i++) {
         FILE *f = popen(command, "r");
         json_t *root = f ? json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-        const json_t *job = json_array_get(json_object_get(root, "jobs"), 0), *read = json_object_get(job, "read");
-        rate[i] = json_is_integer(json_object_get(read, "bw_bytes")) ? (double)json_integer_value(json_object_get(read, "bw_bytes")) * 1e-9 : -1;
+        const json_t *job = json_array_get(json_object_get(root, "jobs"), 0),
+                     *read = json_object_get(job, "read");
+        rate[i] = json_is_integer(json_object_get(read, "bw_bytes"))
+                      ? (double)json_integer_value(json_object_get(read, "bw_bytes")) * 1e-9
+                      : -1;
         json_decref(root);
         if (f) pclose(f);
     }
@@ -122,8 +139,10 @@ static double measure_fio(size_t chunk_bytes, int depth, const char *path, uint6
 
 static void print_rate(double rate)
 {
-    if (rate < 0) printf("  %10s", "-");
-    else printf("  %10.3f", rate);
+    if (rate < 0)
+        printf("  %10s", "-");
+    else
+        printf("  %10.3f", rate);
 }
 
 int main(int argc, char **argv)
@@ -138,11 +157,13 @@ int main(int argc, char **argv)
     if (argc < 2) write_file(path, bytes);
 
     printf("%s: %.2f GB, direct reads, GB/s (median of %d)\n\n", path, (double)bytes * 1e-9, REPEATS);
-    if (system("command -v fio >/dev/null 2>&1")) printf("fio is not installed: no comparison with it (apt install fio)\n\n");
+    if (system("command -v fio >/dev/null 2>&1"))
+        printf("fio is not installed: no comparison with it (apt install fio)\n\n");
     printf("chunk KiB  depth  %10s  %10s  %10s  %10s  %10s\n", "fixed", "io_uring", "pread", "small", "fio");
     for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
         for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
-            qs_aio_config uring = {.engine = QS_AIO_URING, .chunk_bytes = chunks[c], .depth = depths[d]}, pread = uring;
+            qs_aio_config uring = {.engine = QS_AIO_URING, .chunk_bytes = chunks[c], .depth = depths[d]},
+                          pread = uring;
             pread.engine = QS_AIO_PREAD;
             printf("%9zu  %5d", chunks[c] >> 10, depths[d]);
             print_rate(measure(uring, &huge, true, path, bytes));

@@ -1,13 +1,16 @@
-/* bench_ops.c - what the operations cost on this machine, at the shapes of one Llama-3.2-1B layer and 1,024 tokens.
+/* bench_ops.c - what the operations cost on this machine, at the shapes of one Llama-3.2-1B layer and 1,024
+ * tokens.
  *
- *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section] [--cpu_isa=v3]
+ *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section]
+ * [--cpu_isa=v3]
  *
- * Everything is compared with what the machine can do, measured in the same run: matrix products with the best of oneDNN's and
- * OpenBLAS's sgemm at the same shape and 0.85 of the multiply-add peak of the table in use (in bf16 with oneDNN's best rate over
- * weights in its own layout), memory-bound operations with a parallel copy, LoRA's products with what a copy lets them do, attention
- * with the peak. Times are the best of several runs. With the word `cpu` they are processor time divided by the number of threads, for
- * machines that are busy with something else: best with OMP_NUM_THREADS=1.
- * Sections: products, lora, quant, attention, elements, training; all of them without the word.
+ * Everything is compared with what the machine can do, measured in the same run: matrix products with the
+ * best of oneDNN's and OpenBLAS's sgemm at the same shape and 0.85 of the multiply-add peak of the table in
+ * use (in bf16 with oneDNN's best rate over weights in its own layout), memory-bound operations with a
+ * parallel copy, LoRA's products with what a copy lets them do, attention with the peak. Times are the best
+ * of several runs. With the word `cpu` they are processor time divided by the number of threads, for machines
+ * that are busy with something else: best with OMP_NUM_THREADS=1. Sections: products, lora, quant, attention,
+ * elements, training; all of them without the word.
  */
 #include <dlfcn.h>
 #include <dnnl.h>
@@ -22,7 +25,15 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 
-enum { HIDDEN = 2048, HEADS = 32, KV_HEADS = 8, HEAD_DIM = 64, FFN = 8192, RANK = 16, QKV = HIDDEN + 2 * KV_HEADS * HEAD_DIM };
+enum {
+    HIDDEN = 2048,
+    HEADS = 32,
+    KV_HEADS = 8,
+    HEAD_DIM = 64,
+    FFN = 8192,
+    RANK = 16,
+    QKV = HIDDEN + 2 * KV_HEADS * HEAD_DIM
+};
 
 static qs_device *device;
 static int64_t tokens = 1024;
@@ -31,7 +42,7 @@ static bool processor_time;
 static const char *only; /* section */
 static double best_gflops, copy_gbs, fma_gflops;
 
-/* ---- measuring ------------------------------------------------------------------------------------------------------ */
+/* ---- measuring --------------------------------------------------------------------------------------- */
 
 typedef void (*body)(void *);
 
@@ -43,9 +54,13 @@ static double seconds_now(void)
     return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / omp_get_max_threads();
 }
 
-static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int by_size(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
-/* Seconds of a call, of at least 5 and a third of a second: the fastest; the median of processor times, which err to both sides. */
+/* Seconds of a call, of at least 5 and a third of a second: the fastest; the median of processor times, which
+ * err to both sides. */
 static double seconds_of(body f, void *x)
 {
     enum { MOST = 2000 };
@@ -75,13 +90,17 @@ static void *block(size_t bytes)
 static void *filled(qs_dtype t, int64_t n)
 {
     char *p = block((size_t)n * qs_dtype_bytes(t));
-    for (int64_t i = 0; i < n; i++) qs_store_f32(p, t, (size_t)i, qs_uniform_f32(qs_random_u32(1, 2, (uint64_t)i)) - 0.5f);
+    for (int64_t i = 0; i < n; i++)
+        qs_store_f32(p, t, (size_t)i, qs_uniform_f32(qs_random_u32(1, 2, (uint64_t)i)) - 0.5f);
     return p;
 }
 
-static qs_mat matrix(qs_dtype t, int64_t rows, int64_t cols) { return qs_mat_of(filled(t, rows * cols), t, rows, cols); }
+static qs_mat matrix(qs_dtype t, int64_t rows, int64_t cols)
+{
+    return qs_mat_of(filled(t, rows * cols), t, rows, cols);
+}
 
-/* ---- what the machine can do -------------------------------------------------------------------------------------------- */
+/* ---- what the machine can do ------------------------------------------------------------------------- */
 
 enum { COPY_BYTES = 128 << 20 };
 
@@ -93,7 +112,11 @@ static void copy(void *x)
     for (int64_t at = 0; at < COPY_BYTES; at += part) memcpy(p[0] + at, p[1] + at, (size_t)part);
 }
 
-typedef struct product { dnnl_primitive_t primitive; dnnl_stream_t stream; dnnl_exec_arg_t args[4]; } product;
+typedef struct product {
+    dnnl_primitive_t primitive;
+    dnnl_stream_t stream;
+    dnnl_exec_arg_t args[4];
+} product;
 
 static void run_product(void *x)
 {
@@ -111,7 +134,8 @@ static double prepacked_gflops(int64_t m, int64_t n, int64_t k)
     dnnl_dims_t dims[3] = {{m, k}, {k, n}, {m, n}};
     dnnl_engine_create(&engine, dnnl_cpu, 0);
     dnnl_stream_create(&p.stream, engine, dnnl_stream_default_flags);
-    for (int i = 0; i < 3; i++) dnnl_memory_desc_init_by_tag(&md[i], 2, dims[i], dnnl_bf16, i == 1 ? dnnl_format_tag_any : dnnl_ab);
+    for (int i = 0; i < 3; i++)
+        dnnl_memory_desc_init_by_tag(&md[i], 2, dims[i], dnnl_bf16, i == 1 ? dnnl_format_tag_any : dnnl_ab);
     dnnl_matmul_desc_t desc;
     dnnl_matmul_desc_init(&desc, &md[0], &md[1], NULL, &md[2]);
     dnnl_primitive_attr_t attr;
@@ -120,7 +144,8 @@ static double prepacked_gflops(int64_t m, int64_t n, int64_t k)
     dnnl_primitive_desc_t pd;
     if (dnnl_primitive_desc_create(&pd, &desc, attr, engine, NULL) != dnnl_success) return 0;
     dnnl_primitive_create(&p.primitive, pd);
-    static const dnnl_query_t queries[4] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md, dnnl_query_scratchpad_md};
+    static const dnnl_query_t queries[4] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md,
+                                            dnnl_query_scratchpad_md};
     static const int names[4] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD};
     void *memory[4];
     for (int i = 0; i < 4; i++) {
@@ -158,22 +183,30 @@ static void all_chains(void *unused)
     chain_flops = all;
 }
 
-/* ---- the libraries' products in fp32 at the same shape ------------------------------------------------------------------------ */
+/* ---- the libraries' products in fp32 at the same shape ----------------------------------------------- */
 
-typedef void (*cblas)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+typedef void (*cblas)(int, int, int, int, int, int, float, const float *, int, const float *, int, float,
+                      float *, int);
 static cblas openblas; /* NULL where it is not installed */
 
-typedef struct sgemm_call { int m, n, k; bool transpose_b; const float *a, *b; float *c; } sgemm_call;
+typedef struct sgemm_call {
+    int m, n, k;
+    bool transpose_b;
+    const float *a, *b;
+    float *c;
+} sgemm_call;
 
 static void run_dnnl_sgemm(void *x)
 {
     sgemm_call *s = x;
-    dnnl_sgemm('N', s->transpose_b ? 'T' : 'N', s->m, s->n, s->k, 1, s->a, s->k, s->b, s->transpose_b ? s->k : s->n, 0, s->c, s->n);
+    dnnl_sgemm('N', s->transpose_b ? 'T' : 'N', s->m, s->n, s->k, 1, s->a, s->k, s->b,
+               s->transpose_b ? s->k : s->n, 0, s->c, s->n);
 }
 static void run_openblas(void *x)
 {
     sgemm_call *s = x;
-    openblas(101, 111, s->transpose_b ? 112 : 111, s->m, s->n, s->k, 1, s->a, s->k, s->b, s->transpose_b ? s->k : s->n, 0, s->c, s->n);
+    openblas(101, 111, s->transpose_b ? 112 : 111, s->m, s->n, s->k, 1, s->a, s->k, s->b,
+             s->transpose_b ? s->k : s->n, 0, s->c, s->n);
 }
 
 /* The better library's rate for c[m,n] = a[m,k] op(b). */
@@ -217,7 +250,7 @@ static void measure_machine(void)
     printf("; products in %s; OpenBLAS is %s\n\n", qs_dtype_name(type), openblas ? "here" : "not installed");
 }
 
-/* ---- matrix products -------------------------------------------------------------------------------------------------------- */
+/* ---- matrix products --------------------------------------------------------------------------------- */
 
 static void run_gemm(void *x) { qs_op_gemm(device, x); }
 
@@ -229,8 +262,10 @@ static double gemm(const char *name, qs_gemm g, double yardstick)
     void *scratch = block(bytes + 1);
     qs_device_set_workspace(device, scratch, bytes);
     double t = seconds_of(run_gemm, &g), rate = 2.0 * (double)(g.c.rows * g.c.cols * k) / t * 1e-9;
-    printf("  %-34s %6lld x %6lld x %6lld %9.2f ms %8.0f GFLOP/s %4.0f %% of the yardstick, scratch %.1f MiB\n", name, (long long)g.c.rows,
-           (long long)g.c.cols, (long long)k, t * 1e3, rate, 100 * rate / yardstick, (double)bytes / (1 << 20));
+    printf(
+        "  %-34s %6lld x %6lld x %6lld %9.2f ms %8.0f GFLOP/s %4.0f %% of the yardstick, scratch %.1f MiB\n",
+        name, (long long)g.c.rows, (long long)g.c.cols, (long long)k, t * 1e3, rate, 100 * rate / yardstick,
+        (double)bytes / (1 << 20));
     qs_device_set_workspace(device, NULL, 0);
     device->api->free(device, scratch);
     return t;
@@ -245,11 +280,13 @@ static double product_yardstick(int64_t m, int64_t n, int64_t k, bool transpose_
 
 static double bytes_of(qs_mat m) { return (double)(m.rows * m.cols) * (double)qs_dtype_bytes(m.type); }
 
-/* A thin product moves every operand once at best: the smaller of copy speed times its intensity, and 0.85 of the peak. */
+/* A thin product moves every operand once at best: the smaller of copy speed times its intensity, and 0.85 of
+ * the peak. */
 static double thin(const char *name, qs_gemm g)
 {
     int64_t k = g.transpose_a ? g.a.rows : g.a.cols;
-    double flops = 2.0 * (double)(g.c.rows * g.c.cols * k), bytes = bytes_of(g.a) + bytes_of(g.b) + bytes_of(g.c) * (g.beta != 0 ? 2 : 1);
+    double flops = 2.0 * (double)(g.c.rows * g.c.cols * k),
+           bytes = bytes_of(g.a) + bytes_of(g.b) + bytes_of(g.c) * (g.beta != 0 ? 2 : 1);
     return gemm(name, g, fmin(copy_gbs * flops / bytes, 0.85 * fma_gflops));
 }
 
@@ -257,9 +294,11 @@ static double linear(const char *name, int64_t out, int64_t in, double *backward
 {
     char text[64];
     qs_mat x = matrix(type, tokens, in), w = matrix(type, out, in), y = matrix(type, tokens, out);
-    double forward = gemm(name, (qs_gemm){.a = x, .b = w, .c = y, .transpose_b = true, .alpha = 1}, product_yardstick(tokens, out, in, true));
+    double forward = gemm(name, (qs_gemm){.a = x, .b = w, .c = y, .transpose_b = true, .alpha = 1},
+                          product_yardstick(tokens, out, in, true));
     snprintf(text, sizeof text, "%s, input gradient", name);
-    *backward += gemm(text, (qs_gemm){.a = y, .b = w, .c = x, .alpha = 1}, product_yardstick(tokens, in, out, false));
+    *backward +=
+        gemm(text, (qs_gemm){.a = y, .b = w, .c = x, .alpha = 1}, product_yardstick(tokens, in, out, false));
     device->api->free(device, x.data);
     device->api->free(device, w.data);
     device->api->free(device, y.data);
@@ -270,22 +309,29 @@ static double linear(const char *name, int64_t out, int64_t in, double *backward
 static double lora(const char *name, int64_t out, int64_t wide, int64_t in, double *backward)
 {
     char text[64];
-    qs_mat x = matrix(type, tokens, in), y = qs_mat_part(matrix(type, tokens, wide), 0, tokens, wide - out, out);
+    qs_mat x = matrix(type, tokens, in),
+           y = qs_mat_part(matrix(type, tokens, wide), 0, tokens, wide - out, out);
     qs_mat a = matrix(type, RANK, in), b = matrix(type, out, RANK), h = matrix(type, tokens, RANK);
     qs_mat ga = matrix(QS_F32, RANK, in), gb = matrix(QS_F32, out, RANK);
 #define LORA(what) (snprintf(text, sizeof text, "%s, " what, name), text)
-    double forward = thin(LORA("h = x A^T"), (qs_gemm){.a = x, .b = a, .c = h, .transpose_b = true, .alpha = 1});
-    forward += thin(LORA("y += h B^T"), (qs_gemm){.a = h, .b = b, .c = y, .transpose_b = true, .alpha = 2, .beta = 1});
+    double forward =
+        thin(LORA("h = x A^T"), (qs_gemm){.a = x, .b = a, .c = h, .transpose_b = true, .alpha = 1});
+    forward += thin(LORA("y += h B^T"),
+                    (qs_gemm){.a = h, .b = b, .c = y, .transpose_b = true, .alpha = 2, .beta = 1});
     *backward += thin(LORA("dh = dy B"), (qs_gemm){.a = y, .b = b, .c = h, .alpha = 2});
-    *backward += thin(LORA("dB += dy^T h"), (qs_gemm){.a = y, .b = h, .c = gb, .transpose_a = true, .alpha = 2, .beta = 1});
-    *backward += thin(LORA("dA += dh^T x"), (qs_gemm){.a = h, .b = x, .c = ga, .transpose_a = true, .alpha = 1, .beta = 1});
+    *backward += thin(LORA("dB += dy^T h"),
+                      (qs_gemm){.a = y, .b = h, .c = gb, .transpose_a = true, .alpha = 2, .beta = 1});
+    *backward += thin(LORA("dA += dh^T x"),
+                      (qs_gemm){.a = h, .b = x, .c = ga, .transpose_a = true, .alpha = 1, .beta = 1});
     *backward += thin(LORA("dx += dh A"), (qs_gemm){.a = h, .b = a, .c = x, .alpha = 1, .beta = 1});
-    void *all[] = {x.data, (char *)y.data - (size_t)(wide - out) * qs_dtype_bytes(type), a.data, b.data, h.data, ga.data, gb.data};
+    void *all[] = {
+        x.data, (char *)y.data - (size_t)(wide - out) * qs_dtype_bytes(type), a.data, b.data, h.data, ga.data,
+        gb.data};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) device->api->free(device, all[i]);
     return forward;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the rest ---------------------------------------------------------------------------------------- */
 
 typedef struct job {
     qs_mat x, y, z;
@@ -336,23 +382,37 @@ static double four_bit(void)
     j.m8 = block((size_t)qs_quant_blocks(j.n));
     j.state[0] = block((size_t)qs_nested_blocks(j.n) * 4);
     j.state[1] = block(4);
-    static const struct { qs_quant_type type; qs_dtype dtype; const char *name; } kinds[] = {
-        {QS_QUANT_NF4, QS_F32, "nf4, f32"}, {QS_QUANT_NF4, QS_BF16, "nf4, bf16"}, {QS_QUANT_FP4, QS_BF16, "fp4, bf16"}, {QS_QUANT_NF4, QS_F16, "nf4, f16"}};
+    static const struct {
+        qs_quant_type type;
+        qs_dtype dtype;
+        const char *name;
+    } kinds[] = {{QS_QUANT_NF4, QS_F32, "nf4, f32"},
+                 {QS_QUANT_NF4, QS_BF16, "nf4, bf16"},
+                 {QS_QUANT_FP4, QS_BF16, "fp4, bf16"},
+                 {QS_QUANT_NF4, QS_F16, "nf4, f16"}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         char text[64];
         double bytes = (double)j.n * ((double)qs_dtype_bytes(kinds[k].dtype) + 0.5 + 4.0 / 64);
         j.x.type = kinds[k].dtype;
         j.q = (qs_qtensor){.type = kinds[k].type, .n = j.n, .codes = j.codes, .absmax = j.absmax};
         if (k == 0) run_quantise(&j);
-        snprintf(text, sizeof text, "dequantise %s", kinds[k].name); /* first: it leaves weights of this type to quantise */
+        snprintf(text, sizeof text, "dequantise %s",
+                 kinds[k].name); /* first: it leaves weights of this type to quantise */
         memory_bound(text, run_dequantise, &j, bytes);
         snprintf(text, sizeof text, "quantise %s", kinds[k].name);
         memory_bound(text, run_quantise, &j, bytes);
     }
     memory_bound("absmax to 8 bits", run_quantise_absmax, &j, (double)qs_quant_blocks(j.n) * 5);
     j.x.type = QS_BF16;
-    j.q = (qs_qtensor){.type = QS_QUANT_NF4, .n = j.n, .codes = j.codes, .absmax8 = j.m8, .nested = j.state[0], .offset = j.state[1]};
-    layer = memory_bound("dequantise nf4, nested, to bf16", run_dequantise, &j, (double)j.n * (2.5 + 1.0 / 64)) * elements / (double)j.n;
+    j.q = (qs_qtensor){.type = QS_QUANT_NF4,
+                       .n = j.n,
+                       .codes = j.codes,
+                       .absmax8 = j.m8,
+                       .nested = j.state[0],
+                       .offset = j.state[1]};
+    layer =
+        memory_bound("dequantise nf4, nested, to bf16", run_dequantise, &j, (double)j.n * (2.5 + 1.0 / 64)) *
+        elements / (double)j.n;
     void *all[] = {j.out, j.codes, j.absmax, j.m8, j.state[0], j.state[1]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) device->api->free(device, all[i]);
     return layer;
@@ -366,27 +426,40 @@ static void run_attention_backward(void *x)
     qs_op_attention_backward(device, a, a->o, j->x, j->y, j->z);
 }
 
-static void attention(const char *name, qs_dtype kind, int32_t heads, int32_t kv_heads, int32_t dim, double *forward, double *backward)
+static void attention(const char *name, qs_dtype kind, int32_t heads, int32_t kv_heads, int32_t dim,
+                      double *forward, double *backward)
 {
-    job j = {.x = matrix(kind, tokens, heads * dim), .y = matrix(kind, tokens, kv_heads * dim), .z = matrix(kind, tokens, kv_heads * dim)};
+    job j = {.x = matrix(kind, tokens, heads * dim),
+             .y = matrix(kind, tokens, kv_heads * dim),
+             .z = matrix(kind, tokens, kv_heads * dim)};
     int32_t *document = block((size_t)tokens * 4);
     memset(document, 0, (size_t)tokens * 4);
-    j.attention = (qs_attention){.q = matrix(kind, tokens, heads * dim), .k = matrix(kind, tokens, kv_heads * dim),
-                                 .v = matrix(kind, tokens, kv_heads * dim), .o = matrix(kind, tokens, heads * dim),
-                                 .lse = filled(QS_F32, heads * tokens), .heads = heads, .kv_heads = kv_heads, .head_dim = dim,
-                                 .scale = 1 / sqrtf((float)dim), .document = document};
+    j.attention = (qs_attention){.q = matrix(kind, tokens, heads * dim),
+                                 .k = matrix(kind, tokens, kv_heads * dim),
+                                 .v = matrix(kind, tokens, kv_heads * dim),
+                                 .o = matrix(kind, tokens, heads * dim),
+                                 .lse = filled(QS_F32, heads * tokens),
+                                 .heads = heads,
+                                 .kv_heads = kv_heads,
+                                 .head_dim = dim,
+                                 .scale = 1 / sqrtf((float)dim),
+                                 .document = document};
     size_t bytes = qs_op_attention_workspace_bytes(device, &j.attention);
     void *scratch = block(bytes);
     qs_device_set_workspace(device, scratch, bytes);
-    double flops = 2.0 * heads * dim * (double)tokens * (double)(tokens + 1); /* two products over the visible half */
+    double flops =
+        2.0 * heads * dim * (double)tokens * (double)(tokens + 1); /* two products over the visible half */
     *forward = seconds_of(run_attention, &j);
     *backward = seconds_of(run_attention_backward, &j);
-    printf("  %-34s forward %8.2f ms %6.0f GFLOP/s %4.0f %%, backward %8.2f ms %6.0f GFLOP/s %4.0f %% of fp32 multiply-add, scratch %.1f MiB\n",
-           name, *forward * 1e3, flops / *forward * 1e-9, 100 * flops / *forward * 1e-9 / fma_gflops, *backward * 1e3,
-           2.5 * flops / *backward * 1e-9, 250 * flops / *backward * 1e-9 / fma_gflops, (double)bytes / (1 << 20));
+    printf("  %-34s forward %8.2f ms %6.0f GFLOP/s %4.0f %%, backward %8.2f ms %6.0f GFLOP/s %4.0f %% of "
+           "fp32 multiply-add, scratch %.1f MiB\n",
+           name, *forward * 1e3, flops / *forward * 1e-9, 100 * flops / *forward * 1e-9 / fma_gflops,
+           *backward * 1e3, 2.5 * flops / *backward * 1e-9, 250 * flops / *backward * 1e-9 / fma_gflops,
+           (double)bytes / (1 << 20));
     qs_device_set_workspace(device, NULL, 0);
-    void *all[] = {j.x.data, j.y.data, j.z.data, j.attention.q.data, j.attention.k.data, j.attention.v.data, j.attention.o.data,
-                   j.attention.lse, document, scratch};
+    void *all[] = {
+        j.x.data,           j.y.data,           j.z.data,        j.attention.q.data, j.attention.k.data,
+        j.attention.v.data, j.attention.o.data, j.attention.lse, document,           scratch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) device->api->free(device, all[i]);
 }
 
@@ -445,15 +518,23 @@ static void run_adamw8(void *x)
 
 static double element_wise(double *backward)
 {
-    double size = (double)qs_dtype_bytes(type), row = (double)tokens * HIDDEN * size, ffn = (double)tokens * FFN * size;
-    job j = {.x = matrix(type, tokens, HIDDEN), .y = matrix(type, tokens, HIDDEN), .z = matrix(type, tokens, HIDDEN)};
-    j.norm = (qs_rmsnorm){.x = j.x, .y = j.y, .weight = filled(QS_F32, HIDDEN), .weight_type = QS_F32, .eps = 1e-5f};
+    double size = (double)qs_dtype_bytes(type), row = (double)tokens * HIDDEN * size,
+           ffn = (double)tokens * FFN * size;
+    job j = {.x = matrix(type, tokens, HIDDEN),
+             .y = matrix(type, tokens, HIDDEN),
+             .z = matrix(type, tokens, HIDDEN)};
+    j.norm = (qs_rmsnorm){
+        .x = j.x, .y = j.y, .weight = filled(QS_F32, HIDDEN), .weight_type = QS_F32, .eps = 1e-5f};
     j.dropout = (qs_dropout){.p = 0.1f, .seed = 1, .stream = 2};
     int32_t *positions = block((size_t)tokens * 4);
     for (int64_t i = 0; i < tokens; i++) positions[i] = (int32_t)i;
     int64_t rotated = HIDDEN + KV_HEADS * HEAD_DIM;
-    j.rope = (qs_rope){.x = qs_mat_part(matrix(type, tokens, QKV), 0, tokens, 0, rotated), .heads = HEADS + KV_HEADS, .head_dim = HEAD_DIM,
-                       .rotary_dim = HEAD_DIM, .cos = filled(QS_F32, tokens * HEAD_DIM / 2), .sin = filled(QS_F32, tokens * HEAD_DIM / 2),
+    j.rope = (qs_rope){.x = qs_mat_part(matrix(type, tokens, QKV), 0, tokens, 0, rotated),
+                       .heads = HEADS + KV_HEADS,
+                       .head_dim = HEAD_DIM,
+                       .rotary_dim = HEAD_DIM,
+                       .cos = filled(QS_F32, tokens * HEAD_DIM / 2),
+                       .sin = filled(QS_F32, tokens * HEAD_DIM / 2),
                        .positions = positions};
     double forward = 2 * memory_bound("rmsnorm", run_norm, &j, 2 * row);
     forward += memory_bound("rope, q and k", run_rope, &j, 2 * row * (double)rotated / HIDDEN);
@@ -477,7 +558,8 @@ static void loss_and_optimizer(void)
     for (int64_t i = 0; i < tokens; i++) targets[i] = (int32_t)i;
     j.ce = (qs_ce_state){filled(QS_F32, tokens), filled(QS_F32, tokens), filled(QS_F32, tokens), targets};
     memory_bound("cross entropy, 8,192 words", run_ce_forward, &j, (double)(tokens * tile) * 4);
-    memory_bound("cross entropy backward", run_ce_backward, &j, (double)(tokens * tile) * (4 + (double)qs_dtype_bytes(type)));
+    memory_bound("cross entropy backward", run_ce_backward, &j,
+                 (double)(tokens * tile) * (4 + (double)qs_dtype_bytes(type)));
     j.n = 11272192; /* LoRA on every linear of Llama-3.2-1B, r = 16 */
     for (int k = 0; k < 4; k++) {
         j.state[k] = filled(QS_F32, j.n);
@@ -505,17 +587,22 @@ int main(int argc, char **argv)
     qs_err e = {0};
     const char *isa = "auto";
     for (int i = 1; i < argc; i++) {
-        if (!strncmp(argv[i], "--cpu_isa=", 10)) isa = argv[i] + 10;
-        else if (!strcmp(argv[i], "cpu")) processor_time = true;
-        else if (argv[i][0] >= '0' && argv[i][0] <= '9') tokens = atoll(argv[i]);
-        else only = argv[i];
+        if (!strncmp(argv[i], "--cpu_isa=", 10))
+            isa = argv[i] + 10;
+        else if (!strcmp(argv[i], "cpu"))
+            processor_time = true;
+        else if (argv[i][0] >= '0' && argv[i][0] <= '9')
+            tokens = atoll(argv[i]);
+        else
+            only = argv[i];
     }
     if (tokens < 1 || qs_cpu_select(isa, false, &e) || qs_device_open("cpu", &device, &e)) {
         fprintf(stderr, "bench_ops: %s\n", e.code ? e.text : "tokens must be positive");
         return 1;
     }
     measure_machine();
-    double products = 0, products_back = 0, adapters = 0, adapters_back = 0, attend = 0, attend_back = 0, rest = 0, rest_back = 0, decode = 0;
+    double products = 0, products_back = 0, adapters = 0, adapters_back = 0, attend = 0, attend_back = 0,
+           rest = 0, rest_back = 0, decode = 0;
     if (begins("products")) {
         products += linear("qkv", QKV, HIDDEN, &products_back);
         products += linear("o", HIDDEN, HIDDEN, &products_back);
@@ -524,7 +611,8 @@ int main(int argc, char **argv)
     }
     if (begins("lora")) {
         adapters += lora("q", HIDDEN, QKV, HIDDEN, &adapters_back);
-        for (int k = 0; k < 2; k++) adapters += lora(k ? "v" : "k", KV_HEADS * HEAD_DIM, QKV, HIDDEN, &adapters_back);
+        for (int k = 0; k < 2; k++)
+            adapters += lora(k ? "v" : "k", KV_HEADS * HEAD_DIM, QKV, HIDDEN, &adapters_back);
         adapters += lora("o", HIDDEN, HIDDEN, HIDDEN, &adapters_back);
         for (int k = 0; k < 2; k++) adapters += lora(k ? "up" : "gate", FFN, 2 * FFN, HIDDEN, &adapters_back);
         adapters += lora("down", HIDDEN, HIDDEN, FFN, &adapters_back);
@@ -534,12 +622,14 @@ int main(int argc, char **argv)
         double unused[2];
         attention("32 heads of 64, 8 kv heads", type, HEADS, KV_HEADS, HEAD_DIM, &attend, &attend_back);
         attention("16 heads of 128", type, 16, 16, 128, &unused[0], &unused[1]);
-        attention("32 heads of 64, 8 kv, other type", type == QS_BF16 ? QS_F32 : QS_BF16, HEADS, KV_HEADS, HEAD_DIM, &unused[0], &unused[1]);
+        attention("32 heads of 64, 8 kv, other type", type == QS_BF16 ? QS_F32 : QS_BF16, HEADS, KV_HEADS,
+                  HEAD_DIM, &unused[0], &unused[1]);
     }
     if (begins("elements")) rest = element_wise(&rest_back);
     if (begins("training")) loss_and_optimizer();
     if (only) return 0;
-    printf("\none layer, %lld tokens:   forward  backward (without the recomputed forward pass)\n", (long long)tokens);
+    printf("\none layer, %lld tokens:   forward  backward (without the recomputed forward pass)\n",
+           (long long)tokens);
     printf("  matrix products        %8.2f  %8.2f ms\n", products * 1e3, products_back * 1e3);
     printf("  LoRA                   %8.2f  %8.2f ms\n", adapters * 1e3, adapters_back * 1e3);
     printf("  attention              %8.2f  %8.2f ms\n", attend * 1e3, attend_back * 1e3);

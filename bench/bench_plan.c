@@ -1,11 +1,15 @@
 /* bench_plan.c - predicted against measured step time, from disk-bound to compute-bound.
  *
- *     make build/release/bench/bench_plan && OMP_WAIT_POLICY=passive build/release/bench/bench_plan [cpu] [DIR [NUMBER | streamer]]
+ *     make build/release/bench/bench_plan && OMP_WAIT_POLICY=passive build/release/bench/bench_plan [cpu]
+ * [DIR [NUMBER | streamer]]
  *
- * First the streamer alone, on this disk, with visits that sleep in place of computing: the replay's share of a prediction, whatever else the processors do. Then whole jobs. Each job is a known shape cut to a few layers with made-up weights; its cache is filled first, then the machine is measured, and then steps are run: the median of five is
- * compared. With the word `cpu` compute is counted by processor time over threads, in the calibration and in the steps, and waits by the clock: for machines that are
- * busy with something else (there the overlap of disk and compute cannot be compared, but either alone can). DIR holds models and caches, 4 GB; the current directory's
- * bench_plan.tmp otherwise, removed at the end.
+ * First the streamer alone, on this disk, with visits that sleep in place of computing: the replay's share of
+ * a prediction, whatever else the processors do. Then whole jobs. Each job is a known shape cut to a few
+ * layers with made-up weights; its cache is filled first, then the machine is measured, and then steps are
+ * run: the median of five is compared. With the word `cpu` compute is counted by processor time over threads,
+ * in the calibration and in the steps, and waits by the clock: for machines that are busy with something else
+ * (there the overlap of disk and compute cannot be compared, but either alone can). DIR holds models and
+ * caches, 4 GB; the current directory's bench_plan.tmp otherwise, removed at the end.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -28,8 +32,10 @@ typedef struct job {
 } job;
 
 static const job jobs[] = {
-    {"llama-3.2-1b", 4, 16, 1, 0, 2},    {"llama-3.2-1b", 4, 16, 1, 0, 4},   {"open-llama-3b", 6, 16, 1, 0, 2},   {"open-llama-3b", 6, 64, 1, 0, 3},
-    {"llama-3.2-1b", 4, 64, 1, 18, 3},   {"llama-3.2-1b", 2, 128, 2, 0, 3},  {"llama-3.2-1b", 2, 128, 1, -1, 3},  {"open-llama-3b", 2, 256, 1, -1, 3},
+    {"llama-3.2-1b", 4, 16, 1, 0, 2},   {"llama-3.2-1b", 4, 16, 1, 0, 4},
+    {"open-llama-3b", 6, 16, 1, 0, 2},  {"open-llama-3b", 6, 64, 1, 0, 3},
+    {"llama-3.2-1b", 4, 64, 1, 18, 3},  {"llama-3.2-1b", 2, 128, 2, 0, 3},
+    {"llama-3.2-1b", 2, 128, 1, -1, 3}, {"open-llama-3b", 2, 256, 1, -1, 3},
     {"open-llama-3b", 4, 128, 2, 3, 2},
 };
 enum { JOBS = sizeof jobs / sizeof *jobs };
@@ -90,13 +96,18 @@ static seconds one_step(qs_engine *g, const job *j, int step)
     qs_sweep_result result;
     double norm, cpu = processor_seconds();
     uint64_t start = qs_now_ns();
-    for (int32_t mb = 0; mb < j->micro_batches; mb++) fill_batch(qs_sweep_batch(g->sweep, mb), j->tokens, g->architecture.vocab);
+    for (int32_t mb = 0; mb < j->micro_batches; mb++)
+        fill_batch(qs_sweep_batch(g->sweep, mb), j->tokens, g->architecture.vocab);
     must(qs_sweep_train(g->sweep, j->micro_batches, step, 1, &result, &e));
-    qs_update_step t = {.step = step + 1, .learning_rate = 1e-4, .loss_scale = 1, .squares = result.gradient_squares,
+    qs_update_step t = {.step = step + 1,
+                        .learning_rate = 1e-4,
+                        .loss_scale = 1,
+                        .squares = result.gradient_squares,
                         .schedule = qs_sweep_schedule(g->sweep)};
     must(qs_update_run(g->update, &t, g->masters, g->gradients, &norm, &e));
     seconds s = {.wall = qs_seconds(qs_now_ns() - start), .compute = processor_seconds() - cpu};
-    for (int32_t v = 0; v < qs_sweep_schedule(g->sweep)->count; v++) s.disk += qs_seconds(qs_sweep_times(g->sweep)[v].disk_wait_ns);
+    for (int32_t v = 0; v < qs_sweep_schedule(g->sweep)->count; v++)
+        s.disk += qs_seconds(qs_sweep_times(g->sweep)[v].disk_wait_ns);
     if (!processor_time) s.compute = s.wall - s.disk;
     return s;
 }
@@ -107,13 +118,33 @@ static void run(const job *j, const char *dir)
     qs_options o = {0};
     qs_engine g = {0};
     qs_architecture a;
-    char *model = qs_printf("%s/%s-%d", dir, j->shape, j->layers), *cache = qs_printf("%s/cache-%s-%d", dir, j->shape, j->layers);
+    char *model = qs_printf("%s/%s-%d", dir, j->shape, j->layers),
+         *cache = qs_printf("%s/cache-%s-%d", dir, j->shape, j->layers);
     char text[6][16];
     int values[] = {j->tokens, j->micro_batches, j->resident, j->slots, omp_get_max_threads()};
     for (int i = 0; i < 5; i++) snprintf(text[i], sizeof text[i], "%d", values[i]);
     must(qs_synth_write(j->shape, model, 0, j->layers, &a, &e));
-    const char *argv[] = {"--model", model, "--cache", cache, "--vram", "2G", "--ram", "3G", "--device", "cpu", "--max_seq_length", text[0],
-                    "--gradient_accumulation_steps", text[1], "--resident_layers", text[2], "--stream_slots", text[3], "--threads", text[4], "--recalibrate"};
+    const char *argv[] = {"--model",
+                          model,
+                          "--cache",
+                          cache,
+                          "--vram",
+                          "2G",
+                          "--ram",
+                          "3G",
+                          "--device",
+                          "cpu",
+                          "--max_seq_length",
+                          text[0],
+                          "--gradient_accumulation_steps",
+                          text[1],
+                          "--resident_layers",
+                          text[2],
+                          "--stream_slots",
+                          text[3],
+                          "--threads",
+                          text[4],
+                          "--recalibrate"};
     must(qs_options_parse(&o, sizeof argv / sizeof *argv, (char **)(uintptr_t)argv, NULL, 0, &e));
     must(qs_engine_prepare(&o, NULL, NULL, &g, &e));
     g.calibrate_by_processor_time = processor_time;
@@ -137,10 +168,12 @@ static void run(const job *j, const char *dir)
     }
     const qs_sim_step *p = &g.prediction.sim.steady;
     double measured = processor_time ? median(both, STEPS) : median(wall, STEPS);
-    printf("%-14s %2d layers %4d x %d tokens, %2d of %2d resident, ring %d | predicted %7.3f = %7.3f + disk %6.3f | measured %7.3f = %7.3f + disk %6.3f "
+    printf("%-14s %2d layers %4d x %d tokens, %2d of %2d resident, ring %d | predicted %7.3f = %7.3f + disk "
+           "%6.3f | measured %7.3f = %7.3f + disk %6.3f "
            "| %+5.1f %% (compute %+5.1f %%) by the clock %7.3f\n",
-           j->shape, j->layers, j->tokens, j->micro_batches, g.plan.homes_device + g.plan.homes_host, g.plan.blobs, j->slots, p->seconds, p->seconds - p->disk_wait,
-           p->disk_wait, measured, median(compute, STEPS), median(disk, STEPS), 100 * (p->seconds / measured - 1),
+           j->shape, j->layers, j->tokens, j->micro_batches, g.plan.homes_device + g.plan.homes_host,
+           g.plan.blobs, j->slots, p->seconds, p->seconds - p->disk_wait, p->disk_wait, measured,
+           median(compute, STEPS), median(disk, STEPS), 100 * (p->seconds / measured - 1),
            100 * ((p->seconds - p->disk_wait) / median(compute, STEPS) - 1), median(wall, STEPS));
     fflush(stdout);
     qs_engine_close(&g);
@@ -149,13 +182,14 @@ static void run(const job *j, const char *dir)
     qs_free(cache);
 }
 
-/* ---- the streamer alone ------------------------------------------------------------------------------------------------- */
+/* ---- the streamer alone ------------------------------------------------------------------------------ */
 
 enum { LAYERS = 24, TILES = 4, BLOBS = LAYERS + TILES };
 typedef struct sleeper {
     int slots, homes, milliseconds, polls;
 } sleeper;
-static const sleeper sleepers[] = {{2, 0, 0, 1}, {3, 0, 0, 1}, {3, 0, 8, 1}, {2, 0, 15, 2}, {5, 0, 15, 1}, {3, 12, 2, 1}, {3, 12, 8, 1}, {2, 0, 30, 4}, {4, 20, 5, 1}};
+static const sleeper sleepers[] = {{2, 0, 0, 1},  {3, 0, 0, 1},  {3, 0, 8, 1},  {2, 0, 15, 2}, {5, 0, 15, 1},
+                                   {3, 12, 2, 1}, {3, 12, 8, 1}, {2, 0, 30, 4}, {4, 20, 5, 1}};
 static uint64_t blob_bytes[BLOBS];
 
 static int make(void *context, int blob, void *place, qs_err *err)
@@ -175,7 +209,8 @@ static void walk(qs_stream *stream, const qs_schedule *list, const sleeper *j)
             long ns = j->milliseconds * 1000000L / j->polls;
             uint64_t until = qs_now_ns() + (uint64_t)ns;
             if (ns > 200000) nanosleep(&(struct timespec){0, ns - 200000}, NULL);
-            while (qs_now_ns() < until) {}
+            while (qs_now_ns() < until) {
+            }
             qs_stream_poll(stream);
         }
         qs_stream_release(stream, v);
@@ -195,26 +230,54 @@ static void run_sleeper(const sleeper *j, const char *dir)
     qs_sim_result predicted;
     char *where = qs_path_join(dir, "cache-sleepers");
     must(qs_device_open("cpu", &device, &e));
-    qs_plan_input in = {.ram_bytes = (uint64_t)1 << 40, .shared_memory = true, .blobs = BLOBS, .blob_bytes = blob_bytes, .ring_slots = j->slots, .most_homes = j->homes};
+    qs_plan_input in = {.ram_bytes = (uint64_t)1 << 40,
+                        .shared_memory = true,
+                        .blobs = BLOBS,
+                        .blob_bytes = blob_bytes,
+                        .ring_slots = j->slots,
+                        .most_homes = j->homes};
     must(qs_plan_make(&in, &plan, &e));
     must(qs_tier_open(device, &plan, &tier, &e));
     must(qs_aio_open(&(qs_aio_config){.depth = 64}, &aio, &e));
     qs_aio_register(aio, tier.pinned.base, tier.pinned.bytes, &e);
-    qs_cache_key key = {.model = "sleepers", .fingerprint = "none", .format = "none", .blobs = BLOBS, .blob_bytes = blob_bytes};
+    qs_cache_key key = {.model = "sleepers",
+                        .fingerprint = "none",
+                        .format = "none",
+                        .blobs = BLOBS,
+                        .blob_bytes = blob_bytes};
     must(qs_cache_open((const char *const *)&where, 1, &key, &cache, &e));
-    qs_stream_config c = {.device = device, .aio = aio, .cache = cache, .plan = &plan, .blob_bytes = blob_bytes, .tier = &tier, .maker = {.make = make}};
+    qs_stream_config c = {.device = device,
+                          .aio = aio,
+                          .cache = cache,
+                          .plan = &plan,
+                          .blob_bytes = blob_bytes,
+                          .tier = &tier,
+                          .maker = {.make = make}};
     must(qs_stream_open(&c, &stream, &e));
     qs_schedule_train(LAYERS, TILES, 1, 0, 1, &list);
     for (int32_t v = 0; v < list.count; v++)
-        work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0 ? j->milliseconds * 1e-3 : 0, .polls = j->polls};
+        work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0 ? j->milliseconds * 1e-3 : 0,
+                                .polls = j->polls};
     walk(stream, &list, j); /* fills the cache, or memory */
     must(qs_stream_settle(stream, &e));
     double ratio[STEPS], measured[STEPS], said[STEPS];
     for (int i = 0; i < STEPS; i++) { /* measured in turn with the disk, which others use too */
-        qs_calibrate_config config = {.device = device, .cpu = device, .dir = dir, .disk_bytes = 256 << 20, .renew = true, .quiet = true};
+        qs_calibrate_config config = {.device = device,
+                                      .cpu = device,
+                                      .dir = dir,
+                                      .disk_bytes = 256 << 20,
+                                      .renew = true,
+                                      .quiet = true};
         qs_calibration *k = qs_calibration_open(&config);
         must(qs_calibration_measure(k, &(qs_costs){0}, &e));
-        qs_sim_input sim = {.schedule = &list, .plan = &plan, .blob_bytes = blob_bytes, .shared_memory = true, .host_computes = true, .cached = true, .rates = qs_calibration_rates(k).io, .work = work};
+        qs_sim_input sim = {.schedule = &list,
+                            .plan = &plan,
+                            .blob_bytes = blob_bytes,
+                            .shared_memory = true,
+                            .host_computes = true,
+                            .cached = true,
+                            .rates = qs_calibration_rates(k).io,
+                            .work = work};
         qs_simulate(&sim, &predicted);
         said[i] = predicted.steady.seconds;
         qs_sim_free(&predicted);
@@ -225,8 +288,10 @@ static void run_sleeper(const sleeper *j, const char *dir)
         measured[i] = qs_seconds(qs_now_ns() - start) / 2;
         ratio[i] = said[i] / measured[i];
     }
-    printf("streamer alone: ring %d, %2d of %d resident, visits of %2d ms | predicted %.3f s | measured %.3f s | %+5.1f %%\n", j->slots, plan.homes_device + plan.homes_host,
-           BLOBS, j->milliseconds, median(said, STEPS), median(measured, STEPS), 100 * (median(ratio, STEPS) - 1));
+    printf("streamer alone: ring %d, %2d of %d resident, visits of %2d ms | predicted %.3f s | measured %.3f "
+           "s | %+5.1f %%\n",
+           j->slots, plan.homes_device + plan.homes_host, BLOBS, j->milliseconds, median(said, STEPS),
+           median(measured, STEPS), 100 * (median(ratio, STEPS) - 1));
     fflush(stdout);
     qs_stream_close(stream);
     qs_cache_close(cache);
@@ -253,7 +318,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof sleepers / sizeof *sleepers; i++)
         if (at >= argc || !strcmp(argv[at], "streamer")) run_sleeper(&sleepers[i], dir);
     for (int i = 0; i < JOBS; i++)
-        if (at >= argc || (argv[at][0] >= '0' && argv[at][0] <= '9' && atoi(argv[at]) == i)) run(&jobs[i], dir);
+        if (at >= argc || (argv[at][0] >= '0' && argv[at][0] <= '9' && atoi(argv[at]) == i))
+            run(&jobs[i], dir);
     if (own) must(qs_dir_remove(dir, &e));
     return 0;
 }

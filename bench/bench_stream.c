@@ -1,10 +1,14 @@
-/* bench_stream.c - how near the streamer comes to the disk: blobs of a cache file through the ring, verified, with no compute.
+/* bench_stream.c - how near the streamer comes to the disk: blobs of a cache file through the ring, verified,
+ * with no compute.
  *
- *     make build/release/bench/bench_stream && build/release/bench/bench_stream [directory] [GiB] [blobs] [ring] [rounds]
+ *     make build/release/bench/bench_stream && build/release/bench/bench_stream [directory] [GiB] [blobs]
+ * [ring] [rounds]
  *
- * In turn, on the same file: fio at its best (O_DIRECT, io_uring, registered buffers; if it is installed), the I/O layer alone (aio: no ring, no checksums), and the streamer with io_uring and with
- * threads, and the streamer again from a cache striped over two directories (of the same disk: nothing may be lost by it). One turn each per round, so that a busy machine
- * hits all alike; the table has each one's best and median, and their ratio to fio. The files of `GiB` (2) are made as any cache is and removed at the end. Last line: how
+ * In turn, on the same file: fio at its best (O_DIRECT, io_uring, registered buffers; if it is installed),
+ * the I/O layer alone (aio: no ring, no checksums), and the streamer with io_uring and with threads, and the
+ * streamer again from a cache striped over two directories (of the same disk: nothing may be lost by it). One
+ * turn each per round, so that a busy machine hits all alike; the table has each one's best and median, and
+ * their ratio to fio. The files of `GiB` (2) are made as any cache is and removed at the end. Last line: how
  * much of the first the page cache holds.
  */
 #include <fcntl.h>
@@ -33,7 +37,7 @@ static void must(int rc)
     exit(1);
 }
 
-/* ---- the streamer ------------------------------------------------------------------------------------------------------ */
+/* ---- the streamer ------------------------------------------------------------------------------------ */
 
 typedef struct rig {
     qs_device *device;
@@ -55,14 +59,26 @@ static void open_rig(rig *r, qs_aio_engine engine, char *const *dirs, int count)
 {
     *r = (rig){0};
     must(qs_device_open("cpu", &r->device, &e));
-    qs_plan_input in = {.vram_bytes = 0, .ram_bytes = (uint64_t)1 << 40, .shared_memory = true, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = 0};
+    qs_plan_input in = {.vram_bytes = 0,
+                        .ram_bytes = (uint64_t)1 << 40,
+                        .shared_memory = true,
+                        .blobs = blobs,
+                        .blob_bytes = sizes,
+                        .ring_slots = ring,
+                        .most_homes = 0};
     must(qs_plan_make(&in, &r->plan, &e));
     must(qs_tier_open(r->device, &r->plan, &r->tier, &e));
     must(qs_aio_open(&(qs_aio_config){.engine = engine, .depth = DEPTH}, &r->aio, &e));
     qs_aio_register(r->aio, r->tier.pinned.base, r->tier.pinned.bytes, &e);
-    qs_cache_key key = {.model = "bench", .fingerprint = "bench", .format = "bench", .blobs = blobs, .blob_bytes = sizes};
+    qs_cache_key key = {
+        .model = "bench", .fingerprint = "bench", .format = "bench", .blobs = blobs, .blob_bytes = sizes};
     must(qs_cache_open((const char *const *)dirs, count, &key, &r->cache, &e));
-    qs_stream_config c = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = sizes, .tier = &r->tier,
+    qs_stream_config c = {.device = r->device,
+                          .aio = r->aio,
+                          .cache = r->cache,
+                          .plan = &r->plan,
+                          .blob_bytes = sizes,
+                          .tier = &r->tier,
                           .maker = {.make = make}};
     must(qs_stream_open(&c, &r->stream, &e));
 }
@@ -89,7 +105,8 @@ static double stream_rate(qs_aio_engine engine, char *const *dirs, int count)
     uint64_t start = qs_now_ns(), bytes = 0;
     for (int step = 0; step < 2; step++) {
         qs_stream_begin(r.stream, &s);
-        for (int32_t v = 0; v < s.count - 1; v++) { /* the last one would read ahead for a step that does not come */
+        for (int32_t v = 0; v < s.count - 1;
+             v++) { /* the last one would read ahead for a step that does not come */
             const void *weights;
             must(qs_stream_acquire(r.stream, v, &weights, &e));
             qs_stream_release(r.stream, v);
@@ -108,7 +125,7 @@ static double uring_rate(void) { return stream_rate(QS_AIO_AUTO, &dir, 1); }
 static double pread_rate(void) { return stream_rate(QS_AIO_PREAD, &dir, 1); }
 static double pair_rate(void) { return stream_rate(QS_AIO_AUTO, pair, 2); }
 
-/* ---- what it is compared with -------------------------------------------------------------------------------------------- */
+/* ---- what it is compared with ------------------------------------------------------------------------ */
 
 /* The I/O layer: every blob into one of a few buffers, as many under way as the ring has slots. */
 static double aio_rate(void)
@@ -133,8 +150,10 @@ static double aio_rate(void)
 static double fio_rate(void)
 {
     char *path = qs_path_join(dir, "blobs.bin");
-    char *command = qs_printf("fio --name=read --filename='%s' --rw=read --bs=1M --iodepth=%d --ioengine=io_uring --fixedbufs --registerfiles --direct=1 "
-                              "--readonly --output-format=terse 2>/dev/null", path, DEPTH);
+    char *command = qs_printf("fio --name=read --filename='%s' --rw=read --bs=1M --iodepth=%d "
+                              "--ioengine=io_uring --fixedbufs --registerfiles --direct=1 "
+                              "--readonly --output-format=terse 2>/dev/null",
+                              path, DEPTH);
     FILE *f = popen(command, "r");
     char line[4096] = "";
     double kib = 0;
@@ -167,7 +186,7 @@ static uint64_t cached_bytes(void)
     return resident * 4096;
 }
 
-/* ---- the table ----------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -189,7 +208,9 @@ static void fill_cache(char *const *dirs, int count)
         qs_stream_release(r.stream, v);
     }
     must(qs_stream_settle(r.stream, &e));
-    if (count == 1) printf("%d blobs of %.1f MB, ring of %d, %s\n", blobs, (double)sizes[0] * 1e-6, ring, qs_aio_name(r.aio));
+    if (count == 1)
+        printf("%d blobs of %.1f MB, ring of %d, %s\n", blobs, (double)sizes[0] * 1e-6, ring,
+               qs_aio_name(r.aio));
     qs_schedule_free(&s);
     close_rig(&r);
 }
@@ -201,15 +222,18 @@ int main(int argc, char **argv)
     if (argc > 3) blobs = atoi(argv[3]);
     if (argc > 4) ring = atoi(argv[4]);
     if (argc > 5) rounds = atoi(argv[5]);
-    if (blobs < 2 || blobs > MOST_BLOBS || ring < 2 || rounds < 1 || rounds > MOST_ROUNDS || gib <= 0) return 2;
-    for (int b = 0; b < blobs; b++) total_bytes += sizes[b] = (uint64_t)(gib * (1 << 30)) / (uint64_t)blobs / 4096 * 4096;
+    if (blobs < 2 || blobs > MOST_BLOBS || ring < 2 || rounds < 1 || rounds > MOST_ROUNDS || gib <= 0)
+        return 2;
+    for (int b = 0; b < blobs; b++)
+        total_bytes += sizes[b] = (uint64_t)(gib * (1 << 30)) / (uint64_t)blobs / 4096 * 4096;
 
     for (int k = 0; k < 2; k++) pair[k] = qs_printf("%s/pair%d", dir, k);
     fill_cache(&dir, 1);
     fill_cache(pair, 2);
 
     static double (*const measure[])(void) = {fio_rate, aio_rate, uring_rate, pread_rate, pair_rate};
-    static const char *const names[] = {"fio, O_DIRECT", "io layer alone", "streamer", "streamer, threads", "streamer, two dirs"};
+    static const char *const names[] = {"fio, O_DIRECT", "io layer alone", "streamer", "streamer, threads",
+                                        "streamer, two dirs"};
     enum { ROWS = sizeof names / sizeof *names };
     double rate[ROWS][MOST_ROUNDS], ratio[ROWS][MOST_ROUNDS], verify = 0;
     for (int round = 0; round < rounds; round++)
@@ -223,9 +247,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < ROWS; i++) {
         qsort(rate[i], (size_t)rounds, sizeof(double), ascending);
         qsort(ratio[i], (size_t)rounds, sizeof(double), ascending);
-        printf("%-20s %12.2f %12.2f %16.3f\n", names[i], rate[i][rounds - 1] * 1e-9, rate[i][rounds / 2] * 1e-9, ratio[i][rounds / 2]);
+        printf("%-20s %12.2f %12.2f %16.3f\n", names[i], rate[i][rounds - 1] * 1e-9,
+               rate[i][rounds / 2] * 1e-9, ratio[i][rounds / 2]);
     }
-    printf("checksums: %.1f %% of the streamer's time; in the page cache: %.1f MB\n", verify * 100, (double)cached_bytes() * 1e-6);
+    printf("checksums: %.1f %% of the streamer's time; in the page cache: %.1f MB\n", verify * 100,
+           (double)cached_bytes() * 1e-6);
     must(qs_dir_remove(dir, &e));
     return 0;
 }

@@ -1,9 +1,11 @@
 /* bench_tokenizer.c - a tokenizer's speed on a file, and its answers for bench/compare_tokenizers.py.
  *
- *     bench_tokenizer DIR FILE [ROUNDS]       MB/s of encoding the file's lines, one thread, best of so many rounds
- *     bench_tokenizer DIR --answers IN OUT    IN: strings as u32 length and bytes; OUT: for each u32 count, the ids, then u32 length and bytes of their decoding
+ *     bench_tokenizer DIR FILE [ROUNDS]       MB/s of encoding the file's lines, one thread, best of so many
+ * rounds bench_tokenizer DIR --answers IN OUT    IN: strings as u32 length and bytes; OUT: for each u32
+ * count, the ids, then u32 length and bytes of their decoding
  *
- * Special tokens in the text count as such, and nothing is put around it: tokenizers' encode(text, add_special_tokens=False).
+ * Special tokens in the text count as such, and nothing is put around it: tokenizers' encode(text,
+ * add_special_tokens=False).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +79,8 @@ int main(int argc, char **argv)
 {
     qs_err e = {0};
     qs_tokenizer *t;
-    if (argc < 3) return fprintf(stderr, "usage: bench_tokenizer DIR FILE [ROUNDS] | DIR --answers IN OUT\n"), 2;
+    if (argc < 3)
+        return fprintf(stderr, "usage: bench_tokenizer DIR FILE [ROUNDS] | DIR --answers IN OUT\n"), 2;
     must(qs_tokenizer_open(argv[1], &t, &e), &e);
     if (!strcmp(argv[2], "--answers") && argc == 5) {
         answer(t, argv[3], argv[4], &e);

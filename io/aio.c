@@ -10,7 +10,8 @@
 #include "src/base/log.h"
 #include "src/base/memory.h"
 
-/* Times in a row that one request may come back with EINTR or EAGAIN, or without having moved a whole unit. */
+/* Times in a row that one request may come back with EINTR or EAGAIN, or without having moved a whole unit.
+ */
 #define MAX_RETRIES 1000
 /* A read that met the end of the file, in op.error. */
 #define ERROR_END_OF_FILE (-ENODATA)
@@ -22,7 +23,8 @@ struct qs_aio {
     size_t chunk_bytes;
     qs_aio_request *requests, *idle; /* all of them; those not in flight, linked by next */
     int in_flight;
-    qs_aio_op *head, **tail; /* ops with bytes that no request has been made for; only the head can have requests in flight */
+    qs_aio_op *head, **tail; /* ops with bytes that no request has been made for; only the head can have
+                                requests in flight */
     qs_aio_stats stats;
 };
 
@@ -34,7 +36,8 @@ int qs_aio_open(const qs_aio_config *config, qs_aio **out, qs_err *e)
     if (chunk_bytes % 4096 || chunk_bytes > (size_t)1 << 30)
         QS_FAIL(e, QS_EINVAL, "I/O chunk of %zu bytes is not a multiple of 4096 up to 1 GiB", chunk_bytes);
 
-    const qs_aio_engine_table *table = config->engine == QS_AIO_PREAD ? &qs_aio_engine_pread : &qs_aio_engine_uring;
+    const qs_aio_engine_table *table =
+        config->engine == QS_AIO_PREAD ? &qs_aio_engine_pread : &qs_aio_engine_uring;
     void *engine;
     int rc = table->open(depth, &engine, e);
     if (rc == -QS_EUNSUP && config->engine == QS_AIO_AUTO) {
@@ -45,7 +48,8 @@ int qs_aio_open(const qs_aio_config *config, qs_aio **out, qs_err *e)
     QS_TRY(rc);
 
     qs_aio *a = qs_calloc(1, sizeof *a);
-    *a = (qs_aio){.table = table, .engine = engine, .name = table->name, .chunk_bytes = chunk_bytes, .tail = &a->head};
+    *a = (qs_aio){
+        .table = table, .engine = engine, .name = table->name, .chunk_bytes = chunk_bytes, .tail = &a->head};
     if (config->seam) {
         a->engine = config->seam->around(config->seam, table, engine, depth);
         a->table = config->seam->table;
@@ -85,7 +89,8 @@ static void stop(qs_aio *a, qs_aio_op *op)
     op->queued_bytes = op->bytes;
 }
 
-/* The plain file that holds the byte at *offset, which becomes the offset there; *run: bytes that follow it without a border. */
+/* The plain file that holds the byte at *offset, which becomes the offset there; *run: bytes that follow it
+ * without a border. */
 static const qs_aio_file *locate(const qs_aio_file *f, uint64_t *offset, uint64_t *run)
 {
     *run = UINT64_MAX;
@@ -124,13 +129,15 @@ static void pump(qs_aio *a)
     a->table->submit(a->engine);
 }
 
-/* What a buffered read brought into the page cache is not read again. Dropping starts over at the beginning of the op, because pages are
- * dropped in groups that two requests may share; the last page is left to the read that follows. */
+/* What a buffered read brought into the page cache is not read again. Dropping starts over at the beginning
+ * of the op, because pages are dropped in groups that two requests may share; the last page is left to the
+ * read that follows. */
 static void drop_cached(const qs_aio_request *r, uint64_t bytes)
 {
     if (r->file->direct || r->write) return;
     const qs_aio_file *whole = r->op->file;
-    uint64_t begin = whole->parts ? r->op->offset / (whole->unit * (uint64_t)whole->part_count) * whole->unit : r->op->offset & ~4095ull;
+    uint64_t begin = whole->parts ? r->op->offset / (whole->unit * (uint64_t)whole->part_count) * whole->unit
+                                  : r->op->offset & ~4095ull;
     posix_fadvise(r->file->fd, (off_t)begin, (off_t)(r->offset + bytes - begin), POSIX_FADV_DONTNEED);
 }
 
@@ -148,7 +155,8 @@ static bool at_end(const qs_aio_request *r, uint64_t offset)
     return !r->write && !fstat(r->file->fd, &st) && offset >= (uint64_t)st.st_size;
 }
 
-/* Accounts for what a request has moved. True when it has ended, false when the rest must be asked for again. */
+/* Accounts for what a request has moved. True when it has ended, false when the rest must be asked for again.
+ */
 static bool advance(qs_aio *a, qs_aio_request *r)
 {
     qs_aio_op *op = r->op;
@@ -174,7 +182,8 @@ static bool advance(qs_aio *a, qs_aio_request *r)
         stop(a, op);
         return true;
     }
-    if (n) r->retries = 0;
+    if (n)
+        r->retries = 0;
     else if (++r->retries == MAX_RETRIES) {
         fail(r, -EIO);
         stop(a, op);
@@ -240,15 +249,23 @@ static const char *advice(int error)
 {
     switch (error) {
     case ENOSPC:
-    case EDQUOT: return "free some space or choose another directory";
-    case EIO: return "the disk or its connection is failing; see the kernel log";
-    case -ERROR_END_OF_FILE: return "it is truncated; make or download it again";
-    case EINVAL: return "the file system refuses direct I/O of this form; copy the file to another one";
-    case EBADF: return "it was opened for reading only";
-    case ENOMEM: return "the system is short of memory; give less --vram or --ram, or try --io_engine pread";
+    case EDQUOT:
+        return "free some space or choose another directory";
+    case EIO:
+        return "the disk or its connection is failing; see the kernel log";
+    case -ERROR_END_OF_FILE:
+        return "it is truncated; make or download it again";
+    case EINVAL:
+        return "the file system refuses direct I/O of this form; copy the file to another one";
+    case EBADF:
+        return "it was opened for reading only";
+    case ENOMEM:
+        return "the system is short of memory; give less --vram or --ram, or try --io_engine pread";
     case EPERM:
-    case EACCES: return "the system does not permit this way of reading; try --io_engine pread";
-    default: return "check the file system";
+    case EACCES:
+        return "the system does not permit this way of reading; try --io_engine pread";
+    default:
+        return "check the file system";
     }
 }
 
@@ -260,9 +277,11 @@ int qs_aio_finish(qs_aio *a, qs_aio_op *op, qs_err *e)
         a->stats.wait_ns += qs_now_ns() - begin;
     }
     if (!op->error) return 0;
-    QS_FAIL(e, QS_EIO, "%s: %s %llu bytes at %llu%s: %s; %s", op->failed->path, op->write ? "writing" : "reading",
-            (unsigned long long)op->bytes, (unsigned long long)op->offset, op->file->parts ? " of the striped file" : "",
-            op->error == ERROR_END_OF_FILE ? "the file ends before that" : strerror(-op->error), advice(-op->error));
+    QS_FAIL(e, QS_EIO, "%s: %s %llu bytes at %llu%s: %s; %s", op->failed->path,
+            op->write ? "writing" : "reading", (unsigned long long)op->bytes, (unsigned long long)op->offset,
+            op->file->parts ? " of the striped file" : "",
+            op->error == ERROR_END_OF_FILE ? "the file ends before that" : strerror(-op->error),
+            advice(-op->error));
 }
 
 int qs_aio_run(qs_aio *a, qs_aio_op *op, qs_err *e)

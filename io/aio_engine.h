@@ -1,8 +1,8 @@
 /* aio_engine.h - what an engine is to io/aio.c; nobody else includes this.
  *
- * An engine moves one request at a time from queue() to reap() and knows nothing of operations: splitting, order, short transfers,
- * interrupted calls and end of file are dealt with in io/aio.c. At most `depth` requests are inside an engine. All calls come from the one
- * thread that owns the qs_aio.
+ * An engine moves one request at a time from queue() to reap() and knows nothing of operations: splitting,
+ * order, short transfers, interrupted calls and end of file are dealt with in io/aio.c. At most `depth`
+ * requests are inside an engine. All calls come from the one thread that owns the qs_aio.
  */
 #ifndef QS_IO_AIO_ENGINE_H
 #define QS_IO_AIO_ENGINE_H
@@ -10,7 +10,8 @@
 #include "io/aio.h"
 
 typedef struct qs_aio_request {
-    /* For the engine: move `bytes` between buffer and the file at offset, and set result to the count moved, or -errno. */
+    /* For the engine: move `bytes` between buffer and the file at offset, and set result to the count moved,
+     * or -errno. */
     const qs_aio_file *file;
     char *buffer;
     uint64_t offset;
@@ -22,7 +23,8 @@ typedef struct qs_aio_request {
 
     /* For aio.c. */
     qs_aio_op *op;
-    uint32_t left; /* bytes of the request that are still to come; an engine may be asked for them in several goes */
+    uint32_t left; /* bytes of the request that are still to come; an engine may be asked for them in several
+                      goes */
     int retries;
 } qs_aio_request;
 
@@ -38,7 +40,8 @@ typedef struct qs_aio_engine_table {
     void (*queue)(void *engine, qs_aio_request *r);
     /* Sets everything queued in motion. */
     void (*submit)(void *engine);
-    /* Requests that have ended, well or badly (an engine that breaks ends all it has with an error), linked by next; NULL when there is none and !wait. With wait, at least one must be inside. */
+    /* Requests that have ended, well or badly (an engine that breaks ends all it has with an error), linked
+     * by next; NULL when there is none and !wait. With wait, at least one must be inside. */
     qs_aio_request *(*reap)(void *engine, bool wait);
 } qs_aio_engine_table;
 
@@ -47,8 +50,9 @@ extern const qs_aio_engine_table qs_aio_engine_uring, qs_aio_engine_pread;
 /* Where tests put an engine of theirs around the one that was opened, and own it. */
 typedef struct qs_aio_seam {
     const qs_aio_engine_table *table; /* the outer engine's */
-    void *(*around)(const struct qs_aio_seam *seam, const qs_aio_engine_table *inner_table, void *inner, int depth);
-    const void *what;                 /* for `around` */
+    void *(*around)(const struct qs_aio_seam *seam, const qs_aio_engine_table *inner_table, void *inner,
+                    int depth);
+    const void *what; /* for `around` */
 } qs_aio_seam;
 
 #endif

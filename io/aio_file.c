@@ -10,7 +10,8 @@
 #include "io/file.h"
 #include "src/base/memory.h"
 
-/* Buffers and places are aligned to this much at most; it suits every file system that does not say what it needs. */
+/* Buffers and places are aligned to this much at most; it suits every file system that does not say what it
+ * needs. */
 #define MAX_ALIGN 4096
 
 /* Bytes to which direct I/O on fd must be aligned, or 0 when it cannot be had with MAX_ALIGN. */
@@ -19,7 +20,8 @@ static uint32_t direct_align(int fd)
 #ifdef STATX_DIOALIGN
     struct statx sx;
     if (!statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN)) {
-        uint32_t align = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align : sx.stx_dio_offset_align;
+        uint32_t align =
+            sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align : sx.stx_dio_offset_align;
         return sx.stx_dio_offset_align && align <= MAX_ALIGN ? align : 0;
     }
 #endif
@@ -49,9 +51,12 @@ static void settle_mode(qs_aio_file *f, bool direct)
 int qs_aio_file_open(qs_aio_file *out, const char *path, int flags, qs_err *e)
 {
     *out = (qs_aio_file){.fd = -1};
-    int how = (flags & QS_FILE_WRITE ? O_RDWR : O_RDONLY) | ((flags & QS_FILE_CREATE) == QS_FILE_CREATE ? O_CREAT : 0) | O_CLOEXEC;
-    int fd = open(path, how | O_NONBLOCK, 0666); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
-    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    int how = (flags & QS_FILE_WRITE ? O_RDWR : O_RDONLY) |
+              ((flags & QS_FILE_CREATE) == QS_FILE_CREATE ? O_CREAT : 0) | O_CLOEXEC;
+    int fd = open(path, how | O_NONBLOCK,
+                  0666); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
+    if (fd < 0)
+        QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
     struct stat st;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
         close(fd);
@@ -85,8 +90,11 @@ int qs_aio_file_scratch(qs_aio_file *out, const char *dir, const char *what, uin
         qs_dir_free_bytes(dir, &left, &ignored);
         if (fd >= 0) close(fd);
         qs_free(path);
-        QS_FAIL(e, QS_EIO, "%s: no room for %s, %llu MiB, of which %llu are free: %s; free some space, choose another --cache, or give more --ram", dir, what,
-                (unsigned long long)((bytes + (1 << 20) - 1) >> 20), (unsigned long long)(left >> 20), strerror(error));
+        QS_FAIL(e, QS_EIO,
+                "%s: no room for %s, %llu MiB, of which %llu are free: %s; free some space, choose another "
+                "--cache, or give more --ram",
+                dir, what, (unsigned long long)((bytes + (1 << 20) - 1) >> 20),
+                (unsigned long long)(left >> 20), strerror(error));
     }
     *out = (qs_aio_file){.fd = fd, .align = 1, .bytes = bytes, .path = path};
     settle_mode(out, true);
@@ -105,7 +113,13 @@ void qs_aio_file_stripe(qs_aio_file *out, qs_aio_file *parts, int count, uint64_
     *out = parts[0];
     if (count == 1) return;
     QS_ASSERT(unit && unit % MAX_ALIGN == 0);
-    *out = (qs_aio_file){.fd = -1, .direct = true, .align = 1, .path = parts[0].path, .parts = parts, .part_count = count, .unit = unit};
+    *out = (qs_aio_file){.fd = -1,
+                         .direct = true,
+                         .align = 1,
+                         .path = parts[0].path,
+                         .parts = parts,
+                         .part_count = count,
+                         .unit = unit};
     for (int i = 0; i < count; i++) {
         out->direct = out->direct && parts[i].direct;
         if (parts[i].align > out->align) out->align = parts[i].align;

@@ -1,4 +1,5 @@
-/* The engine for systems that refuse io_uring: a few threads that call pread and pwrite. Two lists under one lock. */
+/* The engine for systems that refuse io_uring: a few threads that call pread and pwrite. Two lists under one
+ * lock. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -7,10 +8,13 @@
 #include "io/aio_engine.h"
 #include "src/base/memory.h"
 
-/* Enough to saturate what a blocking interface can: requests are large, and an SSD splits them among its channels itself. */
+/* Enough to saturate what a blocking interface can: requests are large, and an SSD splits them among its
+ * channels itself. */
 #define MAX_THREADS 4
 
-typedef struct request_list { qs_aio_request *head, **tail; } request_list;
+typedef struct request_list {
+    qs_aio_request *head, **tail;
+} request_list;
 
 typedef struct pread_engine {
     pthread_mutex_t lock;
@@ -76,7 +80,9 @@ static int pread_open(int depth, void **out, qs_err *e)
         int error = pthread_create(&p->thread[p->threads], NULL, serve, p);
         if (error && !p->threads) {
             pread_close(p);
-            QS_FAIL(e, QS_EIO, "no thread for reading can be started: %s; raise the limit on processes (ulimit -u)", strerror(error));
+            QS_FAIL(e, QS_EIO,
+                    "no thread for reading can be started: %s; raise the limit on processes (ulimit -u)",
+                    strerror(error));
         }
         if (error) break; /* fewer do as well */
         p->threads++;

@@ -1,7 +1,9 @@
-/* The io_uring engine. The ring is made with the flags that keep completion work on the owner's thread, as many as the kernel knows.
+/* The io_uring engine. The ring is made with the flags that keep completion work on the owner's thread, as
+ * many as the kernel knows.
  *
- * Where the kernel makes rings but does not let them be entered (a seccomp filter), opening fails, as it does where there are no rings. A ring
- * that fails later, after some patience where memory is short, ends all its requests with that error and takes no more. */
+ * Where the kernel makes rings but does not let them be entered (a seccomp filter), opening fails, as it does
+ * where there are no rings. A ring that fails later, after some patience where memory is short, ends all its
+ * requests with that error and takes no more. */
 #include <errno.h>
 #include <liburing.h>
 #include <string.h>
@@ -19,27 +21,32 @@
 #define MEMORY_RETRIES 500
 #define MEMORY_PAUSE_NS 2000000
 
-typedef struct piece { char *base; size_t bytes; } piece;
+typedef struct piece {
+    char *base;
+    size_t bytes;
+} piece;
 
 typedef struct uring_engine {
     struct io_uring ring;
-    bool enabled;    /* it is made disabled and belongs to the thread that first submits */
-    bool has_table;  /* of registered buffers */
-    int broken;      /* an errno: the ring does nothing any more */
+    bool enabled;             /* it is made disabled and belongs to the thread that first submits */
+    bool has_table;           /* of registered buffers */
+    int broken;               /* an errno: the ring does nothing any more */
     int inside, no_memory;    /* requests taken; refusals for want of memory in a row */
     qs_aio_request **request; /* [depth] those inside */
     int pieces;
     piece piece[MAX_PIECES]; /* index = index of the registered buffer */
 } uring_engine;
 
-/* Best first; each needs a newer kernel than the next. DEFER_TASKRUN: completions are handled when we look for them and never interrupt the
- * computation; R_DISABLED: the single issuer is whoever enables the ring, so that one thread may open it and another use it. */
-static const unsigned flag_sets[] = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED, /* 6.1 */
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_R_DISABLED,                               /* 5.19 */
-    0};
+/* Best first; each needs a newer kernel than the next. DEFER_TASKRUN: completions are handled when we look
+ * for them and never interrupt the computation; R_DISABLED: the single issuer is whoever enables the ring, so
+ * that one thread may open it and another use it. */
+static const unsigned flag_sets[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                                         IORING_SETUP_R_DISABLED,                         /* 6.1 */
+                                     IORING_SETUP_COOP_TASKRUN | IORING_SETUP_R_DISABLED, /* 5.19 */
+                                     0};
 
-/* Whether a ring can be entered, shown with one that does nothing; 0 or -errno. The real ring belongs to whoever uses it first, which may be another thread. */
+/* Whether a ring can be entered, shown with one that does nothing; 0 or -errno. The real ring belongs to
+ * whoever uses it first, which may be another thread. */
 static int try_to_enter(void)
 {
     struct io_uring ring;
@@ -97,8 +104,10 @@ static bool uring_register_block(void *engine, void *base, size_t bytes, qs_err 
     u->has_table |= !rc;
     for (size_t at = 0; !rc && at < bytes; at += PIECE_BYTES) {
         struct iovec v = {(char *)base + at, bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES};
-        if (u->pieces == MAX_PIECES) rc = -ENOSPC;
-        else if ((rc = io_uring_register_buffers_update_tag(&u->ring, (unsigned)u->pieces, &v, NULL, 1)) == 1) {
+        if (u->pieces == MAX_PIECES)
+            rc = -ENOSPC;
+        else if ((rc = io_uring_register_buffers_update_tag(&u->ring, (unsigned)u->pieces, &v, NULL, 1)) ==
+                 1) {
             u->piece[u->pieces++] = (piece){v.iov_base, v.iov_len};
             rc = 0;
         }
@@ -109,8 +118,8 @@ static bool uring_register_block(void *engine, void *base, size_t bytes, qs_err 
         struct iovec none = {NULL, 0};
         io_uring_register_buffers_update_tag(&u->ring, (unsigned)--u->pieces, &none, NULL, 1);
     }
-    qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "io_uring did not register a buffer of %zu bytes: %s%s", bytes, strerror(-rc),
-               rc == -ENOMEM ? "; raise the limit on locked memory (ulimit -l)" : "");
+    qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "io_uring did not register a buffer of %zu bytes: %s%s",
+               bytes, strerror(-rc), rc == -ENOMEM ? "; raise the limit on locked memory (ulimit -l)" : "");
     return false;
 }
 
@@ -131,15 +140,20 @@ static void uring_queue(void *engine, qs_aio_request *r)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     QS_ASSERT(sqe); /* the ring has an entry for every request there is */
     int fd = r->file->fd, index = find_piece(u, r->buffer, r->bytes);
-    if (index >= 0 && r->write) io_uring_prep_write_fixed(sqe, fd, r->buffer, r->bytes, r->offset, index);
-    else if (index >= 0) io_uring_prep_read_fixed(sqe, fd, r->buffer, r->bytes, r->offset, index);
-    else if (r->write) io_uring_prep_write(sqe, fd, r->buffer, r->bytes, r->offset);
-    else io_uring_prep_read(sqe, fd, r->buffer, r->bytes, r->offset);
+    if (index >= 0 && r->write)
+        io_uring_prep_write_fixed(sqe, fd, r->buffer, r->bytes, r->offset, index);
+    else if (index >= 0)
+        io_uring_prep_read_fixed(sqe, fd, r->buffer, r->bytes, r->offset, index);
+    else if (r->write)
+        io_uring_prep_write(sqe, fd, r->buffer, r->bytes, r->offset);
+    else
+        io_uring_prep_read(sqe, fd, r->buffer, r->bytes, r->offset);
     io_uring_sqe_set_data(sqe, r);
 }
 
-/* Takes note of what a call that entered the ring returned. Interrupted or busy: what is left is submitted with the next call. Short of memory: the same, for a second
- * or so. Anything else, and the ring is of no more use. */
+/* Takes note of what a call that entered the ring returned. Interrupted or busy: what is left is submitted
+ * with the next call. Short of memory: the same, for a second or so. Anything else, and the ring is of no
+ * more use. */
 static void check(uring_engine *u, int rc)
 {
     if (rc >= 0) u->no_memory = 0;
@@ -180,7 +194,8 @@ static qs_aio_request *uring_reap(void *engine, bool wait)
     qs_aio_request *ended = NULL, **tail = &ended;
     do {
         if (!u->enabled) uring_submit(u);
-        /* Completions that the kernel holds back (DEFER_TASKRUN) appear only in a call that asks for events. */
+        /* Completions that the kernel holds back (DEFER_TASKRUN) appear only in a call that asks for events.
+         */
         if (!u->broken && u->enabled && !io_uring_cq_ready(&u->ring))
             check(u, wait ? io_uring_submit_and_wait(&u->ring, 1) : io_uring_submit_and_get_events(&u->ring));
         struct io_uring_cqe *cqe;

@@ -17,7 +17,9 @@ int qs_journal_open(qs_journal *j, const char *dir, uint64_t seed, bool writes, 
 {
     if (!j->path) *j = (qs_journal){.fd = -1, .path = qs_path_join(dir, QS_CACHE_JOURNAL_NAME), .seed = seed};
     int fd = open(j->path, writes ? O_RDWR | O_CREAT | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0666);
-    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", j->path, strerror(errno));
+    if (fd < 0)
+        QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", j->path,
+                strerror(errno));
     if (j->fd >= 0) close(j->fd);
     j->fd = fd;
     return 0;
@@ -49,7 +51,8 @@ static bool decode(const qs_journal *j, const uint8_t in[RECORD_BYTES], qs_cache
     return !memcmp(in, again, RECORD_BYTES);
 }
 
-int qs_journal_read_on(qs_journal *j, void (*take)(void *context, const qs_cache_record *r), void *context, qs_err *e)
+int qs_journal_read_on(qs_journal *j, void (*take)(void *context, const qs_cache_record *r), void *context,
+                       qs_err *e)
 {
     uint8_t block[128 * RECORD_BYTES];
     ssize_t n;

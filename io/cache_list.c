@@ -17,7 +17,8 @@
 #include "io/file_lock.h"
 #include "src/base/memory.h"
 
-static const char *const files[] = {QS_CACHE_JOURNAL_NAME, "blobs.bin", "fill", QS_CACHE_MANIFEST_NAME, "lock"};
+static const char *const files[] = {QS_CACHE_JOURNAL_NAME, "blobs.bin", "fill", QS_CACHE_MANIFEST_NAME,
+                                    "lock"};
 enum { FILES = sizeof files / sizeof *files };
 
 static void free_entry(qs_cache_entry *c)
@@ -43,7 +44,8 @@ static qs_cache_entry *new_entry(qs_cache_list *l, qs_cache_kind kind, const cha
 {
     l->entries = qs_realloc(l->entries, (size_t)(l->count + 1) * sizeof *l->entries);
     qs_cache_entry *c = &l->entries[l->count++];
-    *c = (qs_cache_entry){.kind = kind, .path = qs_strdup(path), .model = qs_strdup(""), .part_count = 1, .part = 1};
+    *c = (qs_cache_entry){
+        .kind = kind, .path = qs_strdup(path), .model = qs_strdup(""), .part_count = 1, .part = 1};
     c->parts = qs_calloc(1, sizeof *c->parts);
     c->parts[0] = qs_strdup(path);
     return c;
@@ -68,7 +70,7 @@ static bool add_file(qs_cache_entry *c, const char *path)
     return true;
 }
 
-/* ---- layer caches --------------------------------------------------------------------------------------------------------- */
+/* ---- layer caches ------------------------------------------------------------------------------------ */
 
 static char *text_of(const json_t *m, const char *key)
 {
@@ -91,7 +93,10 @@ static void take_parts(qs_cache_entry *c, const json_t *stripe)
     }
 }
 
-typedef struct tally { qs_cache_entry *c; bool *has; } tally;
+typedef struct tally {
+    qs_cache_entry *c;
+    bool *has;
+} tally;
 
 static void count_blob(void *context, const qs_cache_record *r)
 {
@@ -114,9 +119,11 @@ static void read_manifest(qs_cache_entry *c, const json_t *m)
     c->format = text_of(m, "format");
     c->blobs = (int)json_array_size(sizes);
     c->blob_bytes = qs_calloc((size_t)c->blobs + 1, sizeof *c->blob_bytes);
-    for (int i = 0; i < c->blobs; i++) c->blob_bytes[i] = (uint64_t)json_integer_value(json_array_get(sizes, (size_t)i));
+    for (int i = 0; i < c->blobs; i++)
+        c->blob_bytes[i] = (uint64_t)json_integer_value(json_array_get(sizes, (size_t)i));
     take_parts(c, json_object_get(m, "stripe"));
-    if (json_integer_value(json_object_get(m, "version")) != QS_CACHE_MANIFEST_VERSION || !c->fingerprint || !c->format)
+    if (json_integer_value(json_object_get(m, "version")) != QS_CACHE_MANIFEST_VERSION || !c->fingerprint ||
+        !c->format)
         c->unusable = "of another version of this program";
 }
 
@@ -125,12 +132,15 @@ static void count_blobs(qs_cache_entry *c)
     tally t = {c, qs_calloc((size_t)c->blobs + 1, sizeof *t.has)};
     qs_journal j = {.fd = -1};
     qs_err ignored;
-    if (!qs_journal_open(&j, c->parts[0], qs_cache_seed(c->fingerprint, c->format, c->part_count), false, &ignored)) qs_journal_read_on(&j, count_blob, &t, &ignored);
+    if (!qs_journal_open(&j, c->parts[0], qs_cache_seed(c->fingerprint, c->format, c->part_count), false,
+                         &ignored))
+        qs_journal_read_on(&j, count_blob, &t, &ignored);
     qs_journal_close(&j);
     qs_free(t.has);
 }
 
-/* Adds dir if it is a layer cache. Nothing else of that name is taken for one: there is a journal or there are blobs beside the manifest. */
+/* Adds dir if it is a layer cache. Nothing else of that name is taken for one: there is a journal or there
+ * are blobs beside the manifest. */
 static int add_layers(qs_cache_list *l, const char *dir, qs_err *e)
 {
     bool there[FILES];
@@ -161,7 +171,7 @@ static int add_layers(qs_cache_list *l, const char *dir, qs_err *e)
     return 0;
 }
 
-/* ---- token caches ---------------------------------------------------------------------------------------------------------- */
+/* ---- token caches ------------------------------------------------------------------------------------ */
 
 static bool ends_in(const char *s, const char *tail)
 {
@@ -184,9 +194,12 @@ static void add_tokens(qs_cache_list *l, const char *dir)
     if (d) closedir(d);
 }
 
-/* ---- folders ----------------------------------------------------------------------------------------------------------------- */
+/* ---- folders ----------------------------------------------------------------------------------------- */
 
-static int by_path(const void *a, const void *b) { return strcmp(((const qs_cache_entry *)a)->path, ((const qs_cache_entry *)b)->path); }
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const qs_cache_entry *)a)->path, ((const qs_cache_entry *)b)->path);
+}
 
 static int add_directory(qs_cache_list *l, const char *dir, qs_err *e)
 {
@@ -214,11 +227,12 @@ int qs_cache_list_add(qs_cache_list *l, const char *root, qs_err *e)
     return rc;
 }
 
-/* ---- removing ---------------------------------------------------------------------------------------------------------------- */
+/* ---- removing ---------------------------------------------------------------------------------------- */
 
 static int remove_file(const char *path, qs_err *e)
 {
-    if (unlink(path) && errno != ENOENT) QS_FAIL(e, QS_EIO, "%s: cannot be removed: %s", path, strerror(errno));
+    if (unlink(path) && errno != ENOENT)
+        QS_FAIL(e, QS_EIO, "%s: cannot be removed: %s", path, strerror(errno));
     return 0;
 }
 
@@ -242,8 +256,12 @@ static int remove_layers(const qs_cache_entry *c, qs_err *e)
     for (int i = 0; i < c->part_count && !held && !rc; i++) {
         char *path = qs_path_join(c->parts[i], "lock");
         if (!qs_file_exists(c->parts[i]))
-            rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__, "%s: part %d of the cache in %s is not there; mount its disk, or remove the parts by hand", c->parts[i], i + 1, c->path);
-        else held = qs_lock_try(path, true, &lock[i], e);
+            rc = qs_err_set(
+                e, QS_EMISSING, __FILE__, __LINE__,
+                "%s: part %d of the cache in %s is not there; mount its disk, or remove the parts by hand",
+                c->parts[i], i + 1, c->path);
+        else
+            held = qs_lock_try(path, true, &lock[i], e);
         qs_free(path);
     }
     if (held < 0) rc = held;

@@ -14,9 +14,12 @@
 #include "src/base/memory.h"
 
 #define SEED 1
-enum { PATIENCE_US = 20000, PATIENCE = 1500 }; /* for another process that is creating the cache: half a minute */
+enum {
+    PATIENCE_US = 20000,
+    PATIENCE = 1500
+}; /* for another process that is creating the cache: half a minute */
 
-/* ---- locks ---- */
+/* ---- locks ------------------------------------------------------------------------------------------- */
 
 static int lock_one(const char *dir, const char *name, bool alone, int *fd, qs_err *e)
 {
@@ -33,8 +36,11 @@ static int take_locks(qs_cache *c, qs_err *e)
         if (c->lock[i] >= 0) continue;
         int held = lock_one(c->dirs[i], "lock", false, &c->lock[i], e);
         if (held > 0)
-            QS_FAIL(e, QS_EIO, "%s: another process is removing this cache, or an older version of this program is filling it; wait for it or choose another "
-                    "directory with --cache", c->dirs[i]);
+            QS_FAIL(e, QS_EIO,
+                    "%s: another process is removing this cache, or an older version of this program is "
+                    "filling it; wait for it or choose another "
+                    "directory with --cache",
+                    c->dirs[i]);
         QS_TRY(held);
         if (c->lock[i] >= 0) futimens(c->lock[i], NULL); /* on a read-only file system there is no last use */
     }
@@ -56,7 +62,7 @@ int qs_cache_begin_filling(qs_cache *c, qs_err *e)
     return rc;
 }
 
-/* ---- journal ---- */
+/* ---- journal ----------------------------------------------------------------------------------------- */
 
 void qs_cache_apply(void *cache, const qs_cache_record *r)
 {
@@ -75,15 +81,19 @@ int qs_cache_load_journal(qs_cache *c, bool expected, qs_err *e)
     QS_TRY(qs_journal_open(&c->journal, c->dirs[0], c->seed, true, e));
     QS_TRY(qs_journal_read_on(&c->journal, qs_cache_apply, c, e));
     if (c->journal.damaged)
-        qs_warn("%s: %d of its records are damaged; layers that have no other are made again", c->journal.path, c->journal.damaged);
+        qs_warn("%s: %d of its records are damaged; layers that have no other are made again",
+                c->journal.path, c->journal.damaged);
     else if (expected && !c->journal.at && !before)
         qs_warn("%s: no layer of the cache is recorded as whole; all are made", c->journal.path);
     return qs_journal_repair(&c->journal, e);
 }
 
-/* ---- blobs ---- */
+/* ---- blobs ------------------------------------------------------------------------------------------- */
 
-static uint64_t part_bytes(const qs_cache *c, int i) { return qs_aio_stripe_bytes(c->total_bytes, i, c->parts, QS_CACHE_STRIPE_BYTES); }
+static uint64_t part_bytes(const qs_cache *c, int i)
+{
+    return qs_aio_stripe_bytes(c->total_bytes, i, c->parts, QS_CACHE_STRIPE_BYTES);
+}
 
 static void close_parts(qs_cache *c, int first)
 {
@@ -97,11 +107,14 @@ static bool open_for_reading(qs_cache *c)
     bool whole = true;
     for (int i = 0; i < c->parts && whole; i++) {
         char *path = qs_path_join(c->dirs[i], "blobs.bin");
-        whole = !qs_aio_file_open(&c->part[i], path, QS_FILE_READ, &why) && c->part[i].bytes >= part_bytes(c, i);
+        whole =
+            !qs_aio_file_open(&c->part[i], path, QS_FILE_READ, &why) && c->part[i].bytes >= part_bytes(c, i);
         qs_free(path);
     }
-    if (whole) qs_aio_file_stripe(&c->file, c->part, c->parts, QS_CACHE_STRIPE_BYTES);
-    else close_parts(c, 0);
+    if (whole)
+        qs_aio_file_stripe(&c->file, c->part, c->parts, QS_CACHE_STRIPE_BYTES);
+    else
+        close_parts(c, 0);
     return whole;
 }
 
@@ -127,9 +140,14 @@ static int open_part(qs_cache *c, int i, off_t *before, qs_err *e)
     if (error == EOPNOTSUPP && !ftruncate(file->fd, (off_t)bytes)) error = 0;
     if (error && ftruncate(file->fd, st.st_size)) error = errno; /* gives back what was had of it */
     if (error == ENOSPC)
-        QS_FAIL(e, QS_EIO, "%s: the cache needs %.2f GB more, but its file system has %.2f GB free; free some space or choose another "
-                "directory with --cache", dir, (double)missing_bytes * 1e-9, (double)free_bytes * 1e-9);
-    if (error) QS_FAIL(e, QS_EIO, "%s: cannot be given its size of %llu bytes: %s", file->path, (unsigned long long)bytes, strerror(error));
+        QS_FAIL(e, QS_EIO,
+                "%s: the cache needs %.2f GB more, but its file system has %.2f GB free; free some space or "
+                "choose another "
+                "directory with --cache",
+                dir, (double)missing_bytes * 1e-9, (double)free_bytes * 1e-9);
+    if (error)
+        QS_FAIL(e, QS_EIO, "%s: cannot be given its size of %llu bytes: %s", file->path,
+                (unsigned long long)bytes, strerror(error));
     file->bytes = bytes;
     return 0;
 }
@@ -146,14 +164,17 @@ int qs_cache_open_for_writing(qs_cache *c, qs_err *e)
     }
     while (rc && opened-- > 0)
         if (parts[opened].bytes > (uint64_t)before[opened] && ftruncate(parts[opened].fd, before[opened]))
-            qs_warn("%s: keeps the space that was set aside for the cache: %s", parts[opened].path, strerror(errno));
+            qs_warn("%s: keeps the space that was set aside for the cache: %s", parts[opened].path,
+                    strerror(errno));
     qs_free(before);
-    if (rc) close_parts(c, c->parts);
-    else qs_aio_file_stripe(&c->writable, parts, c->parts, QS_CACHE_STRIPE_BYTES);
+    if (rc)
+        close_parts(c, c->parts);
+    else
+        qs_aio_file_stripe(&c->writable, parts, c->parts, QS_CACHE_STRIPE_BYTES);
     return rc;
 }
 
-/* ---- opening ---- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 /* No directory twice, whatever it is called. */
 static int check_distinct(const qs_cache *c, qs_err *e)
@@ -161,9 +182,12 @@ static int check_distinct(const qs_cache *c, qs_err *e)
     struct stat a, b;
     for (int i = 0; i < c->parts; i++)
         for (int k = 0; k < i; k++)
-            if (!strcmp(c->dirs[i], c->dirs[k]) ||
-                (!stat(c->dirs[i], &a) && !stat(c->dirs[k], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino))
-                QS_FAIL(e, QS_EINVAL, "--cache names the same directory twice, as %s and %s; name each disk's directory once", c->dirs[k], c->dirs[i]);
+            if (!strcmp(c->dirs[i], c->dirs[k]) || (!stat(c->dirs[i], &a) && !stat(c->dirs[k], &b) &&
+                                                    a.st_dev == b.st_dev && a.st_ino == b.st_ino))
+                QS_FAIL(
+                    e, QS_EINVAL,
+                    "--cache names the same directory twice, as %s and %s; name each disk's directory once",
+                    c->dirs[k], c->dirs[i]);
     return 0;
 }
 
@@ -175,7 +199,8 @@ static bool is_known(const qs_cache *c)
     qs_journal j = {.fd = -1};
     qs_err why;
     int blobs = 0;
-    bool known = !qs_journal_open(&j, c->dirs[0], c->seed, false, &why) && !qs_journal_read_on(&j, count_record, &blobs, &why) && blobs > 0;
+    bool known = !qs_journal_open(&j, c->dirs[0], c->seed, false, &why) &&
+                 !qs_journal_read_on(&j, count_record, &blobs, &why) && blobs > 0;
     qs_journal_close(&j);
     return known;
 }
@@ -185,11 +210,13 @@ static int check_manifests(qs_cache *c, const qs_cache_key *key, qs_cache_manife
     return qs_cache_manifests_check(c->dirs, c->parts, key, is_known(c), m, e);
 }
 
-/* Opens what another process has made so far, for reading. False when there is too little to open yet, or with `complete` when a blob is missing. */
+/* Opens what another process has made so far, for reading. False when there is too little to open yet, or
+ * with `complete` when a blob is missing. */
 static bool open_made(qs_cache *c, bool complete)
 {
     qs_err why;
-    bool open = !qs_journal_open(&c->journal, c->dirs[0], c->seed, false, &why) && !qs_journal_read_on(&c->journal, qs_cache_apply, c, &why) &&
+    bool open = !qs_journal_open(&c->journal, c->dirs[0], c->seed, false, &why) &&
+                !qs_journal_read_on(&c->journal, qs_cache_apply, c, &why) &&
                 (!complete || c->present == c->blobs) && open_for_reading(c);
     if (open) return true;
     qs_journal_close(&c->journal);
@@ -205,13 +232,17 @@ static int make_ready(qs_cache *c, const qs_cache_key *key, qs_err *e)
     QS_TRY(check_manifests(c, key, &m, e)); /* whoever filled before may have written them */
     if (m.damaged) qs_warn("%s: the cache's manifest is damaged or missing and is written again", c->dirs[0]);
     if (m.old) {
-        qs_warn("%s: holds a cache of an older version, which knew a model by the dates of its files alone; it is made again", c->dirs[0]);
+        qs_warn("%s: holds a cache of an older version, which knew a model by the dates of its files alone; "
+                "it is made again",
+                c->dirs[0]);
         QS_TRY(qs_journal_open(&c->journal, c->dirs[0], c->seed, true, e));
-        if (ftruncate(c->journal.fd, 0)) QS_FAIL(e, QS_EIO, "%s: cannot be emptied: %s", c->journal.path, strerror(errno));
+        if (ftruncate(c->journal.fd, 0))
+            QS_FAIL(e, QS_EIO, "%s: cannot be emptied: %s", c->journal.path, strerror(errno));
     }
     if (m.good < c->parts) QS_TRY(qs_cache_manifests_write(c->dirs, c->parts, key, false, e));
     QS_TRY(qs_cache_open_for_writing(c, e));
-    if (!c->file.path && !open_for_reading(c)) QS_FAIL(e, QS_EIO, "%s/blobs.bin: cannot be opened for reading", c->dirs[0]);
+    if (!c->file.path && !open_for_reading(c))
+        QS_FAIL(e, QS_EIO, "%s/blobs.bin: cannot be opened for reading", c->dirs[0]);
     QS_TRY(qs_cache_load_journal(c, m.good + m.damaged > 0, e));
     for (int i = 0; m.good < c->parts && i < c->parts; i++) QS_TRY(qs_dir_sync(c->dirs[i], e));
     return 0;
@@ -232,7 +263,10 @@ static int fill_or_join(qs_cache *c, const qs_cache_key *key, qs_err *e)
         }
         usleep(PATIENCE_US);
     }
-    QS_FAIL(e, QS_EIO, "%s: another process is creating this cache and does not get on; end it or choose another directory with --cache", c->dirs[0]);
+    QS_FAIL(e, QS_EIO,
+            "%s: another process is creating this cache and does not get on; end it or choose another "
+            "directory with --cache",
+            c->dirs[0]);
 }
 
 static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
@@ -241,7 +275,9 @@ static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
     QS_TRY(check_distinct(c, e));
     QS_TRY(check_manifests(c, key, &m, e)); /* before anything is touched */
     if (m.dated)
-        qs_info("%s was made from files of other dates or places; their sampled content is the same, and `qlora-stream cache verify` compares all of it", c->dirs[0]);
+        qs_info("%s was made from files of other dates or places; their sampled content is the same, and "
+                "`qlora-stream cache verify` compares all of it",
+                c->dirs[0]);
     if (m.good == c->parts) {
         QS_TRY(take_locks(c, e));
         if (open_made(c, true)) return 0;
@@ -254,7 +290,8 @@ static int open_in(qs_cache *c, const qs_cache_key *key, qs_err *e)
 
 uint64_t qs_cache_seed(const char *fingerprint, const char *format, int parts)
 {
-    uint64_t seed = XXH3_64bits(fingerprint, strlen(fingerprint)) ^ XXH3_64bits_withSeed(format, strlen(format), SEED);
+    uint64_t seed =
+        XXH3_64bits(fingerprint, strlen(fingerprint)) ^ XXH3_64bits_withSeed(format, strlen(format), SEED);
     const uint64_t stripes[2] = {(uint64_t)parts, QS_CACHE_STRIPE_BYTES};
     return parts > 1 ? XXH3_64bits_withSeed(stripes, sizeof stripes, seed) : seed;
 }

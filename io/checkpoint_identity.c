@@ -7,7 +7,13 @@
 #include "src/base/hash.h"
 #include "src/base/memory.h"
 
-enum { PIECE_BYTES = 64 << 10, IN_FLIGHT = 64, STRETCH_BYTES = 1 << 10, STRETCHES = 4, MOST_STRETCHES = 80000 };
+enum {
+    PIECE_BYTES = 64 << 10,
+    IN_FLIGHT = 64,
+    STRETCH_BYTES = 1 << 10,
+    STRETCHES = 4,
+    MOST_STRETCHES = 80000
+};
 #define WHOLE_BYTES ((uint64_t)64 << 20)
 
 typedef struct sampler {
@@ -53,14 +59,18 @@ static int take(sampler *s, const qs_source_tensor *t, uint64_t offset, uint64_t
 {
     if (s->started - s->finished == IN_FLIGHT) QS_TRY(finish_one(s, e));
     int i = s->started++ % IN_FLIGHT;
-    s->reads[i] = (qs_source_read){.tensor = t, .offset = offset, .bytes = bytes, .buffer = s->buffers + (size_t)i * qs_source_buffer_bytes(PIECE_BYTES)};
+    s->reads[i] = (qs_source_read){.tensor = t,
+                                   .offset = offset,
+                                   .bytes = bytes,
+                                   .buffer = s->buffers + (size_t)i * qs_source_buffer_bytes(PIECE_BYTES)};
     qs_source_read_start(s->source, s->aio, &s->reads[i]);
     return 0;
 }
 
 static int take_whole(sampler *s, const qs_source_tensor *t, qs_err *e)
 {
-    for (uint64_t at = 0; at < t->bytes; at += PIECE_BYTES) QS_TRY(take(s, t, at, t->bytes - at < PIECE_BYTES ? t->bytes - at : PIECE_BYTES, e));
+    for (uint64_t at = 0; at < t->bytes; at += PIECE_BYTES)
+        QS_TRY(take(s, t, at, t->bytes - at < PIECE_BYTES ? t->bytes - at : PIECE_BYTES, e));
     return 0;
 }
 
@@ -99,7 +109,8 @@ static int open_sampler(sampler *s, qs_source *source, qs_aio *a, qs_region *buf
     *buffers = (qs_region){0};
     XXH3_128bits_reset(s->hash);
     if (!a) QS_TRY(qs_aio_open(&(qs_aio_config){.depth = IN_FLIGHT}, &s->aio, e));
-    QS_TRY(qs_region_map(buffers, IN_FLIGHT * qs_source_buffer_bytes(PIECE_BYTES), "looking at the model", e));
+    QS_TRY(
+        qs_region_map(buffers, IN_FLIGHT * qs_source_buffer_bytes(PIECE_BYTES), "looking at the model", e));
     s->buffers = buffers->base;
     return 0;
 }
@@ -120,12 +131,14 @@ int qs_identity_of(qs_source *source, qs_aio *a, char out[QS_IDENTITY_DIGITS + 1
     int rc = open_sampler(&s, source, a, &buffers, e);
     if (!rc) rc = sample(&s, e);
     XXH128_hash_t h = XXH3_128bits_digest(s.hash);
-    snprintf(out, QS_IDENTITY_DIGITS + 1, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    snprintf(out, QS_IDENTITY_DIGITS + 1, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
     close_sampler(&s, a, &buffers);
     return rc;
 }
 
-int qs_identity_equal(qs_source *source, qs_aio *a, const qs_source_tensor *x, const qs_source_tensor *y, bool *equal, qs_err *e)
+int qs_identity_equal(qs_source *source, qs_aio *a, const qs_source_tensor *x, const qs_source_tensor *y,
+                      bool *equal, qs_err *e)
 {
     enum { MANY = 4096 };
     const qs_source_tensor *both[2] = {x, y};
@@ -135,7 +148,8 @@ int qs_identity_equal(qs_source *source, qs_aio *a, const qs_source_tensor *x, c
     int rc = open_sampler(&s, source, a, &buffers, e);
     for (int i = 0; i < 2 && !rc; i++) {
         XXH3_128bits_reset(s.hash);
-        rc = both[i]->bytes <= WHOLE_BYTES ? take_whole(&s, both[i], e) : take_stretches(&s, both[i], MANY, e);
+        rc =
+            both[i]->bytes <= WHOLE_BYTES ? take_whole(&s, both[i], e) : take_stretches(&s, both[i], MANY, e);
         if (!rc) rc = finish_all(&s, e);
         h[i] = XXH3_128bits_digest(s.hash);
     }

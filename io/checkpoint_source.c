@@ -27,7 +27,10 @@ typedef struct shard {
     qs_safetensors header;
 } shard;
 
-typedef struct alias { char *name; const qs_source_tensor *tensor; } alias;
+typedef struct alias {
+    char *name;
+    const qs_source_tensor *tensor;
+} alias;
 
 struct qs_source {
     char *dir;
@@ -38,7 +41,7 @@ struct qs_source {
     alias *aliases; /* [alias_count] by name */
     int alias_count;
     char fingerprint[QS_IDENTITY_DIGITS + 1]; /* empty until it was identified */
-    bool generated; /* the tensors are the recipe's; no shards */
+    bool generated;                           /* the tensors are the recipe's; no shards */
     qs_synthetic recipe;
 };
 
@@ -55,7 +58,10 @@ static int open_shard(qs_source *s, const char *name, qs_err *e)
     return rc;
 }
 
-static int by_string(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_string(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* A shard lies beside its index: anything that could lead elsewhere is refused. */
 static bool is_plain_name(const char *name)
@@ -75,7 +81,8 @@ static int open_indexed(qs_source *s, const char *index_path, json_t *map, qs_er
     {
         const char *name = json_string_value(value);
         if (!name || !is_plain_name(name)) {
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s: places tensor %s in %s, which is not the name of a file beside it",
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
+                            "%s: places tensor %s in %s, which is not the name of a file beside it",
                             index_path, key, name ? name : "something that is not text");
             break;
         }
@@ -88,7 +95,8 @@ static int open_indexed(qs_source *s, const char *index_path, json_t *map, qs_er
             if (!i || strcmp(names[i], names[i - 1])) {
                 rc = open_shard(s, names[i], e);
                 if (rc == -QS_EMISSING)
-                    rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__, "%s/%s: is missing, but %s names it; download the model again", s->dir,
+                    rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
+                                    "%s/%s: is missing, but %s names it; download the model again", s->dir,
                                     names[i], INDEX_NAME);
             }
     }
@@ -109,7 +117,8 @@ static int collect(qs_source *s, qs_err *e)
     for (int k = 0; k < s->shard_count; k++) total += (size_t)s->shards[k].header.count;
     s->tensors = qs_calloc(total, sizeof *s->tensors);
     for (int k = 0; k < s->shard_count; k++)
-        for (int i = 0; i < s->shards[k].header.count; i++) s->tensors[s->count++] = &s->shards[k].header.tensors[i];
+        for (int i = 0; i < s->shards[k].header.count; i++)
+            s->tensors[s->count++] = &s->shards[k].header.tensors[i];
     qsort(s->tensors, total, sizeof *s->tensors, by_name);
     for (int i = 1; i < s->count; i++)
         if (!by_name(&s->tensors[i - 1], &s->tensors[i]))
@@ -125,7 +134,8 @@ static const qs_source_tensor *find_exact(const qs_source *s, const char *name)
     return found ? *found : NULL;
 }
 
-/* The index has the last word: each of its tensors must be where it says, and what it does not list does not exist. */
+/* The index has the last word: each of its tensors must be where it says, and what it does not list does not
+ * exist. */
 static int apply_index(qs_source *s, const char *index_path, json_t *map, qs_err *e)
 {
     const char *key;
@@ -134,8 +144,8 @@ static int apply_index(qs_source *s, const char *index_path, json_t *map, qs_err
     {
         const qs_source_tensor *t = find_exact(s, key);
         if (!t || strcmp(s->shards[t->file].name, json_string_value(value)))
-            QS_FAIL(e, QS_EFORMAT, "%s: places tensor %s in %s, where it is not; download the model again", index_path, key,
-                    json_string_value(value));
+            QS_FAIL(e, QS_EFORMAT, "%s: places tensor %s in %s, where it is not; download the model again",
+                    index_path, key, json_string_value(value));
     }
     int kept = 0;
     for (int i = 0; i < s->count; i++)
@@ -144,15 +154,19 @@ static int apply_index(qs_source *s, const char *index_path, json_t *map, qs_err
     return 0;
 }
 
-static int alias_by_name(const void *a, const void *b) { return strcmp(((const alias *)a)->name, ((const alias *)b)->name); }
+static int alias_by_name(const void *a, const void *b)
+{
+    return strcmp(((const alias *)a)->name, ((const alias *)b)->name);
+}
 
 static void add_alias(qs_source *s, const char *name, const qs_source_tensor *tensor)
 {
     if (!find_exact(s, name)) s->aliases[s->alias_count++] = (alias){qs_strdup(name), tensor};
 }
 
-/* Other names by which tensors may be asked for: those that were dropped because another tensor shares their storage (metadata entries whose value is a tensor), and those
- * that are left without the prefixes that wrappers put before them. */
+/* Other names by which tensors may be asked for: those that were dropped because another tensor shares their
+ * storage (metadata entries whose value is a tensor), and those that are left without the prefixes that
+ * wrappers put before them. */
 static void collect_aliases(qs_source *s)
 {
     size_t most = (size_t)s->count;
@@ -215,7 +229,9 @@ static int open_model(qs_source *s, qs_err *e)
         rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__, "%s: there is no such model directory", s->dir);
     } else if (qs_file_exists(single_path)) {
         if (qs_file_exists(index_path))
-            qs_warn("%s: there is also a %s beside it; the single file is read, as transformers does, and the shards of the index are not", single_path, INDEX_NAME);
+            qs_warn("%s: there is also a %s beside it; the single file is read, as transformers does, and "
+                    "the shards of the index are not",
+                    single_path, INDEX_NAME);
         s->shards = qs_calloc(1, sizeof *s->shards);
         rc = open_shard(s, SINGLE_NAME, e);
     } else if (qs_file_exists(index_path)) {
@@ -225,7 +241,8 @@ static int open_model(qs_source *s, qs_err *e)
         rc = open_recipe(s, recipe_path, e);
     } else {
         rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
-                        "%s: has neither %s nor %s; checkpoints in other forms (pytorch_model.bin, *.pth, *.gguf) must be converted to "
+                        "%s: has neither %s nor %s; checkpoints in other forms (pytorch_model.bin, *.pth, "
+                        "*.gguf) must be converted to "
                         "safetensors first",
                         s->dir, SINGLE_NAME, INDEX_NAME);
     }
@@ -290,7 +307,8 @@ const qs_source_tensor *qs_source_find(const qs_source *s, const char *name)
 {
     const qs_source_tensor *t = find_exact(s, name);
     if (t) return t;
-    const alias key = {.name = (char *)(uintptr_t)name}, *a = bsearch(&key, s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
+    const alias key = {.name = (char *)(uintptr_t)name},
+                *a = bsearch(&key, s->aliases, (size_t)s->alias_count, sizeof *s->aliases, alias_by_name);
     return a ? a->tensor : NULL;
 }
 
@@ -325,8 +343,10 @@ uint64_t qs_source_dates(const qs_source *s)
     for (int k = 0; k < s->shard_count; k++) {
         const shard *sh = &s->shards[k];
         struct stat st;
-        char *text = fstat(sh->file.fd, &st) ? NULL
-                                             : qs_printf("%s %lld %lld.%09ld", sh->name, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        char *text = fstat(sh->file.fd, &st)
+                         ? NULL
+                         : qs_printf("%s %lld %lld.%09ld", sh->name, (long long)st.st_size,
+                                     (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
         if (text) hash = XXH3_64bits_withSeed(text, strlen(text), hash);
         qs_free(text);
     }
@@ -343,16 +363,24 @@ void qs_source_read_start(qs_source *s, qs_aio *a, qs_source_read *r)
     uint64_t begin = t->offset + r->offset, aligned = begin / file->align * file->align,
              end = qs_round_up(begin + r->bytes, file->align);
     /* The last unit of a file is short, so the superset may reach past the end. */
-    r->op = (qs_aio_op){.file = file, .buffer = r->buffer, .offset = aligned, .bytes = r->bytes ? end - aligned : 0, .allow_eof = true};
+    r->op = (qs_aio_op){.file = file,
+                        .buffer = r->buffer,
+                        .offset = aligned,
+                        .bytes = r->bytes ? end - aligned : 0,
+                        .allow_eof = true};
     qs_aio_start(a, &r->op);
 }
 
-bool qs_source_read_done(qs_source *s, qs_aio *a, qs_source_read *r) { return s->generated || qs_aio_done(a, &r->op); }
+bool qs_source_read_done(qs_source *s, qs_aio *a, qs_source_read *r)
+{
+    return s->generated || qs_aio_done(a, &r->op);
+}
 
 int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e)
 {
     const qs_source_tensor *t = r->tensor;
-    if (s->generated) { /* only now, so that the bytes are still in the processor's cache when they are used */
+    if (s->generated) { /* only now, so that the bytes are still in the processor's cache when they are used
+                         */
         qs_synthetic_generate(&s->recipe, t, r->offset, r->bytes, r->buffer);
         r->data = r->buffer;
         return 0;
@@ -360,7 +388,8 @@ int qs_source_read_finish(qs_source *s, qs_aio *a, qs_source_read *r, qs_err *e)
     QS_TRY(qs_aio_finish(a, &r->op, e));
     uint64_t skip = r->bytes ? t->offset + r->offset - r->op.offset : 0;
     if (r->op.done_bytes < skip + r->bytes)
-        QS_FAIL(e, QS_EIO, "%s: has become shorter since it was opened, in the middle of tensor %s", r->op.file->path, t->name);
+        QS_FAIL(e, QS_EIO, "%s: has become shorter since it was opened, in the middle of tensor %s",
+                r->op.file->path, t->name);
     r->data = (char *)r->buffer + skip;
     if (skip % qs_dtype_bytes(t->type)) r->data = memmove(r->buffer, r->data, r->bytes);
     return 0;

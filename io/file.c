@@ -18,8 +18,11 @@
 int qs_file_open(const char *path, int *fd, qs_err *e)
 {
     struct stat st;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
-    if (*fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    *fd = open(path,
+               O_RDONLY | O_CLOEXEC |
+                   O_NONBLOCK); /* NONBLOCK: opening a pipe must not hang; it means nothing for plain files */
+    if (*fd < 0)
+        QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "%s: cannot be opened: %s", path, strerror(errno));
     if (!fstat(*fd, &st) && S_ISREG(st.st_mode)) return 0;
     close(*fd);
     *fd = -1;
@@ -32,10 +35,12 @@ int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, 
     QS_TRY(qs_file_open(path, &fd, e));
     struct stat st;
     size_t capacity = 4096, used = 0;
-    if (!fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size <= max_bytes) capacity = (size_t)st.st_size + 2;
+    if (!fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size <= max_bytes)
+        capacity = (size_t)st.st_size + 2;
     char *text = qs_malloc(capacity);
     ssize_t n;
-    /* One byte more than allowed is asked for, so that a file that is too long shows; the size is only a hint (/proc). */
+    /* One byte more than allowed is asked for, so that a file that is too long shows; the size is only a hint
+     * (/proc). */
     while ((n = read(fd, text + used, capacity - 1 - used)) != 0) {
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) break;
@@ -73,7 +78,9 @@ static bool is_left_over(int parent, const char *entry, const char *name)
 {
     struct stat st;
     size_t n = strlen(name);
-    if (strncmp(entry, name, n) || entry[n] != '.' || strlen(entry) != n + sizeof TEMPORARY_TAIL - 1 || strcmp(entry + n + 7, ".tmp")) return false;
+    if (strncmp(entry, name, n) || entry[n] != '.' || strlen(entry) != n + sizeof TEMPORARY_TAIL - 1 ||
+        strcmp(entry + n + 7, ".tmp"))
+        return false;
     if (fstatat(parent, entry, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode)) return false;
     int fd = openat(parent, entry, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     bool left = fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB);
@@ -173,14 +180,16 @@ int qs_dir_create(const char *path, qs_err *e)
         struct stat st;
         if (mkdir(partial, 0777)) {
             int error = errno;
-            /* Not only EEXIST: a parent may exist on a read-only file system, or under one that we may not write. */
+            /* Not only EEXIST: a parent may exist on a read-only file system, or under one that we may not
+             * write. */
             if (!stat(partial, &st)) error = S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
             if (error)
-                rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created as a directory: %s", partial,
-                                strerror(error));
+                rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created as a directory: %s",
+                                partial, strerror(error));
         } else {
             char *parent = qs_path_parent(partial);
-            if (!access(parent, R_OK)) rc = qs_dir_sync(parent, e); /* one that may only be passed through cannot be opened */
+            if (!access(parent, R_OK))
+                rc = qs_dir_sync(parent, e); /* one that may only be passed through cannot be opened */
             qs_free(parent);
         }
         if (more) *at = '/';
@@ -211,11 +220,13 @@ static int remove_entry(int parent, const char *name, const char *path, int dept
     if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         QS_FAIL(e, QS_EIO, "%s/%s: cannot be removed: %s", path, name, strerror(errno));
     if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
-        if (unlinkat(parent, name, 0)) QS_FAIL(e, QS_EIO, "%s/%s: cannot be removed: %s", path, name, strerror(errno));
+        if (unlinkat(parent, name, 0))
+            QS_FAIL(e, QS_EIO, "%s/%s: cannot be removed: %s", path, name, strerror(errno));
         return 0;
     }
     if (!S_ISDIR(st.st_mode))
-        QS_FAIL(e, QS_EINVAL, "%s/%s: is neither a plain file nor a directory; remove it by hand", path, name);
+        QS_FAIL(e, QS_EINVAL, "%s/%s: is neither a plain file nor a directory; remove it by hand", path,
+                name);
     if (depth == REMOVE_MAX_DEPTH) QS_FAIL(e, QS_EINVAL, "%s: is nested too deeply; remove it by hand", path);
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) QS_FAIL(e, QS_EIO, "%s/%s: cannot be opened: %s", path, name, strerror(errno));
@@ -239,7 +250,8 @@ static int remove_entries(int fd, const char *path, int depth, qs_err *e)
     }
     int rc = 0;
     for (struct dirent *d; !rc && (d = readdir(dir));)
-        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..")) rc = remove_entry(dirfd(dir), d->d_name, path, depth, e);
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
+            rc = remove_entry(dirfd(dir), d->d_name, path, depth, e);
     closedir(dir);
     return rc;
 }
@@ -265,7 +277,8 @@ int qs_dir_free_bytes(const char *path, uint64_t *out, qs_err *e)
         at = up;
     }
     qs_free(at);
-    if (rc) QS_FAIL(e, QS_EIO, "%s: its file system cannot be asked for free space: %s", path, strerror(errno));
+    if (rc)
+        QS_FAIL(e, QS_EIO, "%s: its file system cannot be asked for free space: %s", path, strerror(errno));
     *out = (uint64_t)fs.f_bavail * fs.f_frsize;
     return 0;
 }

@@ -1,8 +1,11 @@
-/* file.h - small whole files: read at once, replaced atomically; and the few directory calls that the program needs.
+/* file.h - small whole files: read at once, replaced atomically; and the few directory calls that the program
+ * needs.
  *
- * A replaced file is written beside its place as PATH.XXXXXX.tmp, synced, renamed over PATH, and the directory is synced: whoever looks, also
- * after a power cut, finds either the old bytes or the new ones. Of two processes that replace the same path at once the last one counts. What a killed
- * process left of such a file is removed by the next that replaces it; the writer's lock on it (io/file_lock.h) tells it from one in the making.
+ * A replaced file is written beside its place as PATH.XXXXXX.tmp, synced, renamed over PATH, and the
+ * directory is synced: whoever looks, also after a power cut, finds either the old bytes or the new ones. Of
+ * two processes that replace the same path at once the last one counts. What a killed process left of such a
+ * file is removed by the next that replaces it; the writer's lock on it (io/file_lock.h) tells it from one in
+ * the making.
  *
  *     qs_file_writer w;
  *     QS_TRY(qs_file_begin(path, &w, e));
@@ -17,11 +20,12 @@
 
 #include "src/base/error.h"
 
-/* Opens a plain file for reading; anything else (a pipe, which would block, or an endless device) is QS_EIO at once. QS_EMISSING. Close with close(2). */
+/* Opens a plain file for reading; anything else (a pipe, which would block, or an endless device) is QS_EIO
+ * at once. QS_EMISSING. Close with close(2). */
 int qs_file_open(const char *path, int *fd, qs_err *e);
 
-/* The whole file, NUL-terminated (the NUL is not counted in *bytes, which may be NULL). More than max_bytes is QS_EFORMAT, no such
- * file QS_EMISSING. Freed with qs_free. */
+/* The whole file, NUL-terminated (the NUL is not counted in *bytes, which may be NULL). More than max_bytes
+ * is QS_EFORMAT, no such file QS_EMISSING. Freed with qs_free. */
 int qs_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes, qs_err *e);
 
 /* Replaces path by these bytes, or leaves it as it was. */
@@ -47,7 +51,8 @@ int qs_dir_create(const char *path, qs_err *e);
 int qs_dir_sync(const char *path, qs_err *e);
 /* Removes a directory tree; absent is fine. Only plain files, links and directories; never follows links. */
 int qs_dir_remove(const char *path, qs_err *e);
-/* Free bytes, for an ordinary user, of the file system that holds path, or will hold it: the nearest parent that exists counts. */
+/* Free bytes, for an ordinary user, of the file system that holds path, or will hold it: the nearest parent
+ * that exists counts. */
 int qs_dir_free_bytes(const char *path, uint64_t *out, qs_err *e);
 
 /* Whether two paths lead to the same file or directory. */

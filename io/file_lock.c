@@ -11,7 +11,8 @@
 static bool is_current(int fd, const char *path)
 {
     struct stat held, named;
-    return !fstat(fd, &held) && !stat(path, &named) && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+    return !fstat(fd, &held) && !stat(path, &named) && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
 }
 
 int qs_lock_try(const char *path, bool alone, int *fd, qs_err *e)

@@ -42,7 +42,8 @@ static uint64_t hash_blob(const qs_cache *c, const void *data, uint64_t bytes)
 {
     XXH3_64bits_reset(c->hash_state);
     for (uint64_t at = 0; at < bytes; at += HASH_PIECE_BYTES) {
-        XXH3_64bits_update(c->hash_state, (const char *)data + at, bytes - at < HASH_PIECE_BYTES ? bytes - at : HASH_PIECE_BYTES);
+        XXH3_64bits_update(c->hash_state, (const char *)data + at,
+                           bytes - at < HASH_PIECE_BYTES ? bytes - at : HASH_PIECE_BYTES);
         if (c->between) c->between(c->between_context);
     }
     return XXH3_64bits_digest(c->hash_state);
@@ -55,7 +56,9 @@ void qs_cache_forget(qs_cache *c, int blob, const char *why)
     qs_warn("%s: layer %d %s and is made again", c->file.path, blob, why);
     if (qs_cache_may_write(c, blob) || c->fills) {
         c->unsynced = true;
-        if (qs_journal_append(&c->journal, &gone, &e)) qs_warn("%s", e.text); /* the next run then finds the same damage; this one only needs its memory */
+        if (qs_journal_append(&c->journal, &gone, &e))
+            qs_warn("%s",
+                    e.text); /* the next run then finds the same damage; this one only needs its memory */
     }
     qs_cache_apply(c, &gone);
 }
@@ -72,7 +75,8 @@ bool qs_cache_may_write(qs_cache *c, int blob)
 {
     qs_err e = {0};
     if (!c->fills) {
-        if (c->gave_up || qs_cache_begin_filling(c, &e)) return false; /* another process does, or nobody may */
+        if (c->gave_up || qs_cache_begin_filling(c, &e))
+            return false; /* another process does, or nobody may */
         int rc = c->writable.path ? 0 : qs_cache_open_for_writing(c, &e);
         if (!rc) rc = qs_cache_load_journal(c, false, &e);
         if (rc) {
@@ -109,8 +113,10 @@ int qs_cache_sync(qs_cache *c, qs_err *e)
 {
     if (c->unsynced) {
         for (int i = c->parts; i < 2 * c->parts; i++)
-            if (fdatasync(c->part[i].fd)) QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->part[i].path, strerror(errno));
-        if (fdatasync(c->journal.fd)) QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->journal.path, strerror(errno));
+            if (fdatasync(c->part[i].fd))
+                QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->part[i].path, strerror(errno));
+        if (fdatasync(c->journal.fd))
+            QS_FAIL(e, QS_EIO, "%s: cannot be synced to disk: %s", c->journal.path, strerror(errno));
         c->unsynced = false;
     }
     if (qs_cache_needs_sync(c)) qs_cache_end_filling(c);

@@ -38,7 +38,9 @@ int qs_numbered_list(const char *dir, const char *prefix, int64_t **numbers, int
     for (errno = 0; (entry = readdir(d)); errno = 0) {
         int64_t number;
         struct stat st;
-        if (strncmp(entry->d_name, prefix, strlen(prefix)) || !number_of(entry->d_name + strlen(prefix), &number)) continue;
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) ||
+            !number_of(entry->d_name + strlen(prefix), &number))
+            continue;
         if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode)) continue;
         *numbers = qs_realloc(*numbers, (size_t)(*count + 1) * sizeof **numbers);
         (*numbers)[(*count)++] = number;
@@ -55,4 +57,7 @@ int qs_numbered_list(const char *dir, const char *prefix, int64_t **numbers, int
     return 0;
 }
 
-char *qs_numbered_path(const char *dir, const char *prefix, int64_t number) { return qs_printf("%s/%s%" PRId64, dir, prefix, number); }
+char *qs_numbered_path(const char *dir, const char *prefix, int64_t number)
+{
+    return qs_printf("%s/%s%" PRId64, dir, prefix, number);
+}

@@ -1,7 +1,8 @@
 /* seal.h - a checksum that a small text file, or a row of one, carries as its last words.
  *
- * A file that decides something (how a run goes on, which rows count) says itself whether it is whole: the last member of a JSON object, or a comment at
- * the end of a YAML file, holds the XXH3-64 of every byte before it. Editors and parsers that know nothing of it read the file as before.
+ * A file that decides something (how a run goes on, which rows count) says itself whether it is whole: the
+ * last member of a JSON object, or a comment at the end of a YAML file, holds the XXH3-64 of every byte
+ * before it. Editors and parsers that know nothing of it read the file as before.
  */
 #ifndef QS_IO_SEAL_H
 #define QS_IO_SEAL_H
@@ -9,7 +10,9 @@
 #include <stddef.h>
 
 /* The words around the sixteen digits. */
-typedef struct qs_seal { const char *open, *close; } qs_seal;
+typedef struct qs_seal {
+    const char *open, *close;
+} qs_seal;
 
 extern const qs_seal qs_seal_json;    /* of an indented object; in the place of its final "\n}" */
 extern const qs_seal qs_seal_row;     /* of an object on one line; in the place of its final "}" */

@@ -12,7 +12,7 @@ struct qs_tfevents {
     char *path;
 };
 
-/* ---- protocol buffers ---- */
+/* ---- protocol buffers -------------------------------------------------------------------------------- */
 
 /* One message under construction: room for the largest event there is. */
 typedef struct message {
@@ -97,10 +97,10 @@ static void put_summary(message *m, const qs_tfevents_scalar *scalars, int count
     }
 }
 
-/* ---- records ---- */
+/* ---- records ----------------------------------------------------------------------------------------- */
 
-/* CRC-32C (Castagnoli, reflected) of bytes, masked so that a checksum of data that contains checksums does not degenerate. Bit by bit: an
- * event is a few hundred bytes. */
+/* CRC-32C (Castagnoli, reflected) of bytes, masked so that a checksum of data that contains checksums does
+ * not degenerate. Bit by bit: an event is a few hundred bytes. */
 static uint32_t masked_crc(const uint8_t *bytes, size_t n)
 {
     uint32_t c = ~0u;
@@ -122,7 +122,8 @@ static int append(qs_tfevents *t, const message *event, qs_err *e)
     record.used += event->used;
     put_fixed(&record, masked_crc(event->bytes, event->used), 4);
     ssize_t n = write(t->fd, record.bytes, record.used);
-    if (n != (ssize_t)record.used) QS_FAIL(e, QS_EIO, "%s: cannot be written: %s", t->path, n < 0 ? strerror(errno) : strerror(ENOSPC));
+    if (n != (ssize_t)record.used)
+        QS_FAIL(e, QS_EIO, "%s: cannot be written: %s", t->path, n < 0 ? strerror(errno) : strerror(ENOSPC));
     return 0;
 }
 
@@ -151,10 +152,12 @@ int qs_tfevents_open(const char *dir, int64_t last_step, double wall_seconds, qs
     qs_tfevents *t = qs_calloc(1, sizeof *t);
     for (int n = 0; n == 0 || (t->fd < 0 && errno == EEXIST); n++) {
         qs_free(t->path);
-        t->path = qs_printf("%s/events.out.tfevents.%010lld.%s.%ld.%d", dir, (long long)wall_seconds, host, (long)getpid(), n);
+        t->path = qs_printf("%s/events.out.tfevents.%010lld.%s.%ld.%d", dir, (long long)wall_seconds, host,
+                            (long)getpid(), n);
         t->fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     }
-    int rc = t->fd < 0 ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created: %s", t->path, strerror(errno))
+    int rc = t->fd < 0 ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be created: %s", t->path,
+                                    strerror(errno))
                        : begin(t, last_step, wall_seconds, e);
     if (rc) {
         qs_tfevents_close(t);
@@ -172,7 +175,8 @@ void qs_tfevents_close(qs_tfevents *t)
     qs_free(t);
 }
 
-int qs_tfevents_write(qs_tfevents *t, double wall_seconds, int64_t step, const qs_tfevents_scalar *scalars, int count, qs_err *e)
+int qs_tfevents_write(qs_tfevents *t, double wall_seconds, int64_t step, const qs_tfevents_scalar *scalars,
+                      int count, qs_err *e)
 {
     QS_ASSERT(count >= 0 && count <= QS_TFEVENTS_MAX_SCALARS);
     for (int i = 0; i < count; i++) QS_ASSERT(strlen(scalars[i].tag) <= QS_TFEVENTS_MAX_TAG_BYTES);

@@ -1,4 +1,5 @@
-/* backends.c - which backends this build has, and choosing one by name. The only file that asks about QS_CUDA. */
+/* backends.c - which backends this build has, and choosing one by name. The only file that asks about
+ * QS_CUDA. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,11 +18,14 @@ static int open_cuda(const char *name, int ordinal, qs_device **out, qs_err *e)
 {
     const qs_device_api *cuda = qs_device_cuda();
     if (!cuda)
-        QS_FAIL(e, QS_EUNSUP, "device %s: this program was built without CUDA; build it where nvcc is found, or use --device cpu",
+        QS_FAIL(e, QS_EUNSUP,
+                "device %s: this program was built without CUDA; build it where nvcc is found, or use "
+                "--device cpu",
                 name);
     int count = cuda->count();
     if (count && ordinal >= count)
-        QS_FAIL(e, QS_EINVAL, "device %s: this machine has %d GPU%s, numbered from 0", name, count, count == 1 ? "" : "s");
+        QS_FAIL(e, QS_EINVAL, "device %s: this machine has %d GPU%s, numbered from 0", name, count,
+                count == 1 ? "" : "s");
     return cuda->open(ordinal, 0, out, e); /* which knows why, where there is none */
 }
 
@@ -31,7 +35,8 @@ static int open_best(qs_device **out, qs_err *e)
     const qs_device_api *cuda = qs_device_cuda();
     qs_err why = {0};
     if (cuda && cuda->count() > 0) return cuda->open(0, 0, out, e);
-    if (!access("/dev/nvidia0", F_OK) && open_cuda("auto", 0, out, &why)) qs_warn("the CPU is used: %s", why.text);
+    if (!access("/dev/nvidia0", F_OK) && open_cuda("auto", 0, out, &why))
+        qs_warn("the CPU is used: %s", why.text);
     return *out ? 0 : qs_device_cpu.open(0, 0, out, e);
 }
 
@@ -50,7 +55,10 @@ int qs_device_open(const char *name, qs_device **out, qs_err *e)
     QS_FAIL(e, QS_EINVAL, "device %s: expected auto, cpu, cuda or cuda:N", name);
 }
 
-const char *qs_device_kernels(const qs_device *d, qs_dtype compute) { return compute == QS_BF16 ? d->info.kernels_bf16 : d->info.kernels; }
+const char *qs_device_kernels(const qs_device *d, qs_dtype compute)
+{
+    return compute == QS_BF16 ? d->info.kernels_bf16 : d->info.kernels;
+}
 
 void qs_device_close(qs_device *d)
 {

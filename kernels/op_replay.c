@@ -11,7 +11,10 @@ typedef struct stage {
 
 enum { ALIGN = 4096 };
 
-static void *array(stage *s, qs_dtype type, int64_t n) { return qs_arena_take(&s->memory, (size_t)n * qs_dtype_bytes(type), ALIGN); }
+static void *array(stage *s, qs_dtype type, int64_t n)
+{
+    return qs_arena_take(&s->memory, (size_t)n * qs_dtype_bytes(type), ALIGN);
+}
 
 static qs_mat mat(stage *s, qs_dtype type, int64_t rows, int64_t cols, int64_t stride)
 {
@@ -36,7 +39,11 @@ static void replay_gemm(stage *s, const qs_op_call *c, int64_t n)
 {
     bool ta = c->flags & QS_OP_TRANSPOSE_A, tb = c->flags & QS_OP_TRANSPOSE_B;
     int64_t k = ta ? n : c->dim[1], cols = c->dim[0];
-    qs_gemm g = {.transpose_a = ta, .transpose_b = tb, .alpha = 1, .beta = c->flags & QS_OP_ACCUMULATE ? 1 : 0, .bias_type = QS_F32};
+    qs_gemm g = {.transpose_a = ta,
+                 .transpose_b = tb,
+                 .alpha = 1,
+                 .beta = c->flags & QS_OP_ACCUMULATE ? 1 : 0,
+                 .bias_type = QS_F32};
     g.a = mat(s, c->type, n, c->dim[1], c->dim[2]);
     g.b = mat(s, c->type, tb ? cols : k, tb ? k : cols, c->dim[3]);
     g.c = mat(s, c->out_type, ta ? c->dim[1] : n, cols, c->dim[4]);
@@ -69,7 +76,8 @@ static void replay_quantise4(stage *s, const qs_op_call *c, int64_t n)
 
 static void replay_quantise_absmax(stage *s, const qs_op_call *c, int64_t n)
 {
-    float *absmax = array(s, QS_F32, n), *nested = array(s, QS_F32, n / QS_NESTED_BLOCK + 1), *offset = array(s, QS_F32, 1);
+    float *absmax = array(s, QS_F32, n), *nested = array(s, QS_F32, n / QS_NESTED_BLOCK + 1),
+          *offset = array(s, QS_F32, 1);
     uint8_t *codes = array(s, QS_U8, n);
     if (s->run) qs_op_quantise_absmax(s->device, absmax, n, codes, nested, offset);
 }
@@ -77,7 +85,11 @@ static void replay_quantise_absmax(stage *s, const qs_op_call *c, int64_t n)
 static void replay_rmsnorm(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t cols = c->dim[0];
-    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f, .round_last = c->variant};
+    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]),
+                       .weight = array(s, QS_F32, cols),
+                       .weight_type = QS_F32,
+                       .eps = 1e-5f,
+                       .round_last = c->variant};
     norm.y = mat(s, c->type, n, cols, c->dim[2]);
     if (s->run) qs_op_rmsnorm(s->device, &norm);
 }
@@ -85,7 +97,10 @@ static void replay_rmsnorm(stage *s, const qs_op_call *c, int64_t n)
 static void replay_rmsnorm_backward(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t cols = c->dim[0];
-    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]), .weight = array(s, QS_F32, cols), .weight_type = QS_F32, .eps = 1e-5f};
+    qs_rmsnorm norm = {.x = mat(s, c->type, n, cols, c->dim[1]),
+                       .weight = array(s, QS_F32, cols),
+                       .weight_type = QS_F32,
+                       .eps = 1e-5f};
     qs_mat dy = mat(s, c->type, n, cols, c->dim[2]), add = {0};
     norm.y = norm.x;
     if (c->flags & QS_OP_ACCUMULATE) add = mat(s, c->type, n, cols, cols);
@@ -113,7 +128,8 @@ static void replay_gated(stage *s, const qs_op_call *c, int64_t n)
 /* Not in place: repeated calls would end in denormal numbers. */
 static void replay_gated_backward(stage *s, const qs_op_call *c, int64_t n)
 {
-    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0] / 2, 0), dx = mat(s, c->type, n, c->dim[0], 0);
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0] / 2, 0),
+           dx = mat(s, c->type, n, c->dim[0], 0);
     if (s->run) qs_op_gated_backward(s->device, (qs_activation)c->variant, x, dy, dx);
 }
 
@@ -161,7 +177,8 @@ static void replay_activation(stage *s, const qs_op_call *c, int64_t n)
 }
 static void replay_activation_backward(stage *s, const qs_op_call *c, int64_t n)
 {
-    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0], 0), dx = mat(s, c->type, n, c->dim[0], 0);
+    qs_mat x = mat(s, c->type, n, c->dim[0], c->dim[1]), dy = mat(s, c->type, n, c->dim[0], 0),
+           dx = mat(s, c->type, n, c->dim[0], 0);
     if (s->run) qs_op_activation_backward(s->device, (qs_activation)c->variant, x, dy, dx);
 }
 
@@ -186,7 +203,11 @@ static void replay_rope(stage *s, const qs_op_call *c, int64_t n)
 static qs_attention attention_of(stage *s, const qs_op_call *c, int64_t n)
 {
     int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2];
-    qs_attention a = {.heads = (int32_t)c->dim[0], .kv_heads = (int32_t)c->dim[1], .head_dim = (int32_t)c->dim[2], .scale = 0.1f, .window = c->variant,
+    qs_attention a = {.heads = (int32_t)c->dim[0],
+                      .kv_heads = (int32_t)c->dim[1],
+                      .head_dim = (int32_t)c->dim[2],
+                      .scale = 0.1f,
+                      .window = c->variant,
                       .softcap = c->flags & QS_OP_SOFTCAPPED ? 50 : 0};
     qs_mat all = mat(s, c->type, n, q + 2 * kv, c->dim[3]);
     a.q = qs_mat_part(all, 0, n, 0, q);
@@ -208,13 +229,15 @@ static void replay_attention_backward(stage *s, const qs_op_call *c, int64_t n)
     int64_t q = c->dim[0] * c->dim[2], kv = c->dim[1] * c->dim[2];
     qs_attention a = attention_of(s, c, n);
     qs_mat d_o = mat(s, c->type, n, q, 0), all = mat(s, c->type, n, q + 2 * kv, c->dim[3]);
-    qs_mat dq = qs_mat_part(all, 0, n, 0, q), dk = qs_mat_part(all, 0, n, q, kv), dv = qs_mat_part(all, 0, n, q + kv, kv);
+    qs_mat dq = qs_mat_part(all, 0, n, 0, q), dk = qs_mat_part(all, 0, n, q, kv),
+           dv = qs_mat_part(all, 0, n, q + kv, kv);
     if (s->run) qs_op_attention_backward(s->device, &a, d_o, dq, dk, dv);
 }
 
 static qs_ce_state ce_state_of(stage *s, int64_t n)
 {
-    return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n), zeros(s, (size_t)n * sizeof(int32_t)), 0};
+    return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n),
+                         zeros(s, (size_t)n * sizeof(int32_t)), 0};
 }
 static void replay_ce_loss(stage *s, const qs_op_call *c, int64_t n)
 {
@@ -248,18 +271,21 @@ static void replay_sum_squares(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_sum_squares(s->device, x, n, sum);
 }
 
-static const qs_adamw an_update = {.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1, .gradient_scale = 1};
+static const qs_adamw an_update = {
+    .learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1, .gradient_scale = 1};
 
 static void replay_adamw(stage *s, const qs_op_call *c, int64_t n)
 {
-    float *p = array(s, QS_F32, n), *g = array(s, QS_F32, n), *m = array(s, QS_F32, n), *v = array(s, QS_F32, n);
+    float *p = array(s, QS_F32, n), *g = array(s, QS_F32, n), *m = array(s, QS_F32, n),
+          *v = array(s, QS_F32, n);
     if (s->run) qs_op_adamw(s->device, (qs_adamw_rule)c->variant, &an_update, p, g, m, v, n);
 }
 static void replay_adamw8(stage *s, const qs_op_call *c, int64_t n)
 {
     float *p = array(s, QS_F32, n), *g = array(s, QS_F32, n);
     uint8_t *m = array(s, QS_U8, n), *v = array(s, QS_U8, n);
-    float *ma = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK)), *va = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK));
+    float *ma = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK)),
+          *va = array(s, QS_F32, qs_nested_blocks(n * QS_QUANT_BLOCK));
     if (s->run) qs_op_adamw8(s->device, &an_update, p, g, m, v, ma, va, n);
 }
 
@@ -272,7 +298,8 @@ static void replay_fill(stage *s, const qs_op_call *c, int64_t n)
 static void play(stage *s, const qs_op_call *c, int64_t n)
 {
 #define PLAYER(KIND, name) [QS_OP_##KIND] = replay_##name,
-    static void (*const players[QS_OP_KINDS])(stage *, const qs_op_call *, int64_t) = {QS_OP_LIST(PLAYER) [QS_OP_FILL] = replay_fill};
+    static void (*const players[QS_OP_KINDS])(stage *, const qs_op_call *,
+                                              int64_t) = {QS_OP_LIST(PLAYER)[QS_OP_FILL] = replay_fill};
     players[c->kind](s, c, n);
 }
 

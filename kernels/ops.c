@@ -1,7 +1,7 @@
 /* ops.c - every operation's argument checks, once for all backends, and its dispatch.
  *
- * A wrong argument is a bug of this program, so it is asserted. Calls with nothing to do end here: backends see at least
- * one row and one column.
+ * A wrong argument is a bug of this program, so it is asserted. Calls with nothing to do end here: backends
+ * see at least one row and one column.
  */
 #include "kernels/ops.h"
 
@@ -28,7 +28,10 @@ static void check_mat(const qs_device *d, qs_mat m)
     if (m.rows && m.cols) check_array(d, m.data, m.type, (m.rows - 1) * m.stride + m.cols);
 }
 
-static bool same_shape(qs_mat a, qs_mat b) { return a.rows == b.rows && a.cols == b.cols && a.type == b.type; }
+static bool same_shape(qs_mat a, qs_mat b)
+{
+    return a.rows == b.rows && a.cols == b.cols && a.type == b.type;
+}
 
 static bool is_quant(qs_quant_type t) { return t == QS_QUANT_NF4 || t == QS_QUANT_FP4; }
 
@@ -41,14 +44,14 @@ static void ended(const qs_device *d)
 const char *qs_op_name(qs_op_kind kind)
 {
 #define NAME(KIND, name) [QS_OP_##KIND] = #name,
-    static const char *const names[QS_OP_KINDS] = {QS_OP_LIST(NAME) [QS_OP_FILL] = "fill"};
+    static const char *const names[QS_OP_KINDS] = {QS_OP_LIST(NAME)[QS_OP_FILL] = "fill"};
     return names[kind];
 }
 
-/* ---- 4-bit quantisation ------------------------------------------------------------------------------------------ */
+/* ---- 4-bit quantisation ------------------------------------------------------------------------------ */
 
-void qs_op_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n, uint8_t *codes,
-                     float *absmax)
+void qs_op_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w_type, int64_t n,
+                     uint8_t *codes, float *absmax)
 {
     QS_ASSERT(is_quant(type) && is_compute(w_type));
     check_array(d, w, w_type, n);
@@ -57,7 +60,8 @@ void qs_op_quantise4(qs_device *d, qs_quant_type type, const void *w, qs_dtype w
     if (n) d->ops->quantise4(d, type, w, w_type, n, codes, absmax);
 }
 
-void qs_op_quantise_absmax(qs_device *d, const float *absmax, int64_t blocks, uint8_t *absmax8, float *nested, float *offset)
+void qs_op_quantise_absmax(qs_device *d, const float *absmax, int64_t blocks, uint8_t *absmax8, float *nested,
+                           float *offset)
 {
     QS_ASSERT(blocks > 0);
     check_array(d, absmax, QS_F32, blocks);
@@ -83,7 +87,7 @@ void qs_op_dequantise4(qs_device *d, const qs_qtensor *q, void *out, qs_dtype ou
     ended(d);
 }
 
-/* ---- matrix products ---------------------------------------------------------------------------------------------- */
+/* ---- matrix products --------------------------------------------------------------------------------- */
 
 static void check_gemm_shapes(const qs_gemm *g)
 {
@@ -116,7 +120,7 @@ size_t qs_op_gemm_workspace_bytes(qs_device *d, const qs_gemm *g)
     return g->c.rows ? d->ops->gemm_workspace_bytes(d, g) : 0;
 }
 
-/* ---- normalisation, rotary embedding, element-wise ---------------------------------------------------------------- */
+/* ---- normalisation, rotary embedding, element-wise --------------------------------------------------- */
 
 static void check_norm_gradients(qs_device *d, qs_mat x, qs_mat dy, qs_mat add, qs_mat dx)
 {
@@ -193,13 +197,17 @@ void qs_op_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
     if (dst.rows && dst.cols) d->ops->add(d, dst, a, b);
 }
 
-static bool is_activation(qs_activation act) { return act == QS_ACT_SILU || act == QS_ACT_GELU_TANH || act == QS_ACT_GELU_ERF; }
+static bool is_activation(qs_activation act)
+{
+    return act == QS_ACT_SILU || act == QS_ACT_GELU_TANH || act == QS_ACT_GELU_ERF;
+}
 
 void qs_op_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
 {
     check_mat(d, gate_up);
     check_mat(d, y);
-    QS_ASSERT(is_activation(act) && gate_up.type == y.type && gate_up.rows == y.rows && gate_up.cols == 2 * y.cols);
+    QS_ASSERT(is_activation(act) && gate_up.type == y.type && gate_up.rows == y.rows &&
+              gate_up.cols == 2 * y.cols);
     if (y.rows && y.cols) d->ops->gated(d, act, gate_up, y);
 }
 
@@ -208,7 +216,8 @@ void qs_op_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_ma
     check_mat(d, gate_up);
     check_mat(d, dy);
     check_mat(d, d_gate_up);
-    QS_ASSERT(is_activation(act) && gate_up.type == dy.type && gate_up.rows == dy.rows && gate_up.cols == 2 * dy.cols);
+    QS_ASSERT(is_activation(act) && gate_up.type == dy.type && gate_up.rows == dy.rows &&
+              gate_up.cols == 2 * dy.cols);
     QS_ASSERT(same_shape(gate_up, d_gate_up));
     if (dy.rows && dy.cols) d->ops->gated_backward(d, act, gate_up, dy, d_gate_up);
 }
@@ -234,7 +243,8 @@ void qs_op_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_
 {
     check_mat(d, x);
     check_mat(d, y);
-    QS_ASSERT(same_shape(x, y) && x.data != y.data && groups > 0 && parts > 0 && width > 0 && x.cols == width * groups * parts);
+    QS_ASSERT(same_shape(x, y) && x.data != y.data && groups > 0 && parts > 0 && width > 0 &&
+              x.cols == width * groups * parts);
     if (x.rows) d->ops->regroup(d, x, groups, parts, width, y);
 }
 
@@ -261,7 +271,7 @@ void qs_op_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
     if (x.rows && x.cols) d->ops->flag_nonfinite(d, x, flag);
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------------------ */
+/* ---- attention --------------------------------------------------------------------------------------- */
 
 static void check_attention_shapes(const qs_attention *a)
 {
@@ -290,7 +300,8 @@ void qs_op_attention(qs_device *d, const qs_attention *a)
     ended(d);
 }
 
-void qs_op_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
+void qs_op_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk,
+                              qs_mat dv)
 {
     check_attention(d, a);
     check_mat(d, d_o);
@@ -308,7 +319,7 @@ size_t qs_op_attention_workspace_bytes(qs_device *d, const qs_attention *a)
     return a->q.rows ? d->ops->attention_workspace_bytes(d, a) : 0;
 }
 
-/* ---- cross entropy ---------------------------------------------------------------------------------------------------- */
+/* ---- cross entropy ----------------------------------------------------------------------------------- */
 
 static void check_ce(qs_device *d, int64_t rows, const qs_ce_state *s)
 {
@@ -340,18 +351,20 @@ void qs_op_ce_loss(qs_device *d, int64_t rows, const qs_ce_state *s, float *loss
     if (rows) d->ops->ce_loss(d, rows, s, loss);
 }
 
-void qs_op_ce_backward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s, float scale, qs_mat d_logits)
+void qs_op_ce_backward(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s, float scale,
+                       qs_mat d_logits)
 {
     check_mat(d, logits);
     check_mat(d, d_logits);
     check_ce(d, logits.rows, s);
     QS_ASSERT(logits.type == QS_F32 && vocab_start >= 0);
     QS_ASSERT(logits.rows == d_logits.rows && logits.cols == d_logits.cols);
-    QS_ASSERT(logits.data != d_logits.data || (logits.type == d_logits.type && logits.stride == d_logits.stride));
+    QS_ASSERT(logits.data != d_logits.data ||
+              (logits.type == d_logits.type && logits.stride == d_logits.stride));
     if (logits.rows && logits.cols) d->ops->ce_backward(d, logits, vocab_start, s, scale, d_logits);
 }
 
-/* ---- optimizer ---------------------------------------------------------------------------------------------------------- */
+/* ---- optimizer --------------------------------------------------------------------------------------- */
 
 void qs_op_sum_squares(qs_device *d, const float *g, int64_t n, double *sum)
 {
@@ -361,7 +374,8 @@ void qs_op_sum_squares(qs_device *d, const float *g, int64_t n, double *sum)
     d->ops->sum_squares(d, g, n, sum);
 }
 
-void qs_op_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, const float *g, float *m, float *v, int64_t n)
+void qs_op_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, const float *g, float *m,
+                 float *v, int64_t n)
 {
     QS_ASSERT((rule == QS_ADAMW_TORCH || rule == QS_ADAMW_BNB) && h->step >= 1);
     check_array(d, p, QS_F32, n);
@@ -371,8 +385,8 @@ void qs_op_adamw(qs_device *d, qs_adamw_rule rule, const qs_adamw *h, float *p, 
     if (n) d->ops->adamw(d, rule, h, p, g, m, v, n);
 }
 
-void qs_op_adamw8(qs_device *d, const qs_adamw *h, float *p, const float *g, uint8_t *m8, uint8_t *v8, float *m_absmax,
-                  float *v_absmax, int64_t n)
+void qs_op_adamw8(qs_device *d, const qs_adamw *h, float *p, const float *g, uint8_t *m8, uint8_t *v8,
+                  float *m_absmax, float *v_absmax, int64_t n)
 {
     QS_ASSERT(h->step >= 1);
     check_array(d, p, QS_F32, n);

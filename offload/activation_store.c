@@ -8,16 +8,16 @@ typedef struct buffer {
     char *memory;
     int32_t level, micro_batch; /* level -1: empty */
     int32_t pins;
-    qs_event *arrived;          /* the copy in is done: compute may read */
-    qs_event *computed;         /* the last kernel on it is done: may be copied out, or overwritten by a copy in */
-    qs_event *stored;           /* the copy out is done: may be overwritten */
+    qs_event *arrived;  /* the copy in is done: compute may read */
+    qs_event *computed; /* the last kernel on it is done: may be copied out, or overwritten by a copy in */
+    qs_event *stored;   /* the copy out is done: may be overwritten */
 } buffer;
 
 struct qs_activation_store {
     qs_activation_store_config c;
     buffer *buffers;
-    uint64_t *bytes;            /* [micro_batches] */
-    qs_event **in_host;         /* [levels * micro_batches] the copy out that wrote it */
+    uint64_t *bytes;    /* [micro_batches] */
+    qs_event **in_host; /* [levels * micro_batches] the copy out that wrote it */
     uint64_t link_bytes;
 };
 
@@ -90,14 +90,16 @@ static buffer *find(const qs_activation_store *s, int32_t level, int32_t mb)
     return NULL;
 }
 
-/* Of the buffers that nobody holds the one whose checkpoint is used last, now given to (level, mb). Whatever overwrites it must first wait for its events. */
+/* Of the buffers that nobody holds the one whose checkpoint is used last, now given to (level, mb). Whatever
+ * overwrites it must first wait for its events. */
 static buffer *take(qs_activation_store *s, int32_t level, int32_t mb)
 {
     qs_farthest go = {-1, -1};
     for (int32_t i = 0; i < s->c.buffers; i++) {
         const buffer *b = &s->buffers[i];
         if (b->pins) continue;
-        int64_t use = b->level < 0 ? INT64_MAX : qs_pager_next_use(s->c.host, record_of(s, b->level, b->micro_batch));
+        int64_t use =
+            b->level < 0 ? INT64_MAX : qs_pager_next_use(s->c.host, record_of(s, b->level, b->micro_batch));
         if (qs_is_farther(&go, use)) go = (qs_farthest){i, use};
     }
     if (go.index < 0) return NULL;
@@ -126,7 +128,9 @@ static buffer *fetch(qs_activation_store *s, int32_t level, int32_t mb)
 
 void qs_activation_store_expect(qs_activation_store *s, int32_t level, int32_t micro_batch)
 {
-    if (shared(s) || find(s, level, micro_batch) || !qs_pager_ready(s->c.host, record_of(s, level, micro_batch))) return;
+    if (shared(s) || find(s, level, micro_batch) ||
+        !qs_pager_ready(s->c.host, record_of(s, level, micro_batch)))
+        return;
     int32_t held = 0;
     for (int32_t i = 0; i < s->c.buffers; i++) held += s->buffers[i].pins > 0;
     if (held + 2 <= s->c.buffers) fetch(s, level, micro_batch);

@@ -3,8 +3,8 @@
  *     qs_farthest go = {.index = -1, .use = need};      // only what is used after `need` may go
  *     for each candidate i: if (qs_is_farther(&go, use_of(i)) && may_go(i)) go = (qs_farthest){i, use_of(i)};
  *
- * With a list of uses that is known this is the best there is (Belady 1966). Streamer, pager and activation store decide
- * by it. The first of equals goes.
+ * With a list of uses that is known this is the best there is (Belady 1966). Streamer, pager and activation
+ * store decide by it. The first of equals goes.
  */
 #ifndef QS_OFFLOAD_FARTHEST_H
 #define QS_OFFLOAD_FARTHEST_H

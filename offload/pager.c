@@ -17,17 +17,18 @@ typedef enum transfer { IDLE, READING, WRITING } transfer;
 
 typedef struct record {
     content content;
-    int32_t frame;   /* or -1 */
-    int64_t next;    /* its first use that is still to come, counted on through the rounds; -1: not in the list */
-    uint64_t hash;   /* XXH3-64 of what the file was given */
+    int32_t frame; /* or -1 */
+    int64_t
+        next; /* its first use that is still to come, counted on through the rounds; -1: not in the list */
+    uint64_t hash; /* XXH3-64 of what the file was given */
 } record;
 
 typedef struct frame {
     char *memory;
-    int32_t record;  /* -1: empty */
+    int32_t record; /* -1: empty */
     int32_t pins;
-    bool dirty;      /* the file does not have it */
-    bool lent;       /* the device may be using it: until `returned` */
+    bool dirty; /* the file does not have it */
+    bool lent;  /* the device may be using it: until `returned` */
     transfer transfer;
     qs_aio_op op;
     qs_event *returned;
@@ -40,15 +41,15 @@ struct qs_pager {
     frame *frames;
     qs_aio_file file;
     XXH3_state_t *hash_state;
-    qs_page_list sequence;    /* every record in order */
+    qs_page_list sequence; /* every record in order */
     const qs_page_list *list;
-    int64_t now, at;          /* tick; first use that is not before it */
+    int64_t now, at; /* tick; first use that is not before it */
     int failed;
     qs_err failure;
     qs_pager_stats stats;
 };
 
-/* ---- lists ---------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------------------------- */
 
 void qs_page_list_add(qs_page_list *l, int64_t tick, int32_t r, qs_page_use use)
 {
@@ -66,7 +67,8 @@ void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t ticks)
     l->next = qs_calloc((size_t)l->count + 1, sizeof *l->next);
     l->first = qs_malloc((size_t)records * sizeof *l->first);
     for (int32_t r = 0; r < records; r++) l->first[r] = -1;
-    for (int round = 1; round >= 0; round--) /* the second round first: the last uses then know what follows the end */
+    for (int round = 1; round >= 0;
+         round--) /* the second round first: the last uses then know what follows the end */
         for (int32_t i = l->count - 1; i >= 0; i--) {
             int32_t *seen = &l->first[l->entries[i].record];
             if (!round) l->next[i] = *seen;
@@ -83,11 +85,21 @@ void qs_page_list_free(qs_page_list *l)
 }
 
 /* Use u of the list, counted on through the rounds. */
-static const struct qs_page_entry *entry(const qs_pager *p, int64_t u) { return &p->list->entries[u % p->list->count]; }
-static int64_t tick_of(const qs_pager *p, int64_t u) { return u / p->list->count * p->list->ticks + entry(p, u)->tick; }
-static int64_t after(const qs_pager *p, int64_t u) { return u / p->list->count * p->list->count + p->list->next[u % p->list->count]; }
+static const struct qs_page_entry *entry(const qs_pager *p, int64_t u)
+{
+    return &p->list->entries[u % p->list->count];
+}
+static int64_t tick_of(const qs_pager *p, int64_t u)
+{
+    return u / p->list->count * p->list->ticks + entry(p, u)->tick;
+}
+static int64_t after(const qs_pager *p, int64_t u)
+{
+    return u / p->list->count * p->list->count + p->list->next[u % p->list->count];
+}
 
-/* The record's first use that is still to come: not before the present tick, and not one that was made. INT64_MAX: never. */
+/* The record's first use that is still to come: not before the present tick, and not one that was made.
+ * INT64_MAX: never. */
 static int64_t next_use(qs_pager *p, int32_t r)
 {
     int64_t *next = &p->records[r].next;
@@ -104,7 +116,7 @@ static bool is_dead(qs_pager *p, int32_t r)
     return u != INT64_MAX && entry(p, u)->use == QS_PAGE_NEW;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 static const qs_device_api *api(const qs_pager *p) { return p->c.device->api; }
 static bool shared(const qs_pager *p) { return p->c.device->info.shared_memory; }
@@ -116,14 +128,16 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
     qs_aio_file file = {0};
     if (!resident) {
         QS_ASSERT(config->bytes % 4096 == 0 && config->frames > RESERVE);
-        QS_TRY(qs_aio_file_scratch(&file, config->dir, config->what, (uint64_t)config->records * config->bytes, e));
+        QS_TRY(qs_aio_file_scratch(&file, config->dir, config->what,
+                                   (uint64_t)config->records * config->bytes, e));
     }
     qs_pager *p = qs_calloc(1, sizeof *p);
     *p = (qs_pager){.c = *config, .resident = resident, .file = file, .hash_state = qs_hash_create()};
     p->records = qs_calloc((size_t)config->records, sizeof *p->records);
     p->frames = qs_calloc((size_t)config->frames, sizeof *p->frames);
     for (int32_t i = 0; i < config->frames; i++) {
-        p->frames[i] = (frame){.memory = (char *)config->memory + (uint64_t)i * config->bytes, .record = resident ? i : -1};
+        p->frames[i] = (frame){.memory = (char *)config->memory + (uint64_t)i * config->bytes,
+                               .record = resident ? i : -1};
         if (!shared(p)) p->frames[i].returned = api(p)->event_create(config->device);
     }
     for (int32_t r = 0; r < config->records; r++) {
@@ -136,14 +150,15 @@ int qs_pager_open(const qs_pager_config *config, qs_pager **out, qs_err *e)
     return 0;
 }
 
-/* ---- transfers ------------------------------------------------------------------------------------------------------------ */
+/* ---- transfers --------------------------------------------------------------------------------------- */
 
 /* XXH3-64 of a frame. A few MiB at a time, so that the disk is kept busy. */
 static uint64_t hash(qs_pager *p, const frame *f)
 {
     XXH3_64bits_reset(p->hash_state);
     for (uint64_t at = 0; at < p->c.bytes; at += HASH_PIECE_BYTES) {
-        XXH3_64bits_update(p->hash_state, f->memory + at, p->c.bytes - at < HASH_PIECE_BYTES ? p->c.bytes - at : HASH_PIECE_BYTES);
+        XXH3_64bits_update(p->hash_state, f->memory + at,
+                           p->c.bytes - at < HASH_PIECE_BYTES ? p->c.bytes - at : HASH_PIECE_BYTES);
         for (int32_t i = 0; i < p->c.frames; i++)
             if (p->frames[i].op.active && !qs_aio_done(p->c.aio, &p->frames[i].op)) break;
     }
@@ -153,7 +168,11 @@ static uint64_t hash(qs_pager *p, const frame *f)
 static void start(qs_pager *p, frame *f, bool write)
 {
     if (write) p->records[f->record].hash = hash(p, f);
-    f->op = (qs_aio_op){.file = &p->file, .buffer = f->memory, .bytes = p->c.bytes, .offset = (uint64_t)f->record * p->c.bytes, .write = write};
+    f->op = (qs_aio_op){.file = &p->file,
+                        .buffer = f->memory,
+                        .bytes = p->c.bytes,
+                        .offset = (uint64_t)f->record * p->c.bytes,
+                        .write = write};
     f->transfer = write ? WRITING : READING;
     *(write ? &p->stats.written_bytes : &p->stats.read_bytes) += p->c.bytes;
     qs_aio_start(p->c.aio, &f->op);
@@ -169,7 +188,8 @@ static void finish(qs_pager *p, frame *f)
     p->stats.wait_ns += qs_now_ns() - begin;
     if (!rc && f->transfer == READING && hash(p, f) != p->records[f->record].hash)
         rc = qs_err_set(&e, QS_EIO, __FILE__, __LINE__,
-                        "%s: the %s at %" PRIu64 " are not what was written there: the disk, its connection or memory changes bits; stopping before they do harm, "
+                        "%s: the %s at %" PRIu64 " are not what was written there: the disk, its connection "
+                        "or memory changes bits; stopping before they do harm, "
                         "resume from the last checkpoint (on another --cache, or with more --ram)",
                         p->file.path, p->c.what, f->op.offset);
     if (rc && !p->failed) {
@@ -209,14 +229,21 @@ static void take_back(const qs_pager *p, frame *f)
     f->lent = false;
 }
 
-/* ---- frames --------------------------------------------------------------------------------------------------------------- */
+/* ---- frames ------------------------------------------------------------------------------------------ */
 
 /* How late a frame's record is needed; what is dead, latest of all. */
-static int64_t lateness(qs_pager *p, const frame *f) { return f->record < 0 || is_dead(p, f->record) ? INT64_MAX : next_use(p, f->record); }
+static int64_t lateness(qs_pager *p, const frame *f)
+{
+    return f->record < 0 || is_dead(p, f->record) ? INT64_MAX : next_use(p, f->record);
+}
 
-static bool must_be_written(qs_pager *p, const frame *f) { return f->record >= 0 && f->dirty && !is_dead(p, f->record); }
+static bool must_be_written(qs_pager *p, const frame *f)
+{
+    return f->record >= 0 && f->dirty && !is_dead(p, f->record);
+}
 
-/* A frame that can be taken over at once, and whose record is needed after use `need`; of these the one needed last. NULL: none. */
+/* A frame that can be taken over at once, and whose record is needed after use `need`; of these the one
+ * needed last. NULL: none. */
 static frame *find_free(qs_pager *p, int64_t need)
 {
     qs_farthest go = {-1, need};
@@ -236,8 +263,9 @@ static frame *wait_for_free(qs_pager *p)
     for (int32_t i = 0; i < p->c.frames; i++) {
         frame *f = &p->frames[i];
         if (f->pins) continue;
-        bool better = !best || (f->transfer == WRITING) > (best->transfer == WRITING) ||
-                      ((f->transfer == WRITING) == (best->transfer == WRITING) && lateness(p, f) > lateness(p, best));
+        bool better =
+            !best || (f->transfer == WRITING) > (best->transfer == WRITING) ||
+            ((f->transfer == WRITING) == (best->transfer == WRITING) && lateness(p, f) > lateness(p, best));
         if (better) best = f;
     }
     QS_ASSERT(best); /* more are held at once than there are frames */
@@ -263,7 +291,7 @@ static void give(qs_pager *p, frame *f, int32_t r)
     p->records[r].frame = (int32_t)(f - p->frames);
 }
 
-/* ---- foresight ------------------------------------------------------------------------------------------------------------ */
+/* ---- foresight --------------------------------------------------------------------------------------- */
 
 /* The use up to which all but RESERVE frames will be needed: what is used later must leave. */
 static int64_t horizon(qs_pager *p)
@@ -279,16 +307,20 @@ static void pump(qs_pager *p)
 {
     if (p->resident || !p->list->count) return;
     for (int32_t i = 0; i < p->c.frames; i++)
-        if (p->frames[i].transfer != IDLE && qs_aio_done(p->c.aio, &p->frames[i].op)) finish(p, &p->frames[i]);
+        if (p->frames[i].transfer != IDLE && qs_aio_done(p->c.aio, &p->frames[i].op))
+            finish(p, &p->frames[i]);
     int64_t last = horizon(p);
     for (int32_t i = 0; i < p->c.frames; i++) {
         frame *f = &p->frames[i];
-        if (!f->pins && f->transfer == IDLE && must_be_written(p, f) && next_use(p, f->record) > last && !lent(p, f)) start(p, f, true);
+        if (!f->pins && f->transfer == IDLE && must_be_written(p, f) && next_use(p, f->record) > last &&
+            !lent(p, f))
+            start(p, f, true);
     }
     for (int64_t u = p->at; u <= last; u++) {
         int32_t r = entry(p, u)->record;
         const record *x = &p->records[r];
-        if (entry(p, u)->use == QS_PAGE_NEW || x->content != KEPT || x->frame >= 0 || next_use(p, r) != u) continue;
+        if (entry(p, u)->use == QS_PAGE_NEW || x->content != KEPT || x->frame >= 0 || next_use(p, r) != u)
+            continue;
         frame *f = find_free(p, u);
         if (!f) break;
         give(p, f, r);
@@ -311,7 +343,7 @@ void qs_pager_at(qs_pager *p, int64_t tick)
     pump(p);
 }
 
-/* ---- use ------------------------------------------------------------------------------------------------------------------ */
+/* ---- use --------------------------------------------------------------------------------------------- */
 
 void *qs_pager_acquire(qs_pager *p, int32_t r, qs_page_use use)
 {

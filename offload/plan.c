@@ -13,10 +13,14 @@ const char *qs_pool_name(qs_pool p)
 
 const char *qs_format_bytes(uint64_t bytes, char text[16])
 {
-    if (bytes < 1024) snprintf(text, 16, "%d B", (int)bytes);
-    else if (bytes < (1u << 20)) snprintf(text, 16, "%.1f KiB", (double)bytes / 1024);
-    else if (bytes < (1u << 30)) snprintf(text, 16, "%.1f MiB", (double)bytes / (1 << 20));
-    else snprintf(text, 16, "%.2f GiB", (double)bytes / (1 << 30));
+    if (bytes < 1024)
+        snprintf(text, 16, "%d B", (int)bytes);
+    else if (bytes < (1u << 20))
+        snprintf(text, 16, "%.1f KiB", (double)bytes / 1024);
+    else if (bytes < (1u << 30))
+        snprintf(text, 16, "%.1f MiB", (double)bytes / (1 << 20));
+    else
+        snprintf(text, 16, "%.2f GiB", (double)bytes / (1 << 30));
     return text;
 }
 
@@ -67,9 +71,10 @@ static int most_homes(const qs_plan_input *in)
     return in->most_homes >= 0 && in->most_homes < in->blobs ? in->most_homes : in->blobs;
 }
 
-/* ---- homes ------------------------------------------------------------------------------------------------------------ */
+/* ---- homes ------------------------------------------------------------------------------------------- */
 
-/* Of c evenly spread blobs with a home, `on_device` (evenly spread again) live on the device: what those take. */
+/* Of c evenly spread blobs with a home, `on_device` (evenly spread again) live on the device: what those
+ * take. */
 static uint64_t device_share(const qs_plan_input *in, int c, int on_device)
 {
     uint64_t sum = 0;
@@ -93,7 +98,8 @@ static bool place(const qs_plan_input *in, int c, room r, uint8_t *home)
         if (device > r.device || total - device > r.host) continue;
         memset(home, QS_HOME_DISK, (size_t)in->blobs);
         for (int i = 0; i < c; i++) home[spread(i, in->blobs, c)] = QS_HOME_HOST;
-        for (int i = 0; i < on_device; i++) home[spread(spread(i, c, on_device), in->blobs, c)] = QS_HOME_DEVICE;
+        for (int i = 0; i < on_device; i++)
+            home[spread(spread(i, c, on_device), in->blobs, c)] = QS_HOME_DEVICE;
         return true;
     }
     return false;
@@ -112,7 +118,8 @@ static uint64_t least_on_host(const qs_plan_input *in, uint64_t device_room)
 
 void qs_plan_minimum(const qs_plan_input *in, uint64_t *vram_bytes, uint64_t *ram_bytes)
 {
-    uint64_t ring = QS_PLAN_MIN_SLOTS * largest_blob(in), device = fixed_bytes(in, true), on_device = 0, on_host = ring;
+    uint64_t ring = QS_PLAN_MIN_SLOTS * largest_blob(in), device = fixed_bytes(in, true), on_device = 0,
+             on_host = ring;
     bool all = most_homes(in) == in->blobs;
     if (!in->shared_memory) {
         on_device = all && total_share(in, in->blobs) < ring ? total_share(in, in->blobs) : ring;
@@ -124,17 +131,19 @@ void qs_plan_minimum(const qs_plan_input *in, uint64_t *vram_bytes, uint64_t *ra
     *ram_bytes = fixed_bytes(in, false) + on_host;
 }
 
-/* ---- refusal ---------------------------------------------------------------------------------------------------------- */
+/* ---- refusal ----------------------------------------------------------------------------------------- */
 
 /* "weights 1.2 GiB, B 300.0 MiB, ..." of a side's largest items. */
 static void describe(const qs_plan_input *in, bool device, uint64_t weights, char *text, size_t capacity)
 {
     char size[16];
-    int n = weights ? snprintf(text, capacity, "weights %s", qs_format_bytes(weights, size)) : snprintf(text, capacity, "%s", "");
+    int n = weights ? snprintf(text, capacity, "weights %s", qs_format_bytes(weights, size))
+                    : snprintf(text, capacity, "%s", "");
     for (int i = 0; i < in->item_count && n < (int)capacity - 64; i++) {
         const qs_plan_item *item = &in->items[i];
         if ((item->pool == QS_POOL_DEVICE) != device || item->bytes < (1u << 20)) continue;
-        n += snprintf(text + n, capacity - (size_t)n, "%s%s %s", n ? ", " : "", qs_item_name(item->item), qs_format_bytes(item->bytes, size));
+        n += snprintf(text + n, capacity - (size_t)n, "%s%s %s", n ? ", " : "", qs_item_name(item->item),
+                      qs_format_bytes(item->bytes, size));
     }
     if (!n) snprintf(text, capacity, "many small things");
 }
@@ -151,19 +160,23 @@ static int refuse(const qs_plan_input *in, qs_err *e)
     describe(in, device, least - fixed_bytes(in, device), parts, sizeof parts);
     if (device && ram > in->ram_bytes) snprintf(other, sizeof other, " and --ram %lluM", mebibytes(ram));
     QS_FAIL(e, QS_EBUDGET,
-            "--%s %s is too small: this job needs at least %s there (%s); give --%s %lluM%s or more, or lower max_seq_length, "
+            "--%s %s is too small: this job needs at least %s there (%s); give --%s %lluM%s or more, or "
+            "lower max_seq_length, "
             "per_device_train_batch_size%s",
-            device ? "vram" : "ram", qs_format_bytes(device ? in->vram_bytes : in->ram_bytes, have), qs_format_bytes(least, need), parts,
-            device ? "vram" : "ram", mebibytes(least), other, device ? "" : " or gradient_accumulation_steps");
+            device ? "vram" : "ram", qs_format_bytes(device ? in->vram_bytes : in->ram_bytes, have),
+            qs_format_bytes(least, need), parts, device ? "vram" : "ram", mebibytes(least), other,
+            device ? "" : " or gradient_accumulation_steps");
 }
 
-/* ---- the plan --------------------------------------------------------------------------------------------------------- */
+/* ---- the plan ---------------------------------------------------------------------------------------- */
 
-/* With a ring of `slots` in host memory and `device_slots` on the device: the most homes, `least` at any rate. */
+/* With a ring of `slots` in host memory and `device_slots` on the device: the most homes, `least` at any
+ * rate. */
 static bool fit(const qs_plan_input *in, qs_plan *p, int slots, int device_slots, int least)
 {
     uint64_t slot_bytes = largest_blob(in);
-    uint64_t device = p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes + (uint64_t)device_slots * slot_bytes;
+    uint64_t device =
+        p->pool_bytes[QS_POOL_DEVICE] + in->device_overhead_bytes + (uint64_t)device_slots * slot_bytes;
     uint64_t host = ram_bytes(p) + (uint64_t)slots * slot_bytes;
     if (device > in->vram_bytes || host > in->ram_bytes) return false;
     room r = {in->vram_bytes - device, in->ram_bytes - host};
@@ -183,7 +196,8 @@ static bool choose(const qs_plan_input *in, qs_plan *p)
     int slots = in->ring_slots ? in->ring_slots : QS_PLAN_RING_SLOTS;
     QS_ASSERT(slots >= QS_PLAN_MIN_SLOTS);
     /* Everything resident needs no ring, but to load a device that has its own memory. */
-    if (most_homes(in) == in->blobs && fit(in, p, in->shared_memory ? 0 : QS_PLAN_MIN_SLOTS, 0, in->blobs)) return true;
+    if (most_homes(in) == in->blobs && fit(in, p, in->shared_memory ? 0 : QS_PLAN_MIN_SLOTS, 0, in->blobs))
+        return true;
     for (; slots >= QS_PLAN_MIN_SLOTS; slots--)
         if (fit(in, p, slots, in->shared_memory ? 0 : slots, 0)) return true;
     return false;
@@ -192,8 +206,13 @@ static bool choose(const qs_plan_input *in, qs_plan *p)
 static void start(const qs_plan_input *in, const qs_plan_item *wish, qs_plan *p)
 {
     uint8_t *home = p->home;
-    *p = (qs_plan){.vram_bytes = in->vram_bytes, .ram_bytes = in->ram_bytes, .blobs = in->blobs, .home = home, .wish_granted = wish};
-    for (int i = 0; i < in->item_count; i++) add_item(p, in->items[i].item, in->items[i].pool, in->items[i].bytes);
+    *p = (qs_plan){.vram_bytes = in->vram_bytes,
+                   .ram_bytes = in->ram_bytes,
+                   .blobs = in->blobs,
+                   .home = home,
+                   .wish_granted = wish};
+    for (int i = 0; i < in->item_count; i++)
+        add_item(p, in->items[i].item, in->items[i].pool, in->items[i].bytes);
     if (wish) add_item(p, wish->item, wish->pool, wish->bytes);
 }
 

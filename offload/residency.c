@@ -9,8 +9,12 @@ void qs_residency_open(const qs_plan *plan, bool in_place, const qs_mover *mover
 {
     qs_residency *r = out;
     size_t n = (size_t)plan->blobs;
-    *r = (qs_residency){.mover = mover, .in_place = in_place, .blobs = plan->blobs, .expected = -1,
-                        .absent = plan->blobs, .nowhere = plan->blobs};
+    *r = (qs_residency){.mover = mover,
+                        .in_place = in_place,
+                        .blobs = plan->blobs,
+                        .expected = -1,
+                        .absent = plan->blobs,
+                        .nowhere = plan->blobs};
     r->host = qs_calloc(n + (size_t)plan->ring_slots, sizeof *r->host);
     r->device = qs_calloc(n + (size_t)plan->device_slots, sizeof *r->device);
     r->host_slot_of = qs_malloc(5 * n * sizeof(int32_t));
@@ -22,13 +26,17 @@ void qs_residency_open(const qs_plan *plan, bool in_place, const qs_mover *mover
     r->loaded = qs_calloc(n, sizeof *r->loaded);
     for (int32_t b = 0; b < plan->blobs; b++) {
         if (plan->home[b] == QS_HOME_DISK) continue;
-        if (plan->home[b] == QS_HOME_DEVICE && !in_place) r->device_home[b] = r->device_homes++;
-        else r->host_home[b] = r->host_homes++;
+        if (plan->home[b] == QS_HOME_DEVICE && !in_place)
+            r->device_home[b] = r->device_homes++;
+        else
+            r->host_home[b] = r->host_homes++;
     }
     r->host_slots = r->host_homes + plan->ring_slots;
     r->device_slots = r->device_homes + plan->device_slots;
-    for (int32_t i = 0; i < r->host_slots; i++) r->host[i] = (qs_host_slot){.blob = -1, .is_home = i < r->host_homes};
-    for (int32_t i = 0; i < r->device_slots; i++) r->device[i] = (qs_device_slot){.blob = -1, .is_home = i < r->device_homes};
+    for (int32_t i = 0; i < r->host_slots; i++)
+        r->host[i] = (qs_host_slot){.blob = -1, .is_home = i < r->host_homes};
+    for (int32_t i = 0; i < r->device_slots; i++)
+        r->device[i] = (qs_device_slot){.blob = -1, .is_home = i < r->device_homes};
 }
 
 void qs_residency_close(qs_residency *r)
@@ -40,7 +48,7 @@ void qs_residency_close(qs_residency *r)
     *r = (qs_residency){0};
 }
 
-/* ---- the list --------------------------------------------------------------------------------------------------------- */
+/* ---- the list ---------------------------------------------------------------------------------------- */
 
 void qs_residency_begin(qs_residency *r, const qs_schedule *schedule)
 {
@@ -72,9 +80,12 @@ static int32_t distance(const qs_residency *r, int32_t blob)
     return d < r->schedule->count ? d : r->schedule->count;
 }
 
-/* ---- where blobs are -------------------------------------------------------------------------------------------------- */
+/* ---- where blobs are --------------------------------------------------------------------------------- */
 
-static bool is_nowhere(const qs_residency *r, int32_t b) { return r->host_slot_of[b] < 0 && r->device_slot_of[b] < 0; }
+static bool is_nowhere(const qs_residency *r, int32_t b)
+{
+    return r->host_slot_of[b] < 0 && r->device_slot_of[b] < 0;
+}
 
 static void set_host_slot(qs_residency *r, int32_t b, int32_t i)
 {
@@ -92,7 +103,8 @@ static void set_device_slot(qs_residency *r, int32_t b, int32_t i)
     r->nowhere += is_nowhere(r, b);
 }
 
-/* A host slot whose blob is on the device as well: it is only missed if the device slot is given up before the visit. */
+/* A host slot whose blob is on the device as well: it is only missed if the device slot is given up before
+ * the visit. */
 static bool spare(const qs_residency *r, const qs_host_slot *h) { return r->device_slot_of[h->blob] >= 0; }
 
 /* How soon the blob of a ring slot is needed there; never, when it is at home on the device. */
@@ -101,12 +113,16 @@ static int32_t needed_there(const qs_residency *r, const qs_host_slot *h)
     return spare(r, h) && r->device_home[h->blob] >= 0 ? r->schedule->count : distance(r, h->blob);
 }
 
-static bool copying(const qs_residency *r, int32_t i) { return !r->in_place && r->mover->copying(r->mover->context, i); }
+static bool copying(const qs_residency *r, int32_t i)
+{
+    return !r->in_place && r->mover->copying(r->mover->context, i);
+}
 
-/* ---- who goes --------------------------------------------------------------------------------------------------------- */
+/* ---- who goes ---------------------------------------------------------------------------------------- */
 
-/* A ring slot for a blob that is needed `need` visits from now: an empty one, or of those that are spare or needed later
- * the one needed last. -1 when there is none, or only such as the disk or the device is busy with. */
+/* A ring slot for a blob that is needed `need` visits from now: an empty one, or of those that are spare or
+ * needed later the one needed last. -1 when there is none, or only such as the disk or the device is busy
+ * with. */
 static int32_t free_host_slot(const qs_residency *r, int32_t need)
 {
     qs_farthest go = {-1, -1};
@@ -144,7 +160,8 @@ static int32_t wait_for_host_slot(qs_residency *r)
     return go.index;
 }
 
-/* A device slot for a blob that is needed `need` visits from now: an empty one, or the one needed last, but not sooner. */
+/* A device slot for a blob that is needed `need` visits from now: an empty one, or the one needed last, but
+ * not sooner. */
 static int32_t free_device_slot(const qs_residency *r, int32_t need)
 {
     qs_farthest go = {-1, need - 1};
@@ -157,7 +174,7 @@ static int32_t free_device_slot(const qs_residency *r, int32_t need)
     return go.index;
 }
 
-/* ---- what is begun ---------------------------------------------------------------------------------------------------- */
+/* ---- what is begun ----------------------------------------------------------------------------------- */
 
 static void expect(qs_residency *r, int32_t blob)
 {
@@ -172,7 +189,8 @@ static bool begin_fill(qs_residency *r, int32_t b, int32_t need, bool must)
     if (i < 0 && must) i = wait_for_host_slot(r);
     if (i < 0) return false;
     qs_host_slot *h = &r->host[i];
-    if (h->state == QS_SLOT_TO_MAKE && h->blob == r->expected) expect(r, -1); /* it may have been begun there */
+    if (h->state == QS_SLOT_TO_MAKE && h->blob == r->expected)
+        expect(r, -1); /* it may have been begun there */
     if (h->blob >= 0) set_host_slot(r, h->blob, -1);
     h->blob = b;
     set_host_slot(r, b, i);
@@ -204,7 +222,8 @@ static void make_ahead(qs_residency *r, int32_t b)
     if (i >= 0 && r->mover->make_some(r->mover->context, i) == QS_MADE_ALL) make(r, i, &told_at_acquire);
 }
 
-/* Brings host slot i to QS_SLOT_FULL: receives it, or has it made. After a failure the next call fails again. */
+/* Brings host slot i to QS_SLOT_FULL: receives it, or has it made. After a failure the next call fails again.
+ */
 static int complete(qs_residency *r, int32_t i, qs_err *e)
 {
     qs_host_slot *h = &r->host[i];
@@ -230,13 +249,14 @@ static bool begin_copy(qs_residency *r, int32_t i, int32_t need)
     return true;
 }
 
-/* Takes a blob on towards the device. False when that must wait: what is needed later waits with it, so that no slot goes
- * to a later blob and is taken back. */
+/* Takes a blob on towards the device. False when that must wait: what is needed later waits with it, so that
+ * no slot goes to a later blob and is taken back. */
 static bool take_on(qs_residency *r, int32_t i, int32_t need)
 {
     qs_err told_at_acquire = {0};
     if (r->host[i].state == QS_SLOT_READING &&
-        (!r->mover->transferred(r->mover->context, i) || complete(r, i, &told_at_acquire))) return false;
+        (!r->mover->transferred(r->mover->context, i) || complete(r, i, &told_at_acquire)))
+        return false;
     return r->host[i].state == QS_SLOT_FULL && begin_copy(r, i, need);
 }
 
@@ -261,7 +281,8 @@ void qs_residency_pump(qs_residency *r)
     qs_residency_commit_written(r);
     if (!r->absent && !r->unmade) return;
     for (int32_t i = 0; i < reach && i < list->count && (host_left || device_left); i++) {
-        if (!device_left && !r->nowhere && (expecting || !r->unmade)) return; /* nothing further on could be begun */
+        if (!device_left && !r->nowhere && (expecting || !r->unmade))
+            return; /* nothing further on could be begun */
         int32_t v = r->at + i < list->count ? r->at + i : r->at + i - list->count, b = list->visits[v].blob;
         if (b < 0 || r->device_slot_of[b] >= 0) continue;
         if (r->host_slot_of[b] < 0) host_left = host_left && begin_fill(r, b, i, false);
@@ -286,7 +307,7 @@ void qs_residency_settle(qs_residency *r)
         if (r->host[i].writing) commit(r, i);
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------------------------- */
+/* ---- the walk ---------------------------------------------------------------------------------------- */
 
 static int bring(qs_residency *r, int32_t b, qs_err *e)
 {

@@ -18,7 +18,8 @@ static void forwards(qs_schedule *s, int32_t first, int32_t count)
 
 static void backwards(qs_schedule *s, int32_t lowest, int32_t first, int32_t count)
 {
-    for (int32_t t = s->tiles - 1; t >= 0; t--) add(s, QS_VISIT_HEAD_GRADIENT, s->layers + t, t, first, count);
+    for (int32_t t = s->tiles - 1; t >= 0; t--)
+        add(s, QS_VISIT_HEAD_GRADIENT, s->layers + t, t, first, count);
     for (int32_t l = s->layers - 1; l >= lowest; l--) add(s, QS_VISIT_BACKWARD, l, l, first, count);
 }
 
@@ -45,7 +46,8 @@ static void finish(qs_schedule *s)
     qs_free(seen);
 }
 
-void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained, int32_t sweeps, qs_schedule *out)
+void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest_trained,
+                       int32_t sweeps, qs_schedule *out)
 {
     int32_t group = qs_schedule_group(micro_batches, sweeps);
     begin(out, layers, tiles, micro_batches, sweeps);
@@ -58,7 +60,8 @@ void qs_schedule_train(int32_t layers, int32_t tiles, int32_t micro_batches, int
     finish(out);
 }
 
-void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t sweeps, qs_schedule *out)
+void qs_schedule_evaluate(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t sweeps,
+                          qs_schedule *out)
 {
     int32_t group = qs_schedule_group(micro_batches, sweeps);
     begin(out, layers, tiles, micro_batches, sweeps);
@@ -76,9 +79,12 @@ void qs_schedule_free(qs_schedule *s)
 
 void qs_visit_name(const qs_visit *v, char text[32])
 {
-    static const char *const names[] = {"embed", "forward", "head loss", "head gradient", "backward", "update"};
-    if (v->blob < 0) snprintf(text, 32, "%s", names[v->kind]);
-    else snprintf(text, 32, "%s %d", names[v->kind], v->index);
+    static const char *const names[] = {"embed",         "forward",  "head loss",
+                                        "head gradient", "backward", "update"};
+    if (v->blob < 0)
+        snprintf(text, 32, "%s", names[v->kind]);
+    else
+        snprintf(text, 32, "%s %d", names[v->kind], v->index);
 }
 
 int32_t qs_schedule_distance(const qs_schedule *s, int32_t from, int32_t blob)

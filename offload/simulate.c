@@ -11,8 +11,8 @@ enum { STEPS = 3, WRITES_BEHIND = 2, SOURCE_AHEAD_BYTES = 32 << 20 };
 /* One transfer of the disk. */
 typedef struct disk_op {
     double bytes, left, rate; /* left: not submitted yet; bytes per second, 0: at once */
-    double reach;         /* bytes that move unattended; 0: no limit */
-    double end;           /* when the last byte arrives, once all are submitted */
+    double reach;             /* bytes that move unattended; 0: no limit */
+    double end;               /* when the last byte arrives, once all are submitted */
     bool active, submitted;
     struct disk_op *next;
 } disk_op;
@@ -24,7 +24,7 @@ typedef struct disk {
 
 /* What is under way at a host slot, and when it ends; likewise of a device slot. */
 typedef struct host_clock {
-    double copied;        /* when the last copy out of it has ended */
+    double copied; /* when the last copy out of it has ended */
     disk_op op;
 } host_clock;
 
@@ -35,19 +35,20 @@ typedef struct device_clock {
 typedef struct sim {
     const qs_sim_input *in;
     const qs_schedule *list;
-    qs_residency where;   /* decides; the functions of `mover` below give every move its time */
-    double now;           /* the host's clock */
+    qs_residency where; /* decides; the functions of `mover` below give every move its time */
+    double now;         /* the host's clock */
     double compute_free, link_in_free, link_out_free;
     disk disk;
-    host_clock *host;     /* parallel to where.host */
+    host_clock *host; /* parallel to where.host */
     device_clock *device;
-    bool *cached;         /* [blobs] */
-    double *arrived;      /* [blobs] when its bytes last came from the disk or the maker */
-    int32_t begun;        /* the blob that the maker's buffers hold some of, or -1 */
-    double quantised;     /* seconds of its work that are done */
-    disk_op source, read_ahead, writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
+    bool *cached;     /* [blobs] */
+    double *arrived;  /* [blobs] when its bytes last came from the disk or the maker */
+    int32_t begun;    /* the blob that the maker's buffers hold some of, or -1 */
+    double quantised; /* seconds of its work that are done */
+    disk_op source, read_ahead,
+        writes[WRITES_BEHIND]; /* the maker's read; bytes of `work` that live on the disk */
     qs_sim_step *step;
-    qs_sim_visit *visit;  /* the visit in progress */
+    qs_sim_visit *visit; /* the visit in progress */
 } sim;
 
 const char *qs_sim_resource_name(qs_sim_resource r)
@@ -59,7 +60,7 @@ const char *qs_sim_resource_name(qs_sim_resource r)
 static double seconds_of(double bytes, double rate) { return rate > 0 ? bytes / rate : 0; }
 static double later(double a, double b) { return a > b ? a : b; }
 
-/* ---- the disk --------------------------------------------------------------------------------------------------------- */
+/* ---- the disk ---------------------------------------------------------------------------------------- */
 
 /* The host looks at the disk from `from` until `until`: submits what room there is for. */
 static void attend(sim *s, double from, double until)
@@ -88,17 +89,27 @@ static void start_op(sim *s, disk_op *o, uint64_t bytes, bool write)
 {
     QS_ASSERT(!o->active);
     double reach = (double)s->in->rates.unattended_bytes;
-    if (o == &s->source && !(reach > 0 && reach < SOURCE_AHEAD_BYTES)) reach = SOURCE_AHEAD_BYTES; /* the maker's buffers */
-    *o = (disk_op){.bytes = (double)bytes, .left = (double)bytes, .rate = write ? s->in->rates.disk_write : s->in->rates.disk_read, .reach = reach, .active = bytes > 0};
+    if (o == &s->source && !(reach > 0 && reach < SOURCE_AHEAD_BYTES))
+        reach = SOURCE_AHEAD_BYTES; /* the maker's buffers */
+    *o = (disk_op){.bytes = (double)bytes,
+                   .left = (double)bytes,
+                   .rate = write ? s->in->rates.disk_write : s->in->rates.disk_read,
+                   .reach = reach,
+                   .active = bytes > 0};
     if (!bytes) return;
     *(write ? &s->step->disk_write_bytes : &s->step->disk_read_bytes) += bytes;
-    if (s->disk.head) s->disk.tail->next = o;
-    else s->disk.head = o;
+    if (s->disk.head)
+        s->disk.tail->next = o;
+    else
+        s->disk.head = o;
     s->disk.tail = o;
     attend(s, s->now, s->now);
 }
 
-static bool op_done(const sim *s, const disk_op *o) { return !o->active || (o->submitted && o->end <= s->now); }
+static bool op_done(const sim *s, const disk_op *o)
+{
+    return !o->active || (o->submitted && o->end <= s->now);
+}
 
 /* The host's clock moves on while it looks after the disk. */
 static void spend_attending(sim *s, double seconds)
@@ -138,7 +149,7 @@ static void hash(sim *s, int32_t b)
     s->step->busy[QS_SIM_HOST] += seconds;
 }
 
-/* ---- the mover: between the disk and host slots ---------------------------------------------------------------------- */
+/* ---- the mover: between the disk and host slots ------------------------------------------------------ */
 
 static bool sim_cached(void *model, int32_t b) { return ((const sim *)model)->cached[b]; }
 
@@ -181,12 +192,13 @@ static void sim_commit(void *model, int32_t host)
     s->cached[qs_residency_blob(&s->where, host)] = true;
 }
 
-/* ---- the mover: quantise on load ------------------------------------------------------------------------------------- */
+/* ---- the mover: quantise on load --------------------------------------------------------------------- */
 
 /* What has arrived of an operation. */
 static double bytes_arrived(const sim *s, const disk_op *o)
 {
-    double outstanding = ((o->submitted ? o->end : s->disk.free) - s->now) * o->rate, bytes = o->bytes - o->left;
+    double outstanding = ((o->submitted ? o->end : s->disk.free) - s->now) * o->rate,
+           bytes = o->bytes - o->left;
     if (outstanding > 0) bytes -= outstanding;
     return bytes > 0 ? bytes : 0;
 }
@@ -200,7 +212,10 @@ static void quantise(sim *s, double seconds)
     s->step->busy[QS_SIM_HOST] += seconds;
 }
 
-static double make_seconds(const sim *s, int32_t b) { return s->in->make_seconds ? s->in->make_seconds[b] : 0; }
+static double make_seconds(const sim *s, int32_t b)
+{
+    return s->in->make_seconds ? s->in->make_seconds[b] : 0;
+}
 
 static void sim_expect(void *model, int32_t b)
 {
@@ -234,7 +249,7 @@ static int sim_make(void *model, int32_t host, bool *writing, qs_err *e)
     return 0;
 }
 
-/* ---- the mover: between host and device slots ------------------------------------------------------------------------ */
+/* ---- the mover: between host and device slots -------------------------------------------------------- */
 
 /* Takes the link for some bytes, no sooner than `from`. */
 static double use_link(sim *s, bool in, uint64_t bytes, double from)
@@ -263,15 +278,17 @@ static void sim_copy(void *model, int32_t host, int32_t to)
 {
     sim *s = model;
     device_clock *d = &s->device[to];
-    d->ready = s->host[host].copied = use_link(s, true, s->in->blob_bytes[qs_residency_blob(&s->where, host)], later(s->now, d->freed));
+    d->ready = s->host[host].copied =
+        use_link(s, true, s->in->blob_bytes[qs_residency_blob(&s->where, host)], later(s->now, d->freed));
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------------------------- */
+/* ---- the walk ---------------------------------------------------------------------------------------- */
 
 /* Bytes of the visit's own that live on the disk: read a visit ahead, written behind. */
 static void start_reads_of(sim *s, int32_t v)
 {
-    if (v < s->list->count && s->in->work[v].disk_read_bytes) start_op(s, &s->read_ahead, s->in->work[v].disk_read_bytes, false);
+    if (v < s->list->count && s->in->work[v].disk_read_bytes)
+        start_op(s, &s->read_ahead, s->in->work[v].disk_read_bytes, false);
 }
 
 static void write_behind(sim *s, int32_t v)
@@ -282,7 +299,8 @@ static void write_behind(sim *s, int32_t v)
     start_op(s, o, s->in->work[v].disk_write_bytes, true);
 }
 
-/* The host looks at the disk between two operations: the blob that is expected is made on, and the next one begun. */
+/* The host looks at the disk between two operations: the blob that is expected is made on, and the next one
+ * begun. */
 static void look(sim *s)
 {
     attend(s, s->now, s->now);
@@ -312,7 +330,8 @@ static void run_on_host(sim *s, const qs_sim_work *w)
     spend(s, w->seconds, w);
 }
 
-/* The optimizer: the host waits for the device first, nothing is streamed meanwhile, and packs come and go in the order of the kernels. */
+/* The optimizer: the host waits for the device first, nothing is streamed meanwhile, and packs come and go in
+ * the order of the kernels. */
 static void run_update(sim *s, const qs_sim_work *w)
 {
     wait_for_op(s, &s->read_ahead);
@@ -328,7 +347,8 @@ static void run_update(sim *s, const qs_sim_work *w)
     s->compute_free = s->visit->end = s->now;
 }
 
-/* The device starts when it is free, the weights are there and the host has come so far; checkpoints come and go meanwhile, all but the last micro-batch's. */
+/* The device starts when it is free, the weights are there and the host has come so far; checkpoints come and
+ * go meanwhile, all but the last micro-batch's. */
 static void run_discrete(sim *s, const qs_sim_work *w, int32_t b)
 {
     double free = s->compute_free, asked = s->now;
@@ -338,7 +358,9 @@ static void run_discrete(sim *s, const qs_sim_work *w, int32_t b)
     double from_disk = d ? later(0, s->arrived[b] - free) : 0;
     double last = w->seconds / w->polls, end = start + w->seconds;
     if (w->link_in_bytes) end = later(end, use_link(s, true, w->link_in_bytes, start - last) + last);
-    if (w->link_out_bytes) end = later(end, use_link(s, false, w->link_out_bytes, start + last) - seconds_of((double)w->link_out_bytes / w->polls, s->in->rates.link_out));
+    if (w->link_out_bytes)
+        end = later(end, use_link(s, false, w->link_out_bytes, start + last) -
+                             seconds_of((double)w->link_out_bytes / w->polls, s->in->rates.link_out));
     spend(s, w->host_seconds, w);
     if (s->read_ahead.end > free && w->disk_read_bytes) {
         end = later(end, s->read_ahead.end + last);
@@ -363,9 +385,12 @@ static void run_visit(sim *s, int32_t v)
     qs_err none;
     attend(s, s->now, s->now);
     QS_ASSERT(!qs_residency_acquire(&s->where, v, &none));
-    if (s->list->visits[v].kind == QS_VISIT_UPDATE) run_update(s, w);
-    else if (s->in->host_computes) run_on_host(s, w);
-    else run_discrete(s, w, b);
+    if (s->list->visits[v].kind == QS_VISIT_UPDATE)
+        run_update(s, w);
+    else if (s->in->host_computes)
+        run_on_host(s, w);
+    else
+        run_discrete(s, w, b);
     write_behind(s, v);
     start_reads_of(s, v + 1);
     qs_residency_release(&s->where, v);
@@ -390,10 +415,13 @@ static void run_step(sim *s, qs_sim_visit *visits)
         s->visit = &visits[v];
         run_visit(s, v);
     }
-    if (!s->in->host_computes) s->now = s->compute_free = later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
+    if (!s->in->host_computes)
+        s->now = s->compute_free =
+            later(s->now, later(s->compute_free, later(s->link_in_free, s->link_out_free)));
     bool made = s->where.writes > 0;
     qs_residency_settle(&s->where);
-    if (made) visits[s->list->count - 1].end = s->now; /* the cache is settled after the sweep that fills it */
+    if (made)
+        visits[s->list->count - 1].end = s->now; /* the cache is settled after the sweep that fills it */
     s->step->reads = s->where.reads - reads;
     s->step->hits = s->where.hits - hits;
     s->step->busy[QS_SIM_DISK] = s->disk.busy - disk_busy;
@@ -420,18 +448,29 @@ static qs_sim_resource busiest(const qs_sim_step *t, bool host_computes)
 
 void qs_simulate(const qs_sim_input *in, qs_sim_result *out)
 {
-    size_t n = (size_t)in->plan->blobs, host = n + (size_t)in->plan->ring_slots, device = n + (size_t)in->plan->device_slots;
-    char *memory = qs_calloc(1, host * sizeof(host_clock) + device * sizeof(device_clock) + n * (sizeof(double) + sizeof(bool)));
+    size_t n = (size_t)in->plan->blobs, host = n + (size_t)in->plan->ring_slots,
+           device = n + (size_t)in->plan->device_slots;
+    char *memory = qs_calloc(1, host * sizeof(host_clock) + device * sizeof(device_clock) +
+                                    n * (sizeof(double) + sizeof(bool)));
     sim s = {.in = in, .list = in->schedule, .begun = -1};
     s.host = (host_clock *)(void *)memory;
     s.device = (device_clock *)(void *)(s.host + host);
     s.arrived = (double *)(void *)(s.device + device);
     s.cached = (bool *)(void *)(s.arrived + n);
     for (size_t b = 0; b < n; b++) s.cached[b] = in->cached;
-    qs_mover mover = {.context = &s, .cached = sim_cached, .fill = sim_fill, .transferred = sim_transferred,
-                      .wait_transferred = sim_wait_transferred, .receive = sim_receive, .expect = sim_expect,
-                      .make_some = sim_make_some, .make = sim_make, .commit = sim_commit,
-                      .copying = sim_copying, .wait_copied = sim_wait_copied, .copy = sim_copy};
+    qs_mover mover = {.context = &s,
+                      .cached = sim_cached,
+                      .fill = sim_fill,
+                      .transferred = sim_transferred,
+                      .wait_transferred = sim_wait_transferred,
+                      .receive = sim_receive,
+                      .expect = sim_expect,
+                      .make_some = sim_make_some,
+                      .make = sim_make,
+                      .commit = sim_commit,
+                      .copying = sim_copying,
+                      .wait_copied = sim_wait_copied,
+                      .copy = sim_copy};
     qs_residency_open(in->plan, in->shared_memory, &mover, &s.where);
     *out = (qs_sim_result){.count = in->schedule->count};
     out->visits = qs_calloc((size_t)out->count, sizeof *out->visits);
@@ -454,11 +493,12 @@ void qs_sim_free(qs_sim_result *r)
     *r = (qs_sim_result){0};
 }
 
-/* ---- bounds ----------------------------------------------------------------------------------------------------------- */
+/* ---- bounds ------------------------------------------------------------------------------------------ */
 
 typedef struct totals {
-    double compute, host, link_in, link_out, disk_read, disk_write; /* seconds, and bytes for the others; weights not counted */
-    double weights_disk, weights_link;                              /* bytes of all visits whose blob has no home on that side */
+    double compute, host, link_in, link_out, disk_read,
+        disk_write;                    /* seconds, and bytes for the others; weights not counted */
+    double weights_disk, weights_link; /* bytes of all visits whose blob has no home on that side */
     int32_t disk_visits, rounds;
 } totals;
 
@@ -481,7 +521,8 @@ static totals add_up(const qs_sim_input *in)
             t.weights_disk += (double)in->blob_bytes[b];
             t.disk_visits++;
         }
-        if (!in->shared_memory && in->plan->home[b] != QS_HOME_DEVICE) t.weights_link += (double)in->blob_bytes[b];
+        if (!in->shared_memory && in->plan->home[b] != QS_HOME_DEVICE)
+            t.weights_link += (double)in->blob_bytes[b];
     }
     return t;
 }
@@ -494,9 +535,12 @@ double qs_sim_bound(const qs_sim_input *in)
     double slots = in->plan->device_slots, kept = 2.0 * t.rounds * (double)in->plan->slot_bytes;
     double read = later(0, t.weights_disk - kept * (in->plan->ring_slots + slots));
     double copied = later(0, t.weights_link - kept * slots);
-    double host = t.host + seconds_of(read, r->verify), bound = in->host_computes ? t.compute + host : later(t.compute, host);
-    bound = later(bound, seconds_of(read + t.disk_read, r->disk_read) + seconds_of(t.disk_write, r->disk_write));
-    return later(bound, later(seconds_of(copied + t.link_in, r->link_in), seconds_of(t.link_out, r->link_out)));
+    double host = t.host + seconds_of(read, r->verify),
+           bound = in->host_computes ? t.compute + host : later(t.compute, host);
+    bound =
+        later(bound, seconds_of(read + t.disk_read, r->disk_read) + seconds_of(t.disk_write, r->disk_write));
+    return later(bound,
+                 later(seconds_of(copied + t.link_in, r->link_in), seconds_of(t.link_out, r->link_out)));
 }
 
 double qs_sim_serial(const qs_sim_input *in)
@@ -504,8 +548,10 @@ double qs_sim_serial(const qs_sim_input *in)
     totals t = add_up(in);
     const qs_sim_rates *r = &in->rates;
     /* The step before may leave as much begun as there are places and slots. */
-    double begun = (double)(in->plan->ring_slots + in->plan->device_slots) * (double)in->plan->slot_bytes, weights = t.weights_disk + begun;
-    return t.compute + t.host + t.disk_visits * r->disk_latency + seconds_of(weights + t.disk_read, r->disk_read) +
-           seconds_of(t.disk_write, r->disk_write) + seconds_of(weights, r->verify) + seconds_of(t.weights_link + begun + t.link_in, r->link_in) +
+    double begun = (double)(in->plan->ring_slots + in->plan->device_slots) * (double)in->plan->slot_bytes,
+           weights = t.weights_disk + begun;
+    return t.compute + t.host + t.disk_visits * r->disk_latency +
+           seconds_of(weights + t.disk_read, r->disk_read) + seconds_of(t.disk_write, r->disk_write) +
+           seconds_of(weights, r->verify) + seconds_of(t.weights_link + begun + t.link_in, r->link_in) +
            seconds_of(t.link_out, r->link_out);
 }

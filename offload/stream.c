@@ -11,27 +11,27 @@
 typedef struct host_memory {
     char *at;
     qs_aio_op op;
-    uint64_t source;      /* while it is written: the checksum of what the blob was made from */
-    qs_event *copied;     /* discrete: after the last copy out of it */
-    uint64_t copy_ns;     /* recording: when the copy was queued whose end has not been seen; else 0 */
+    uint64_t source;  /* while it is written: the checksum of what the blob was made from */
+    qs_event *copied; /* discrete: after the last copy out of it */
+    uint64_t copy_ns; /* recording: when the copy was queued whose end has not been seen; else 0 */
     int32_t copy_blob;
 } host_memory;
 
 /* The memory of a device slot (discrete devices). */
 typedef struct device_memory {
     char *at;
-    qs_event *ready;      /* the copy into it has arrived */
-    qs_event *freed;      /* its last reader is done */
+    qs_event *ready; /* the copy into it has arrived */
+    qs_event *freed; /* its last reader is done */
 } device_memory;
 
 struct qs_stream {
     qs_stream_config c;
     qs_mover mover;
-    qs_residency where;   /* decides; the functions of `mover` below carry it out */
-    host_memory *host;    /* parallel to where.host */
+    qs_residency where; /* decides; the functions of `mover` below carry it out */
+    host_memory *host;  /* parallel to where.host */
     device_memory *device;
     uint64_t copied_until; /* recording: end of the last copy that was seen */
-    int failed;           /* code of a failure seen where no error could be returned */
+    int failed;            /* code of a failure seen where no error could be returned */
     qs_err failure;
     qs_stream_stats stats;
 };
@@ -52,14 +52,16 @@ static void keep_disk_busy(void *stream)
         if (busy(s, i) && !qs_aio_done(s->c.aio, &s->host[i].op)) return;
 }
 
-/* ---- recording: see offload/recorder.h ---------------------------------------------------------------------------------- */
+/* ---- recording: see offload/recorder.h --------------------------------------------------------------- */
 
 static void record_transfer(const qs_stream *s, qs_activity_kind kind, int32_t host)
 {
-    qs_record(s->c.recorder, kind, qs_residency_blob(&s->where, host), s->host[host].op.start_ns, s->host[host].op.end_ns);
+    qs_record(s->c.recorder, kind, qs_residency_blob(&s->where, host), s->host[host].op.start_ns,
+              s->host[host].op.end_ns);
 }
 
-/* Notes the copy out of a slot if it has ended. Copies go one after another, so it began when the one before it had ended. */
+/* Notes the copy out of a slot if it has ended. Copies go one after another, so it began when the one before
+ * it had ended. */
 static void record_copy(qs_stream *s, host_memory *m)
 {
     if (!m->copy_ns || !api(s)->event_done(s->c.device, m->copied)) return;
@@ -97,7 +99,7 @@ static void record_make(qs_stream *s, int32_t blob, uint64_t start)
     qs_record(s->c.recorder, QS_ACTIVITY_MAKE, blob, start, end);
 }
 
-/* ---- the mover: between the disk and host slots ---------------------------------------------------------------------- */
+/* ---- the mover: between the disk and host slots ------------------------------------------------------ */
 
 static bool in_cache(void *stream, int32_t blob)
 {
@@ -147,7 +149,8 @@ static int receive_read(void *stream, int32_t host, bool *good, qs_err *e)
     qs_stream *s = stream;
     int rc;
     uint64_t arrived = wait_for_disk(s, host, &rc, e);
-    bool cut = rc && s->host[host].op.error == -ENODATA; /* a file that was cut heals like one that was changed */
+    bool cut =
+        rc && s->host[host].op.error == -ENODATA; /* a file that was cut heals like one that was changed */
     if (rc && !cut) return rc;
     if (cut) qs_cache_forget(s->c.cache, qs_residency_blob(&s->where, host), "is beyond the end of the file");
     *good = !cut && qs_cache_verify(s->c.cache, qs_residency_blob(&s->where, host), s->host[host].at);
@@ -168,7 +171,8 @@ static qs_made make_what_came(void *stream, int32_t host)
     qs_stream *s = stream;
     uint64_t start = qs_now_ns();
     if (!s->c.maker.advance) return QS_MADE_NOTHING;
-    qs_made made = s->c.maker.advance(s->c.maker.context, qs_residency_blob(&s->where, host), s->host[host].at);
+    qs_made made =
+        s->c.maker.advance(s->c.maker.context, qs_residency_blob(&s->where, host), s->host[host].at);
     if (made != QS_MADE_NOTHING) record_make(s, qs_residency_blob(&s->where, host), start);
     return made;
 }
@@ -196,14 +200,16 @@ static void commit_write(void *stream, int32_t host)
     int rc = qs_aio_finish(s->c.aio, &s->host[host].op, &e);
     uint64_t written = qs_now_ns();
     record_transfer(s, QS_ACTIVITY_WRITE, host);
-    if (!rc) rc = qs_cache_commit(s->c.cache, qs_residency_blob(&s->where, host), s->host[host].at, s->host[host].source, &e);
+    if (!rc)
+        rc = qs_cache_commit(s->c.cache, qs_residency_blob(&s->where, host), s->host[host].at,
+                             s->host[host].source, &e);
     qs_record(s->c.recorder, QS_ACTIVITY_VERIFY, qs_residency_blob(&s->where, host), written, qs_now_ns());
     if (!rc || s->failed) return;
     s->failed = rc;
     s->failure = e;
 }
 
-/* ---- the mover: between host and device slots ------------------------------------------------------------------------ */
+/* ---- the mover: between host and device slots -------------------------------------------------------- */
 
 static bool being_copied(void *stream, int32_t host)
 {
@@ -242,7 +248,7 @@ static void queue_copy(void *stream, int32_t host, int32_t to)
     s->stats.link_bytes += bytes;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 static void lay_out_homes(qs_stream *s)
 {
@@ -252,8 +258,10 @@ static void lay_out_homes(qs_stream *s)
     for (int32_t b = 0; b < plan->blobs; b++) {
         char **from = plan->home[b] == QS_HOME_DEVICE ? &device : &host;
         if (plan->home[b] == QS_HOME_DISK) continue;
-        if (s->where.device_home[b] >= 0) s->device[s->where.device_home[b]].at = *from;
-        else s->host[s->where.host_home[b]].at = *from;
+        if (s->where.device_home[b] >= 0)
+            s->device[s->where.device_home[b]].at = *from;
+        else
+            s->host[s->where.host_home[b]].at = *from;
         *from += s->c.blob_bytes[b];
     }
 }
@@ -264,24 +272,36 @@ static void lay_out_ring(qs_stream *s)
     const qs_residency *r = &s->where;
     char *host = qs_tier_take(s->c.tier, QS_ITEM_RING, QS_POOL_PINNED);
     char *device = qs_tier_take(s->c.tier, QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE);
-    for (int i = 0; i < plan->ring_slots; i++) s->host[r->host_homes + i].at = host + (uint64_t)i * plan->slot_bytes;
-    for (int i = 0; i < plan->device_slots; i++) s->device[r->device_homes + i].at = device + (uint64_t)i * plan->slot_bytes;
+    for (int i = 0; i < plan->ring_slots; i++)
+        s->host[r->host_homes + i].at = host + (uint64_t)i * plan->slot_bytes;
+    for (int i = 0; i < plan->device_slots; i++)
+        s->device[r->device_homes + i].at = device + (uint64_t)i * plan->slot_bytes;
 }
 
 int qs_stream_open(const qs_stream_config *config, qs_stream **out, qs_err *e)
 {
     qs_stream *s = qs_calloc(1, sizeof *s);
     s->c = *config;
-    s->mover = (qs_mover){.context = s, .cached = in_cache, .fill = fill_host, .transferred = has_arrived,
-                          .wait_transferred = wait_unwanted, .receive = receive_read, .expect = expect_blob,
-                          .make_some = make_what_came, .make = make_and_write, .commit = commit_write,
-                          .copying = being_copied, .wait_copied = wait_for_copy, .copy = queue_copy};
+    s->mover = (qs_mover){.context = s,
+                          .cached = in_cache,
+                          .fill = fill_host,
+                          .transferred = has_arrived,
+                          .wait_transferred = wait_unwanted,
+                          .receive = receive_read,
+                          .expect = expect_blob,
+                          .make_some = make_what_came,
+                          .make = make_and_write,
+                          .commit = commit_write,
+                          .copying = being_copied,
+                          .wait_copied = wait_for_copy,
+                          .copy = queue_copy};
     qs_residency_open(config->plan, shared(s), &s->mover, &s->where);
     s->host = qs_calloc((size_t)s->where.host_slots + 1, sizeof *s->host);
     s->device = qs_calloc((size_t)s->where.device_slots + 1, sizeof *s->device);
     lay_out_homes(s);
     lay_out_ring(s);
-    for (int32_t i = 0; !shared(s) && i < s->where.host_slots; i++) s->host[i].copied = api(s)->event_create(s->c.device);
+    for (int32_t i = 0; !shared(s) && i < s->where.host_slots; i++)
+        s->host[i].copied = api(s)->event_create(s->c.device);
     for (int32_t i = 0; i < s->where.device_slots; i++) {
         s->device[i].ready = api(s)->event_create(s->c.device);
         s->device[i].freed = api(s)->event_create(s->c.device);
@@ -321,7 +341,7 @@ void qs_stream_close(qs_stream *s)
     qs_free(s);
 }
 
-/* ---- use --------------------------------------------------------------------------------------------------------------- */
+/* ---- use --------------------------------------------------------------------------------------------- */
 
 void qs_stream_begin(qs_stream *s, const qs_schedule *schedule)
 {
@@ -363,7 +383,8 @@ void qs_stream_release(qs_stream *s, int32_t v)
 {
     int32_t b = s->where.schedule->visits[v].blob;
     if (b < 0) return;
-    if (!shared(s)) api(s)->event_record(s->c.device, s->device[qs_residency_slot(&s->where, b)].freed, QS_QUEUE_COMPUTE);
+    if (!shared(s))
+        api(s)->event_record(s->c.device, s->device[qs_residency_slot(&s->where, b)].freed, QS_QUEUE_COMPUTE);
     qs_residency_release(&s->where, v);
 }
 

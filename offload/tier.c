@@ -22,7 +22,8 @@ int qs_tier_open(qs_device *d, const qs_plan *plan, qs_tier *out, qs_err *e)
     }
     qs_region_touch(&out->pinned);
     qs_region_touch(&out->host);
-    if (d->info.shared_memory && out->device_base) memset(out->device_base, 0, out->device_bytes); /* touched, like the other pools */
+    if (d->info.shared_memory && out->device_base)
+        memset(out->device_base, 0, out->device_bytes); /* touched, like the other pools */
     if (out->pinned.bytes) {
         qs_err refused = {0};
         out->registered = !d->api->host_register(d, out->pinned.base, out->pinned.bytes, &refused);

@@ -16,10 +16,14 @@
 
 static void print_help(FILE *f)
 {
-    fprintf(f, "qlora-stream: QLoRA fine-tuning of models larger than the memory, streamed through a fixed budget\n\n"
+    fprintf(f, "qlora-stream: QLoRA fine-tuning of models larger than the memory, streamed through a fixed "
+               "budget\n\n"
                "usage: qlora-stream COMMAND [options]\n\n");
-    for (const qs_command *const *c = qs_commands; *c; c++) fprintf(f, "  %-12s %s\n", (*c)->name, (*c)->summary);
-    fprintf(f, "\nqlora-stream help COMMAND tells the options of a command, qlora-stream --version the version.\n");
+    for (const qs_command *const *c = qs_commands; *c; c++)
+        fprintf(f, "  %-12s %s\n", (*c)->name, (*c)->summary);
+    fprintf(
+        f,
+        "\nqlora-stream help COMMAND tells the options of a command, qlora-stream --version the version.\n");
 }
 
 static int is_help(const char *word) { return !strcmp(word, "--help") || !strcmp(word, "-h"); }
@@ -41,7 +45,8 @@ int main(int argc, char **argv)
     qs_memory_guard_libraries();
     json_set_alloc_funcs(qs_malloc_for_library, free);
     if (argc < 2) return print_help(stderr), 2;
-    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return printf("qlora-stream %s\n", QS_VERSION) < 0;
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
+        return printf("qlora-stream %s\n", QS_VERSION) < 0;
     bool help = is_help(argv[1]) || !strcmp(argv[1], "help");
     if (help && (argc < 3 || is_help(argv[2]))) return print_help(stdout), 0;
     const char *name = argv[help ? 2 : 1];

@@ -1,14 +1,17 @@
 /* attention.c - causal attention over packed documents with an online softmax (Dao et al. 2022), forward.
  *
- * Query tiles are independent: a thread takes one, walks its key tiles in order and writes its part of o and lse. bf16 inputs are
- * multiplied as bf16 where the processor does that, so probabilities are rounded to bf16 before they meet v; everything else,
- * the sum of the probabilities included, is fp32.
+ * Query tiles are independent: a thread takes one, walks its key tiles in order and writes its part of o and
+ * lse. bf16 inputs are multiplied as bf16 where the processor does that, so probabilities are rounded to bf16
+ * before they meet v; everything else, the sum of the probabilities included, is fp32.
  */
 #include "kernels/cpu/attention_parts.h"
 
 enum { KEYS = QS_ATTENTION_KEYS };
 
-typedef struct buffers { uint32_t *q, *k, *v, *p; float *o, *scores, *max, *sum; } buffers;
+typedef struct buffers {
+    uint32_t *q, *k, *v, *p;
+    float *o, *scores, *max, *sum;
+} buffers;
 
 static buffers carve(qs_arena *arena, const qs_attention_shape *s)
 {
@@ -16,7 +19,8 @@ static buffers carve(qs_arena *arena, const qs_attention_shape *s)
     b.q = qs_attention_take(arena, s->rows * s->dim_units);
     b.o = qs_attention_take(arena, s->rows * s->padded_dim);
     b.scores = qs_attention_take(arena, (int64_t)s->rows * KEYS);
-    b.p = s->unit == QS_UNIT_F32 ? (uint32_t *)b.scores : qs_attention_take(arena, (int64_t)s->rows * KEYS / 2);
+    b.p =
+        s->unit == QS_UNIT_F32 ? (uint32_t *)b.scores : qs_attention_take(arena, (int64_t)s->rows * KEYS / 2);
     b.k = qs_attention_take(arena, KEYS * s->dim_units);
     b.v = qs_attention_take(arena, KEYS * s->padded_dim);
     b.max = qs_attention_take(arena, s->rows);
@@ -24,8 +28,8 @@ static buffers carve(qs_arena *arena, const qs_attention_shape *s)
     return b;
 }
 
-/* Turns row r of the scores into probabilities relative to the largest score so far, as units in b->p, and scales down what was summed
- * under an older maximum. */
+/* Turns row r of the scores into probabilities relative to the largest score so far, as units in b->p, and
+ * scales down what was summed under an older maximum. */
 static void softmax_row(const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols, float scale)
 {
     const float *scores = b->scores + r * KEYS;
@@ -40,8 +44,10 @@ static void softmax_row(const qs_attention_shape *s, const buffers *b, int64_t r
     for (int64_t k = 0; k < cols / VW; k++) {
         x[k] = vec_exp(x[k] - base);
         total[k % VR] += x[k];
-        if (s->unit == QS_UNIT_F32) vec_store_f32((float *)p + k * VW, x[k]);
-        else vec_store_full(p, QS_BF16, k * VW, x[k]);
+        if (s->unit == QS_UNIT_F32)
+            vec_store_f32((float *)p + k * VW, x[k]);
+        else
+            vec_store_full(p, QS_BF16, k * VW, x[k]);
     }
     if (max != old) {
         float shrink = qs_exp_f32(old - base), *o = b->o + r * s->padded_dim;
@@ -52,8 +58,8 @@ static void softmax_row(const qs_attention_shape *s, const buffers *b, int64_t r
     b->max[r] = max;
 }
 
-static void key_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, const qs_attention_span *x,
-                     const qs_attention_step *t, int64_t kv_head)
+static void key_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b,
+                     const qs_attention_span *x, const qs_attention_step *t, int64_t kv_head)
 {
     int64_t e = qs_unit_elements(s->unit);
     QS_CPU(pack_keys_transpose)(s, t, a->k, kv_head, b->k);
@@ -64,12 +70,14 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k);
         for (int64_t r = first; r < first + t->rows; r++) softmax_row(s, b, r, t->cols, a->scale);
-        QS_CPU(tile_product)(s->unit, true, t->rows, s->padded_dim, t->cols / e, b->p + first * KEYS / e, KEYS / e, 1, b->v, s->padded_dim,
-                        b->o + first * s->padded_dim, s->padded_dim);
+        QS_CPU(tile_product)
+        (s->unit, true, t->rows, s->padded_dim, t->cols / e, b->p + first * KEYS / e, KEYS / e, 1, b->v,
+         s->padded_dim, b->o + first * s->padded_dim, s->padded_dim);
     }
 }
 
-static void query_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, int64_t kv_head, int64_t tile)
+static void query_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, int64_t kv_head,
+                       int64_t tile)
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
     int64_t dim = s->padded_dim;

@@ -1,19 +1,21 @@
 /* attention_backward.c - gradients of attention.c.
  *
- * A kv head's query tiles add into its dK and dV, which a thread keeps in fp32 for the whole sequence; a query tile's dQ is complete when
- * its key tiles are done. Where there are fewer kv heads than threads, a kv head's query tiles are dealt out to several units, whose
- * sums are added in order at the end. Nothing is atomic, so equal arguments give equal bits.
+ * A kv head's query tiles add into its dK and dV, which a thread keeps in fp32 for the whole sequence; a
+ * query tile's dQ is complete when its key tiles are done. Where there are fewer kv heads than threads, a kv
+ * head's query tiles are dealt out to several units, whose sums are added in order at the end. Nothing is
+ * atomic, so equal arguments give equal bits.
  */
 #include "kernels/cpu/attention_parts.h"
 
 enum { KEYS = QS_ATTENTION_KEYS };
 
-/* k-major tiles have their depth along a row, mn-major tiles have rows as their depth: one is the other's transpose as an operand. */
+/* k-major tiles have their depth along a row, mn-major tiles have rows as their depth: one is the other's
+ * transpose as an operand. */
 typedef struct buffers {
     uint32_t *q_k_major, *q_mn_major, *d_o_k_major, *d_o_mn_major; /* [rows, head] */
     uint32_t *k_transposed, *k_mn_major, *v_transposed;            /* [keys, head] */
-    float *p, *ds;                                       /* [rows, KEYS] in fp32 */
-    uint32_t *p_mn_major, *ds_mn_major, *ds_k_major;            /* the same as units */
+    float *p, *ds;                                                 /* [rows, KEYS] in fp32 */
+    uint32_t *p_mn_major, *ds_mn_major, *ds_k_major;               /* the same as units */
     float *dq, *lse, *delta;
 } buffers;
 
@@ -40,8 +42,9 @@ static buffers carve(qs_arena *arena, const qs_attention_shape *s)
     return b;
 }
 
-/* How the work is cut, and the memory it takes: tile buffers for every thread, then fp32 sums of dK and dV, one pair per thread (one unit
- * per kv head), or one per unit when a kv head is dealt out to several units. */
+/* How the work is cut, and the memory it takes: tile buffers for every thread, then fp32 sums of dK and dV,
+ * one pair per thread (one unit per kv head), or one per unit when a kv head is dealt out to several units.
+ */
 typedef struct plan {
     int64_t parts; /* units per kv head */
     size_t per_thread, sum_floats, bytes;
@@ -67,8 +70,8 @@ size_t QS_CPU(attention_backward_bytes)(const qs_device *d, const qs_attention *
 }
 
 /* lse, and delta = sum of o * d_o: what the softmax's derivative subtracts. */
-static void load_row_values(const qs_attention *a, const qs_attention_shape *s, const buffers *b, qs_mat d_o, int64_t kv_head,
-                            const qs_attention_span *x)
+static void load_row_values(const qs_attention *a, const qs_attention_shape *s, const buffers *b, qs_mat d_o,
+                            int64_t kv_head, const qs_attention_span *x)
 {
     for (int g = 0; g < s->group; g++)
         for (int t = 0; t < s->tile_tokens; t++) {
@@ -76,18 +79,21 @@ static void load_row_values(const qs_attention *a, const qs_attention_shape *s, 
             b->lse[r] = b->delta[r] = 0;
             if (i > x->last) continue;
             b->lse[r] = a->lse[head * s->tokens + i];
-            qs_mat o = qs_mat_part(a->o, i, 1, head * s->dim, s->dim), g_o = qs_mat_part(d_o, i, 1, head * s->dim, s->dim);
+            qs_mat o = qs_mat_part(a->o, i, 1, head * s->dim, s->dim),
+                   g_o = qs_mat_part(d_o, i, 1, head * s->dim, s->dim);
             vf dot[VR] = {{0}};
             for (int64_t j = 0; j < s->dim; j += LANES)
                 for (int v = 0, at = (int)j; v < VR; v++, at += VW)
-                    dot[v] = vec_fma(vec_load(o.data, o.type, at, s->dim - at), vec_load(g_o.data, g_o.type, at, s->dim - at), dot[v]);
+                    dot[v] = vec_fma(vec_load(o.data, o.type, at, s->dim - at),
+                                     vec_load(g_o.data, g_o.type, at, s->dim - at), dot[v]);
             b->delta[r] = vec16_sum(dot);
         }
 }
 
-/* Rows r and r + 1: scores in p become probabilities, dP in ds becomes the gradient of the scores (before a soft cap), and both become
- * units. */
-static void softmax_backward_rows(const qs_attention *a, const qs_attention_shape *s, const buffers *b, int64_t r, int64_t cols)
+/* Rows r and r + 1: scores in p become probabilities, dP in ds becomes the gradient of the scores (before a
+ * soft cap), and both become units. */
+static void softmax_backward_rows(const qs_attention *a, const qs_attention_shape *s, const buffers *b,
+                                  int64_t r, int64_t cols)
 {
     float scale = a->scale, inverse_cap = a->softcap > 0 ? scale / a->softcap : 0;
     for (int64_t j = 0; j < cols; j += VW) {
@@ -107,7 +113,8 @@ static void softmax_backward_rows(const qs_attention *a, const qs_attention_shap
                 vec_store_f32(b->ds + (r + k) * KEYS + j, ds[k]);
             }
         } else {
-            vh p0 = vec_to_bf16(p[0]), p1 = vec_to_bf16(p[1]), ds0 = vec_to_bf16(ds[0]), ds1 = vec_to_bf16(ds[1]);
+            vh p0 = vec_to_bf16(p[0]), p1 = vec_to_bf16(p[1]), ds0 = vec_to_bf16(ds[0]),
+               ds1 = vec_to_bf16(ds[1]);
             vu pp = vec_widen(p0) | vec_widen(p1) << 16;
             vu dd = vec_widen(ds0) | vec_widen(ds1) << 16;
             memcpy(b->p_mn_major + r / 2 * KEYS + j, &pp, sizeof pp);
@@ -118,8 +125,9 @@ static void softmax_backward_rows(const qs_attention *a, const qs_attention_shap
     }
 }
 
-static void key_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, const qs_attention_span *x,
-                     const qs_attention_step *t, int64_t kv_head, float *dk, float *dv)
+static void key_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b,
+                     const qs_attention_span *x, const qs_attention_step *t, int64_t kv_head, float *dk,
+                     float *dv)
 {
     int64_t dim = s->padded_dim, e = qs_unit_elements(s->unit);
     QS_CPU(pack_keys_transpose)(s, t, a->k, kv_head, b->k_transposed);
@@ -132,17 +140,20 @@ static void key_tile(const qs_attention *a, const qs_attention_shape *s, const b
     for (int k = 0; k < t->runs; k++) {
         int64_t first = qs_attention_run(s, t, k), units = t->rows / e, at = first / e;
         for (int64_t r = first; r < first + t->rows; r += 2) softmax_backward_rows(a, s, b, r, t->cols);
-        QS_CPU(tile_product)(s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1, b->k_mn_major, dim,
-                        b->dq + first * dim, dim);
-        QS_CPU(tile_product)(s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim, dim,
-                        dk + t->first * dim, dim);
-        QS_CPU(tile_product)(s->unit, true, t->cols, dim, units, b->p_mn_major + at * KEYS, 1, KEYS, b->d_o_mn_major + at * dim, dim,
-                        dv + t->first * dim, dim);
+        QS_CPU(tile_product)
+        (s->unit, true, t->rows, dim, t->cols / e, b->ds_k_major + first * KEYS / e, KEYS / e, 1,
+         b->k_mn_major, dim, b->dq + first * dim, dim);
+        QS_CPU(tile_product)
+        (s->unit, true, t->cols, dim, units, b->ds_mn_major + at * KEYS, 1, KEYS, b->q_mn_major + at * dim,
+         dim, dk + t->first * dim, dim);
+        QS_CPU(tile_product)
+        (s->unit, true, t->cols, dim, units, b->p_mn_major + at * KEYS, 1, KEYS, b->d_o_mn_major + at * dim,
+         dim, dv + t->first * dim, dim);
     }
 }
 
-static void query_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, qs_mat d_o, qs_mat dq, int64_t kv_head,
-                       int64_t tile, float *dk, float *dv)
+static void query_tile(const qs_attention *a, const qs_attention_shape *s, const buffers *b, qs_mat d_o,
+                       qs_mat dq, int64_t kv_head, int64_t tile, float *dk, float *dv)
 {
     qs_attention_span x = qs_attention_span_of(a, s, tile);
     QS_CPU(pack_queries_k_major)(s, &x, a->q, kv_head, b->q_k_major);
@@ -165,7 +176,8 @@ static void query_tile(const qs_attention *a, const qs_attention_shape *s, const
 }
 
 /* Rows of a kv head of m from `parts` fp32 sums, added in order. */
-static void store_keys(const qs_attention_shape *s, qs_mat m, int64_t kv_head, const float *sums, int64_t parts, size_t part_step)
+static void store_keys(const qs_attention_shape *s, qs_mat m, int64_t kv_head, const float *sums,
+                       int64_t parts, size_t part_step)
 {
     for (int64_t i = 0; i < s->tokens; i++) {
         qs_mat out = qs_mat_part(m, i, 1, kv_head * s->dim, s->dim);
@@ -178,7 +190,8 @@ static void store_keys(const qs_attention_shape *s, qs_mat m, int64_t kv_head, c
     }
 }
 
-void QS_CPU(attention_backward)(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
+void QS_CPU(attention_backward)(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk,
+                                qs_mat dv)
 {
     qs_attention_shape s = qs_attention_shape_of(a);
     int threads = d->info.threads;
@@ -205,7 +218,8 @@ void QS_CPU(attention_backward)(qs_device *d, const qs_attention *a, qs_mat d_o,
         if (cut.parts > 1) {
 #pragma omp for schedule(static)
             for (int64_t h = 0; h < 2 * a->kv_heads; h++) {
-                const float *first = sums + (size_t)(h / 2 * cut.parts) * 2 * cut.sum_floats + (size_t)(h % 2) * cut.sum_floats;
+                const float *first = sums + (size_t)(h / 2 * cut.parts) * 2 * cut.sum_floats +
+                                     (size_t)(h % 2) * cut.sum_floats;
                 store_keys(&s, h % 2 ? dv : dk, h / 2, first, cut.parts, 2 * cut.sum_floats);
             }
         }

@@ -10,11 +10,13 @@ static void mask_row(float *row, int64_t cols, int64_t from, int64_t to)
     int32_t low = from < 0 ? 0 : (int32_t)from, high = to > KEYS ? KEYS : (int32_t)to;
     for (int64_t j = 0; j < cols; j += VW) {
         vi key = vec_lanes() + (int32_t)j;
-        vec_store_f32(row + j, vec_select((key >= low) & (key <= high), vec_load_f32(row + j), vec_all(-INFINITY)));
+        vec_store_f32(row + j,
+                      vec_select((key >= low) & (key <= high), vec_load_f32(row + j), vec_all(-INFINITY)));
     }
 }
 
-void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores)
+void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x,
+                            const qs_attention_step *t, float *scores)
 {
     for (int token = t->skip; token < s->tile_tokens; token++) {
         int64_t i = x->first + token;
@@ -22,11 +24,13 @@ void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, 
         int64_t from = there ? qs_attention_first_key(a, i) - t->first : 0, to = there ? i - t->first : -1;
         if (from > KEYS) from = KEYS;
         if (to < -1) to = -1;
-        for (int g = 0; g < s->group; g++) mask_row(scores + ((int64_t)g * s->tile_tokens + token) * KEYS, t->cols, from, to);
+        for (int g = 0; g < s->group; g++)
+            mask_row(scores + ((int64_t)g * s->tile_tokens + token) * KEYS, t->cols, from, to);
     }
 }
 
-void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t, float *scores)
+void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t,
+                           float *scores)
 {
     if (a->softcap == 0) return;
     float in = a->scale / a->softcap, out = a->softcap / a->scale;
@@ -34,7 +38,8 @@ void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, c
         int64_t first = qs_attention_run(s, t, k);
         for (int64_t r = first; r < first + t->rows; r++)
             for (int64_t j = 0; j < t->cols; j += VW)
-                vec_store_f32(scores + r * KEYS + j, out * vec_tanh(vec_load_f32(scores + r * KEYS + j) * in));
+                vec_store_f32(scores + r * KEYS + j,
+                              out * vec_tanh(vec_load_f32(scores + r * KEYS + j) * in));
     }
 }
 
@@ -43,7 +48,8 @@ static qs_mat head_rows(const qs_attention_shape *s, qs_mat m, int64_t head, int
     return qs_mat_part(m, first, n, head * s->dim, s->dim);
 }
 
-void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
+void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m,
+                                  int64_t kv_head, uint32_t *out)
 {
     int64_t n = x->last - x->first + 1;
     for (int g = 0; g < s->group; g++) {
@@ -54,9 +60,11 @@ void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attentio
     }
 }
 
-void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out)
+void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m,
+                                   int64_t kv_head, uint32_t *out)
 {
-    int64_t n = x->last - x->first + 1, used = qs_unit_count(s->unit, n), all = s->tile_tokens / qs_unit_elements(s->unit);
+    int64_t n = x->last - x->first + 1, used = qs_unit_count(s->unit, n),
+            all = s->tile_tokens / qs_unit_elements(s->unit);
     for (int g = 0; g < s->group; g++) {
         qs_mat part = head_rows(s, m, kv_head * s->group + g, x->first, n);
         uint32_t *to = out + g * all * s->padded_dim;
@@ -65,13 +73,15 @@ void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attenti
     }
 }
 
-void QS_CPU(pack_keys_transpose)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
+void QS_CPU(pack_keys_transpose)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m,
+                                 int64_t kv_head, uint32_t *out)
 {
     qs_mat part = head_rows(s, m, kv_head, t->first, t->present);
     QS_CPU(pack_transpose)(s->unit, part.data, part.type, part.stride, t->present, s->dim, out, KEYS);
 }
 
-void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out)
+void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m,
+                                int64_t kv_head, uint32_t *out)
 {
     qs_mat part = head_rows(s, m, kv_head, t->first, t->present);
     int64_t used = qs_unit_count(s->unit, t->present), all = t->cols / qs_unit_elements(s->unit);
@@ -79,11 +89,13 @@ void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_
     memset(out + used * s->padded_dim, 0, (size_t)((all - used) * s->padded_dim) * 4);
 }
 
-void QS_CPU(attention_scores)(const qs_attention_shape *s, const qs_attention_step *t, const uint32_t *queries, const uint32_t *keys, float *scores)
+void QS_CPU(attention_scores)(const qs_attention_shape *s, const qs_attention_step *t,
+                              const uint32_t *queries, const uint32_t *keys, float *scores)
 {
     for (int k = 0; k < t->runs; k++) {
         int64_t r = qs_attention_run(s, t, k);
-        QS_CPU(tile_product)(s->unit, false, t->rows, t->cols, qs_unit_count(s->unit, s->dim), queries + r * s->dim_units, s->dim_units, 1, keys,
-                        KEYS, scores + r * KEYS, KEYS);
+        QS_CPU(tile_product)
+        (s->unit, false, t->rows, t->cols, qs_unit_count(s->unit, s->dim), queries + r * s->dim_units,
+         s->dim_units, 1, keys, KEYS, scores + r * KEYS, KEYS);
     }
 }

@@ -1,8 +1,10 @@
-/* attention_parts.h - what the forward and the backward pass of attention share: how the work is cut, and who sees what.
+/* attention_parts.h - what the forward and the backward pass of attention share: how the work is cut, and who
+ * sees what.
  *
- * The unit of work is a query tile of one kv head: the queries of all heads that read that kv head are stacked, head by head, so
- * that a key tile is packed once for all of them. Every product is a small dense one of packed tiles (tile.h). Key tiles that no query of
- * the tile sees are skipped, and so are the parts of a tile beyond the last visible key and before the first query that sees any.
+ * The unit of work is a query tile of one kv head: the queries of all heads that read that kv head are
+ * stacked, head by head, so that a key tile is packed once for all of them. Every product is a small dense
+ * one of packed tiles (tile.h). Key tiles that no query of the tile sees are skipped, and so are the parts of
+ * a tile beyond the last visible key and before the first query that sees any.
  */
 #ifndef QS_KERNELS_CPU_ATTENTION_PARTS_H
 #define QS_KERNELS_CPU_ATTENTION_PARTS_H
@@ -25,24 +27,31 @@ typedef struct qs_attention_shape {
     int tile_tokens, rows;           /* of a query tile; rows = group * tile_tokens, a multiple of 8 */
     int64_t tiles;
     qs_unit unit;
-    int64_t dim_units;               /* units of a head, rounded up to 16 */
+    int64_t dim_units; /* units of a head, rounded up to 16 */
 } qs_attention_shape;
 
 static inline qs_attention_shape qs_attention_shape_of(const qs_attention *a)
 {
-    qs_attention_shape s = {.tokens = a->q.rows, .dim = a->head_dim, .group = a->heads / a->kv_heads, .unit = qs_unit_of(a->q.type)};
+    qs_attention_shape s = {.tokens = a->q.rows,
+                            .dim = a->head_dim,
+                            .group = a->heads / a->kv_heads,
+                            .unit = qs_unit_of(a->q.type)};
     s.padded_dim = (int64_t)qs_round_up((size_t)s.dim, QS_TILE_PAD);
     s.dim_units = (int64_t)qs_round_up((size_t)qs_unit_count(s.unit, s.dim), QS_TILE_PAD);
-    s.tile_tokens = (int)qs_round_up(s.group < QS_ATTENTION_ROWS ? (size_t)(QS_ATTENTION_ROWS / s.group) : 1, 8);
+    s.tile_tokens =
+        (int)qs_round_up(s.group < QS_ATTENTION_ROWS ? (size_t)(QS_ATTENTION_ROWS / s.group) : 1, 8);
     s.rows = s.group * s.tile_tokens;
     s.tiles = (s.tokens + s.tile_tokens - 1) / s.tile_tokens;
     return s;
 }
 
 /* n 32-bit words. */
-static inline void *qs_attention_take(qs_arena *arena, int64_t n) { return qs_arena_take(arena, (size_t)n * 4, QS_ARENA_ALIGN); }
+static inline void *qs_attention_take(qs_arena *arena, int64_t n)
+{
+    return qs_arena_take(arena, (size_t)n * 4, QS_ARENA_ALIGN);
+}
 
-/* ---- visibility ------------------------------------------------------------------------------------------------------ */
+/* ---- visibility -------------------------------------------------------------------------------------- */
 
 /* First key that query i sees; the last is i itself. */
 static inline int64_t qs_attention_first_key(const qs_attention *a, int64_t i)
@@ -52,11 +61,14 @@ static inline int64_t qs_attention_first_key(const qs_attention *a, int64_t i)
     return from < 0 ? 0 : from;
 }
 
-/* The queries [first, last] of a tile, the keys [key_begin, key_end) that any of them sees (begin rounded down to a key tile); keys in
- * [all_from, first] are seen by every one. */
-typedef struct qs_attention_span { int64_t first, last, key_begin, key_end, all_from; } qs_attention_span;
+/* The queries [first, last] of a tile, the keys [key_begin, key_end) that any of them sees (begin rounded
+ * down to a key tile); keys in [all_from, first] are seen by every one. */
+typedef struct qs_attention_span {
+    int64_t first, last, key_begin, key_end, all_from;
+} qs_attention_span;
 
-static inline qs_attention_span qs_attention_span_of(const qs_attention *a, const qs_attention_shape *s, int64_t tile)
+static inline qs_attention_span qs_attention_span_of(const qs_attention *a, const qs_attention_shape *s,
+                                                     int64_t tile)
 {
     qs_attention_span x = {.first = tile * s->tile_tokens};
     x.last = x.first + s->tile_tokens < s->tokens ? x.first + s->tile_tokens - 1 : s->tokens - 1;
@@ -71,16 +83,17 @@ static inline qs_attention_span qs_attention_span_of(const qs_attention *a, cons
     return x;
 }
 
-/* One key tile under a query tile: keys [first, first + present) are there, columns up to `cols` (a multiple of 16) are computed. Tokens
- * of the query tile before `skip` see none of them; the rows that do come in `runs` runs of `rows` rows, one for all heads when nothing is
- * skipped. */
+/* One key tile under a query tile: keys [first, first + present) are there, columns up to `cols` (a multiple
+ * of 16) are computed. Tokens of the query tile before `skip` see none of them; the rows that do come in
+ * `runs` runs of `rows` rows, one for all heads when nothing is skipped. */
 typedef struct qs_attention_step {
     int64_t first, present, cols;
     int skip, runs, rows;
     bool masked;
 } qs_attention_step;
 
-static inline qs_attention_step qs_attention_step_of(const qs_attention_shape *s, const qs_attention_span *x, int64_t key)
+static inline qs_attention_step qs_attention_step_of(const qs_attention_shape *s, const qs_attention_span *x,
+                                                     int64_t key)
 {
     qs_attention_step t = {.first = key, .present = x->key_end - key};
     if (t.present > QS_ATTENTION_KEYS) t.present = QS_ATTENTION_KEYS;
@@ -99,22 +112,31 @@ static inline int64_t qs_attention_run(const qs_attention_shape *s, const qs_att
 }
 
 /* Puts -infinity on the scores [rows, KEYS] that must not be seen; a row past the last token sees nothing. */
-void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x, const qs_attention_step *t, float *scores);
+void QS_CPU(attention_mask)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_span *x,
+                            const qs_attention_step *t, float *scores);
 
-/* With a soft cap: scores, which the softmax multiplies by scale, become what it makes of them divided by scale. */
-void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t, float *scores);
+/* With a soft cap: scores, which the softmax multiplies by scale, become what it makes of them divided by
+ * scale. */
+void QS_CPU(attention_cap)(const qs_attention *a, const qs_attention_shape *s, const qs_attention_step *t,
+                           float *scores);
 
-/* The queries of a tile, from head kv_head * group of m on: k-major [rows, dim_units], or mn-major [rows in units, padded_dim]. Rows past the
- * last token are 0. */
-void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
-void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m, int64_t kv_head, uint32_t *out);
+/* The queries of a tile, from head kv_head * group of m on: k-major [rows, dim_units], or mn-major [rows in
+ * units, padded_dim]. Rows past the last token are 0. */
+void QS_CPU(pack_queries_k_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m,
+                                  int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_queries_mn_major)(const qs_attention_shape *s, const qs_attention_span *x, qs_mat m,
+                                   int64_t kv_head, uint32_t *out);
 
-/* The keys of a step, from a kv head of m: transposed [dim units, KEYS], or mn-major [keys in units, padded_dim]. Keys past the end are 0. */
-void QS_CPU(pack_keys_transpose)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
-void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m, int64_t kv_head, uint32_t *out);
+/* The keys of a step, from a kv head of m: transposed [dim units, KEYS], or mn-major [keys in units,
+ * padded_dim]. Keys past the end are 0. */
+void QS_CPU(pack_keys_transpose)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m,
+                                 int64_t kv_head, uint32_t *out);
+void QS_CPU(pack_keys_mn_major)(const qs_attention_shape *s, const qs_attention_step *t, qs_mat m,
+                                int64_t kv_head, uint32_t *out);
 
 /* scores[rows, KEYS] = queries * keys, for the rows of the step. */
-void QS_CPU(attention_scores)(const qs_attention_shape *s, const qs_attention_step *t, const uint32_t *queries, const uint32_t *keys, float *scores);
+void QS_CPU(attention_scores)(const qs_attention_shape *s, const qs_attention_step *t,
+                              const uint32_t *queries, const uint32_t *keys, float *scores);
 
 /* Workspace of the two passes. */
 size_t QS_CPU(attention_forward_bytes)(const qs_device *d, const qs_attention *a);

@@ -1,4 +1,5 @@
-/* choose_table.c - which tables of operations this build has, which of them the processor runs, and which one is taken. */
+/* choose_table.c - which tables of operations this build has, which of them the processor runs, and which one
+ * is taken. */
 #include <stdio.h>
 #include <string.h>
 
@@ -25,20 +26,26 @@ enum { EBX = 1, ECX = 2 };
 
 static bool runs_v2(void)
 {
-    return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+    return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2") &&
+           __builtin_cpu_supports("popcnt");
 }
 /* The compiler's x86-64-v3 and v4 hold more than the names say: lzcnt, movbe, f16c. */
 static bool runs_v3(void)
 {
-    return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && has_bit(1, ECX, 29) && has_bit(1, ECX, 22) && has_bit(0x80000001u, ECX, 5);
+    return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_bit(1, ECX, 29) &&
+           has_bit(1, ECX, 22) && has_bit(0x80000001u, ECX, 5);
 }
 static bool runs_v4(void)
 {
-    return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 }
-static bool runs_v4_bf16(void) { return runs_v4() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi"); }
+static bool runs_v4_bf16(void)
+{
+    return runs_v4() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
+}
 
 static const choice choices[] = {{&qs_cpu_table_v2, runs_v2},
                                  {&qs_cpu_table_v3, runs_v3},
@@ -69,10 +76,12 @@ static void list(bool here, char *text, size_t capacity)
     size_t n = 0;
     text[0] = 0;
     for (int k = 0; k < CHOICES && n < capacity; k++)
-        if (!here || choices[k].runs()) n += (size_t)snprintf(text + n, capacity - n, "%s%s", n ? ", " : "", choices[k].table->isa);
+        if (!here || choices[k].runs())
+            n += (size_t)snprintf(text + n, capacity - n, "%s%s", n ? ", " : "", choices[k].table->isa);
 }
 
-/* Bits of a table do not depend on the processor: it fuses multiply-adds, and has no kernels of its own for bf16. */
+/* Bits of a table do not depend on the processor: it fuses multiply-adds, and has no kernels of its own for
+ * bf16. */
 static bool portable(const qs_cpu_table *t)
 {
     char text[96];
@@ -88,8 +97,13 @@ int qs_cpu_table_choose(const char *isa, bool portable_bits, const qs_cpu_table 
             if (choices[k].runs() && (!portable_bits || portable(choices[k].table))) *out = choices[k].table;
         list(false, text, sizeof text);
         if (!*out && portable_bits)
-            QS_FAIL(e, QS_EUNSUP, "portable_bits: this processor has no fused multiply-add, so its bits are not those of others; leave the option out");
-        if (!*out) QS_FAIL(e, QS_EUNSUP, "this processor is too old: it runs none of the instruction sets of this program (%s)", text);
+            QS_FAIL(e, QS_EUNSUP,
+                    "portable_bits: this processor has no fused multiply-add, so its bits are not those of "
+                    "others; leave the option out");
+        if (!*out)
+            QS_FAIL(e, QS_EUNSUP,
+                    "this processor is too old: it runs none of the instruction sets of this program (%s)",
+                    text);
         return 0;
     }
     for (int k = 0; k < CHOICES; k++)
@@ -97,8 +111,12 @@ int qs_cpu_table_choose(const char *isa, bool portable_bits, const qs_cpu_table 
     list(false, text, sizeof text);
     if (!*out) QS_FAIL(e, QS_EINVAL, "cpu_isa %s: expected auto or one of %s", isa, text);
     list(true, text, sizeof text);
-    if (!qs_cpu_table_runs(*out)) QS_FAIL(e, QS_EUNSUP, "cpu_isa %s: this processor has no such instructions; it runs %s", isa, text);
+    if (!qs_cpu_table_runs(*out))
+        QS_FAIL(e, QS_EUNSUP, "cpu_isa %s: this processor has no such instructions; it runs %s", isa, text);
     if (portable_bits && !portable(*out))
-        QS_FAIL(e, QS_EINVAL, "cpu_isa %s: its bits are not those of every processor, which portable_bits asks for; leave one of the two out", isa);
+        QS_FAIL(e, QS_EINVAL,
+                "cpu_isa %s: its bits are not those of every processor, which portable_bits asks for; leave "
+                "one of the two out",
+                isa);
     return 0;
 }

@@ -1,8 +1,9 @@
 /* device_cpu.c - the CPU as a device: memory, copies, order.
  *
- * Everything happens when it is called, so the queues are one and events are always reached. Unified by default: device
- * memory is a page-aligned block like any other. In discrete mode (QS_CPU_DISCRETE) the device keeps a list of its blocks
- * and insists: copies go from host memory to device memory and back, and operations take device memory only.
+ * Everything happens when it is called, so the queues are one and events are always reached. Unified by
+ * default: device memory is a page-aligned block like any other. In discrete mode (QS_CPU_DISCRETE) the
+ * device keeps a list of its blocks and insists: copies go from host memory to device memory and back, and
+ * operations take device memory only.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -55,7 +56,8 @@ static void describe(qs_device_info *info, const qs_cpu_table *table, unsigned f
     char processor[80], bf16[96];
     processor_name(processor, sizeof processor);
     info->threads = omp_get_max_threads();
-    snprintf(info->name, sizeof info->name, "cpu (%s, %d thread%s, %s)", processor, info->threads, info->threads == 1 ? "" : "s", table->isa);
+    snprintf(info->name, sizeof info->name, "cpu (%s, %d thread%s, %s)", processor, info->threads,
+             info->threads == 1 ? "" : "s", table->isa);
     snprintf(info->isa, sizeof info->isa, "%s", table->isa);
     snprintf(info->kernels, sizeof info->kernels, "%s", table->kernels);
     snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s", table->kernels);
@@ -63,10 +65,11 @@ static void describe(qs_device_info *info, const qs_cpu_table *table, unsigned f
     if (info->bf16) snprintf(info->kernels_bf16, sizeof info->kernels_bf16, "%s %s", table->kernels, bf16);
     info->shared_memory = info->host_computes = !(flags & QS_CPU_DISCRETE);
     info->host_memory = true;
-    info->available_bytes = info->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    info->available_bytes = info->total_bytes =
+        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* ---- which table devices get from here on ------------------------------------------------------------------------------- */
+/* ---- which table devices get from here on ------------------------------------------------------------ */
 
 static const qs_cpu_table *selected;
 
@@ -152,7 +155,8 @@ static void cpu_host_unregister(qs_device *d, void *p) {}
 static int cpu_managed_alloc(qs_device *d, size_t bytes, void **out, qs_err *e)
 {
     *out = NULL;
-    QS_FAIL(e, QS_EUNSUP, "the cpu device has no managed memory; paged optimizer states are for CUDA devices");
+    QS_FAIL(e, QS_EUNSUP,
+            "the cpu device has no managed memory; paged optimizer states are for CUDA devices");
 }
 static void cpu_managed_free(qs_device *d, void *p) { QS_ASSERT(!p); }
 static void cpu_managed_prefetch(qs_device *d, qs_queue q, void *p, size_t bytes, bool to_device)
@@ -161,7 +165,8 @@ static void cpu_managed_prefetch(qs_device *d, qs_queue q, void *p, size_t bytes
 }
 
 /* A copy between the two sides of a discrete device; of shared memory, any two blocks. */
-static void copy(qs_device *d, void *to, const void *from, size_t bytes, const void *device_side, const void *host_side)
+static void copy(qs_device *d, void *to, const void *from, size_t bytes, const void *device_side,
+                 const void *host_side)
 {
     if (!bytes) return;
     if (d->holds) QS_ASSERT(d->holds(d, device_side, bytes) && !d->holds(d, host_side, 1));

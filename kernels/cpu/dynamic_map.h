@@ -5,7 +5,8 @@
 #include "kernels/cpu/vec.h"
 #include "kernels/quant.h"
 
-/* Codes of x under a map's above[] (quant.h): how many of them lie below x, by bisection. A NaN has code 0. */
+/* Codes of x under a map's above[] (quant.h): how many of them lie below x, by bisection. A NaN has code 0.
+ */
 VEC vb qs_dynamic_codes(vf x, const float above[255])
 {
     vi code = {0};

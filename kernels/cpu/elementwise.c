@@ -14,20 +14,23 @@ void QS_CPU(add)(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
         const char *pa = qs_mat_row(a, i), *pb = qs_mat_row(b, i);
         char *out = qs_mat_row(dst, i);
         for (int64_t j = 0; j < cols; j += VW)
-            vec_store(out, dst.type, j, cols - j, vec_load(pa, a.type, j, cols - j) + vec_load(pb, b.type, j, cols - j));
+            vec_store(out, dst.type, j, cols - j,
+                      vec_load(pa, a.type, j, cols - j) + vec_load(pb, b.type, j, cols - j));
     }
 }
 
-void QS_CPU(convert)(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n)
+void QS_CPU(convert)(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type,
+                     int64_t n)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t part = 0; part < n; part += QS_CPU_PART) {
         int64_t end = part + QS_CPU_PART < n ? part + QS_CPU_PART : n;
-        for (int64_t i = part; i < end; i += VW) vec_store(dst, dst_type, i, end - i, vec_load(src, src_type, i, end - i));
+        for (int64_t i = part; i < end; i += VW)
+            vec_store(dst, dst_type, i, end - i, vec_load(src, src_type, i, end - i));
     }
 }
 
-/* ---- dropout --------------------------------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------------------- */
 
 /* The 64-bit products a * m, lane by lane: the lower halves are returned. */
 VEC vu multiply_wide(vu a, uint32_t m, vu *high)
@@ -50,7 +53,8 @@ VEC vu multiply_wide(vu a, uint32_t m, vu *high)
     return ((vu)even & ~odd_lanes) | (vu)(odd << 32);
 }
 
-/* The random words of elements [4 VW k, 4 VW (k + 1)): VW Philox blocks side by side, the same numbers as qs_random_u32. */
+/* The random words of elements [4 VW k, 4 VW (k + 1)): VW Philox blocks side by side, the same numbers as
+ * qs_random_u32. */
 VEC void random_words(const qs_dropout *o, uint64_t k, uint32_t *words)
 {
     uint32_t k0 = (uint32_t)o->seed, k1 = (uint32_t)(o->seed >> 32);
@@ -58,7 +62,8 @@ VEC void random_words(const qs_dropout *o, uint64_t k, uint32_t *words)
     vu c0 = (vu)vec_lanes() + (uint32_t)(VW * k), c1 = zero + (uint32_t)(VW * k >> 32);
     vu c2 = zero + (uint32_t)o->stream, c3 = zero + (uint32_t)(o->stream >> 32);
     for (int round = 0; round < 10; round++) {
-        vu high0, high2, low0 = multiply_wide(c0, 0xD2511F53u, &high0), low2 = multiply_wide(c2, 0xCD9E8D57u, &high2);
+        vu high0, high2, low0 = multiply_wide(c0, 0xD2511F53u, &high0),
+                         low2 = multiply_wide(c2, 0xCD9E8D57u, &high2);
         c0 = high2 ^ c1 ^ k0;
         c1 = low2;
         c2 = high0 ^ c3 ^ k1;
@@ -66,8 +71,10 @@ VEC void random_words(const qs_dropout *o, uint64_t k, uint32_t *words)
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    vu low01 = ZIP(LOW, c0, c1), high01 = ZIP(HIGH, c0, c1), low23 = ZIP(LOW, c2, c3), high23 = ZIP(HIGH, c2, c3);
-    vq out[4] = {ZIP64(LOW, low01, low23), ZIP64(HIGH, low01, low23), ZIP64(LOW, high01, high23), ZIP64(HIGH, high01, high23)};
+    vu low01 = ZIP(LOW, c0, c1), high01 = ZIP(HIGH, c0, c1), low23 = ZIP(LOW, c2, c3),
+       high23 = ZIP(HIGH, c2, c3);
+    vq out[4] = {ZIP64(LOW, low01, low23), ZIP64(HIGH, low01, low23), ZIP64(LOW, high01, high23),
+                 ZIP64(HIGH, high01, high23)};
     memcpy(words, out, sizeof out);
 }
 
@@ -77,7 +84,8 @@ void QS_CPU(dropout)(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool
 {
     int64_t cols = x.cols;
     float factor = 1.0f / (1.0f - o->p);
-    vi threshold = (vi){0} + (int32_t)ceilf(o->p * 0x1p24f); /* word >> 8 reaches it: uniform >= p, both exact */
+    vi threshold =
+        (vi){0} + (int32_t)ceilf(o->p * 0x1p24f); /* word >> 8 reaches it: uniform >= p, both exact */
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < x.rows; i++) {
         const char *in = qs_mat_row(x, i);
@@ -87,19 +95,21 @@ void QS_CPU(dropout)(qs_device *d, const qs_dropout *o, qs_mat x, qs_mat y, bool
             uint32_t words[DROPOUT_CHUNK + 2 * GROUP + VW];
             int64_t end = at + DROPOUT_CHUNK < cols ? at + DROPOUT_CHUNK : cols;
             uint64_t element = first + (uint64_t)at, group = element / GROUP;
-            for (int64_t have = 0; have < (int64_t)(element % GROUP) + end - at; have += GROUP) random_words(o, group++, words + have);
+            for (int64_t have = 0; have < (int64_t)(element % GROUP) + end - at; have += GROUP)
+                random_words(o, group++, words + have);
             const uint32_t *word = words + element % GROUP;
             for (int64_t j = at; j < end; j += VW) {
                 vu bits;
                 memcpy(&bits, word + (j - at), sizeof bits); /* of elements past the end: not used */
-                vf kept = vec_select((vi)(bits >> 8) >= threshold, vec_load(in, x.type, j, end - j) * factor, vec_all(0));
+                vf kept = vec_select((vi)(bits >> 8) >= threshold, vec_load(in, x.type, j, end - j) * factor,
+                                     vec_all(0));
                 vec_store(out, y.type, j, end - j, add ? vec_load(out, y.type, j, end - j) + kept : kept);
             }
         }
     }
 }
 
-/* ---- non-finite numbers -------------------------------------------------------------------------------------------------- */
+/* ---- non-finite numbers ------------------------------------------------------------------------------ */
 
 void QS_CPU(flag_nonfinite)(qs_device *d, qs_mat x, int32_t *flag)
 {
@@ -127,6 +137,7 @@ void QS_CPU(regroup)(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int6
         const char *from = qs_mat_row(x, i);
         char *to = qs_mat_row(y, i);
         for (int32_t p = 0; p < parts; p++)
-            for (int32_t g = 0; g < groups; g++, to += bytes) memcpy(to, from + ((size_t)g * (size_t)parts + (size_t)p) * bytes, bytes);
+            for (int32_t g = 0; g < groups; g++, to += bytes)
+                memcpy(to, from + ((size_t)g * (size_t)parts + (size_t)p) * bytes, bytes);
     }
 }

@@ -1,9 +1,12 @@
-/* gated.c - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain activation; forward and backward. */
+/* gated.c - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain activation;
+ * forward and backward. */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec_math.h"
 
 /* Value and derivative of the activation. */
-typedef struct act_value { vf value, slope; } act_value;
+typedef struct act_value {
+    vf value, slope;
+} act_value;
 
 /* silu(x) = x s(x), s the logistic function;  silu' = s (1 + x (1 - s)). */
 VEC act_value silu(vf x)
@@ -42,7 +45,8 @@ void QS_CPU(gated)(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
         const char *gate = qs_mat_row(gate_up, i), *up = gate + (size_t)f * qs_dtype_bytes(type);
         char *out = qs_mat_row(y, i);
         for (int64_t j = 0; j < f; j += VW)
-            vec_store(out, type, j, f - j, activate(act, vec_load(gate, type, j, f - j)).value * vec_load(up, type, j, f - j));
+            vec_store(out, type, j, f - j,
+                      activate(act, vec_load(gate, type, j, f - j)).value * vec_load(up, type, j, f - j));
     }
 }
 
@@ -72,7 +76,8 @@ void QS_CPU(activation)(qs_device *d, qs_activation act, qs_mat x, qs_mat y)
     for (int64_t i = 0; i < x.rows; i++) {
         const char *in = qs_mat_row(x, i);
         char *out = qs_mat_row(y, i);
-        for (int64_t j = 0; j < cols; j += VW) vec_store(out, type, j, cols - j, activate(act, vec_load(in, type, j, cols - j)).value);
+        for (int64_t j = 0; j < cols; j += VW)
+            vec_store(out, type, j, cols - j, activate(act, vec_load(in, type, j, cols - j)).value);
     }
 }
 
@@ -85,6 +90,7 @@ void QS_CPU(activation_backward)(qs_device *d, qs_activation act, qs_mat x, qs_m
         const char *in = qs_mat_row(x, i), *g = qs_mat_row(dy, i);
         char *out = qs_mat_row(dx, i);
         for (int64_t j = 0; j < cols; j += VW)
-            vec_store(out, type, j, cols - j, vec_load(g, type, j, cols - j) * activate(act, vec_load(in, type, j, cols - j)).slope);
+            vec_store(out, type, j, cols - j,
+                      vec_load(g, type, j, cols - j) * activate(act, vec_load(in, type, j, cols - j)).slope);
     }
 }

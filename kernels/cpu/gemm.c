@@ -1,9 +1,10 @@
 /* gemm.c - matrix products: our own tiles, but for bf16 where a library has kernels that pay.
  *
- * The tiles multiply fp32, and bf16 and fp16 as fp32, in the same order on every instruction set. oneDNN is taken for large dense bf16 products
- * where it multiplies pairs of bf16 at full rate or has matrix units (AMX); with padded rows it falls back to a kernel that is half as fast.
- * Products with a small dimension, LoRA's above all, are bound by packing, at which the tiles are several times faster.
- * The choice looks at shapes and processor alone, so equal shapes give equal bits.
+ * The tiles multiply fp32, and bf16 and fp16 as fp32, in the same order on every instruction set. oneDNN is
+ * taken for large dense bf16 products where it multiplies pairs of bf16 at full rate or has matrix units
+ * (AMX); with padded rows it falls back to a kernel that is half as fast. Products with a small dimension,
+ * LoRA's above all, are bound by packing, at which the tiles are several times faster. The choice looks at
+ * shapes and processor alone, so equal shapes give equal bits.
  */
 #include <stdio.h>
 
@@ -28,20 +29,25 @@ static bool fast_bf16(void)
 static bool by_tiles(const qs_gemm *g)
 {
     int64_t k = g->transpose_a ? g->a.rows : g->a.cols;
-    if (g->a.type != QS_BF16 || !fast_bf16() || g->c.rows < SMALL || g->c.cols < SMALL || k < SMALL) return true;
+    if (g->a.type != QS_BF16 || !fast_bf16() || g->c.rows < SMALL || g->c.cols < SMALL || k < SMALL)
+        return true;
     return !dense(g->a) || !dense(g->b) || !dense(g->c);
 }
 
 void QS_CPU(gemm)(qs_device *d, const qs_gemm *g)
 {
-    if (by_tiles(g)) QS_CPU(gemm_tiles)((qs_cpu *)d, g);
-    else qs_gemm_onednn((qs_cpu *)d, g);
+    if (by_tiles(g))
+        QS_CPU(gemm_tiles)((qs_cpu *)d, g);
+    else
+        qs_gemm_onednn((qs_cpu *)d, g);
 }
 
-/* Enough for the tiles in any case: they are small, and a caller may plan with a dense matrix and pass a part of a wider one. */
+/* Enough for the tiles in any case: they are small, and a caller may plan with a dense matrix and pass a part
+ * of a wider one. */
 size_t QS_CPU(gemm_workspace_bytes)(qs_device *d, const qs_gemm *g)
 {
-    size_t tiles = QS_CPU(gemm_tiles_bytes)((qs_cpu *)d), onednn = by_tiles(g) ? 0 : qs_gemm_onednn_bytes((qs_cpu *)d, g);
+    size_t tiles = QS_CPU(gemm_tiles_bytes)((qs_cpu *)d),
+           onednn = by_tiles(g) ? 0 : qs_gemm_onednn_bytes((qs_cpu *)d, g);
     return tiles > onednn ? tiles : onednn;
 }
 
@@ -56,7 +62,10 @@ bool QS_CPU(bf16_kernels)(char text[96])
 #else
 void QS_CPU(gemm)(qs_device *d, const qs_gemm *g) { QS_CPU(gemm_tiles)((qs_cpu *)d, g); }
 
-size_t QS_CPU(gemm_workspace_bytes)(qs_device *d, const qs_gemm *g) { return QS_CPU(gemm_tiles_bytes)((qs_cpu *)d); }
+size_t QS_CPU(gemm_workspace_bytes)(qs_device *d, const qs_gemm *g)
+{
+    return QS_CPU(gemm_tiles_bytes)((qs_cpu *)d);
+}
 
 bool QS_CPU(bf16_kernels)(char text[96])
 {

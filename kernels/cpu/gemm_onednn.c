@@ -1,7 +1,8 @@
 /* gemm_onednn.c - matrix products by oneDNN, through a cache of primitives.
  *
- * A product's shapes, strides, types and flags make its key; the primitive made for a key is kept, so a repeated product
- * creates and allocates nothing. Its scratchpad comes from the device's workspace. fp32 stays fp32 (strict mode).
+ * A product's shapes, strides, types and flags make its key; the primitive made for a key is kept, so a
+ * repeated product creates and allocates nothing. Its scratchpad comes from the device's workspace. fp32
+ * stays fp32 (strict mode).
  */
 #include <dnnl.h>
 #include <stdio.h>
@@ -65,13 +66,15 @@ void qs_cpu_gemm_cache_free(qs_cpu_gemm_cache *cache)
     qs_free(cache);
 }
 
-/* ---- making a primitive --------------------------------------------------------------------------------------------- */
+/* ---- making a primitive ------------------------------------------------------------------------------ */
 
-static dnnl_memory_desc_t describe(int64_t rows, int64_t cols, int64_t row_step, int64_t col_step, int32_t type)
+static dnnl_memory_desc_t describe(int64_t rows, int64_t cols, int64_t row_step, int64_t col_step,
+                                   int32_t type)
 {
     dnnl_memory_desc_t md;
     dnnl_dims_t dims = {rows, cols}, strides = {row_step, col_step};
-    dnnl_status_t rc = dnnl_memory_desc_init_by_strides(&md, 2, dims, type == QS_F32 ? dnnl_f32 : dnnl_bf16, strides);
+    dnnl_status_t rc =
+        dnnl_memory_desc_init_by_strides(&md, 2, dims, type == QS_F32 ? dnnl_f32 : dnnl_bf16, strides);
     QS_ASSERT(rc == dnnl_success);
     return md;
 }
@@ -102,8 +105,10 @@ static dnnl_memory_t view(dnnl_engine_t engine, const dnnl_memory_desc_t *md)
 
 static dnnl_status_t entry_fill(gemm_entry *x, const gemm_key *key, dnnl_engine_t engine)
 {
-    dnnl_memory_desc_t a = describe(key->m, key->k, key->transpose_a ? 1 : key->a_stride, key->transpose_a ? key->a_stride : 1, key->type);
-    dnnl_memory_desc_t b = describe(key->k, key->n, key->transpose_b ? 1 : key->b_stride, key->transpose_b ? key->b_stride : 1, key->type);
+    dnnl_memory_desc_t a = describe(key->m, key->k, key->transpose_a ? 1 : key->a_stride,
+                                    key->transpose_a ? key->a_stride : 1, key->type);
+    dnnl_memory_desc_t b = describe(key->k, key->n, key->transpose_b ? 1 : key->b_stride,
+                                    key->transpose_b ? key->b_stride : 1, key->type);
     dnnl_memory_desc_t c = describe(key->m, key->n, key->c_stride, 1, key->c_type);
     dnnl_memory_desc_t bias = describe(1, key->n, key->n, 1, QS_F32);
     dnnl_matmul_desc_t product;
@@ -129,14 +134,16 @@ static dnnl_status_t entry_fill(gemm_entry *x, const gemm_key *key, dnnl_engine_
     return rc;
 }
 
-/* What making a primitive, or running one for the first time, may take. Refused in the midst of it, oneDNN crashes. */
+/* What making a primitive, or running one for the first time, may take. Refused in the midst of it, oneDNN
+ * crashes. */
 #define PRIMITIVE_BYTES ((size_t)16 << 20)
 
 static bool has_room(qs_cpu *d)
 {
     if (qs_memory_is_there(PRIMITIVE_BYTES)) return true;
     if (!d->failure.code)
-        qs_err_set(&d->failure, QS_ENOMEM, __FILE__, __LINE__, "the system has no %zu MiB left for a kernel of oneDNN; give less --vram or --ram",
+        qs_err_set(&d->failure, QS_ENOMEM, __FILE__, __LINE__,
+                   "the system has no %zu MiB left for a kernel of oneDNN; give less --vram or --ram",
                    PRIMITIVE_BYTES >> 20);
     return false;
 }
@@ -161,7 +168,8 @@ static gemm_entry *entry_of(qs_cpu *d, const gemm_key *key)
         if (!d->failure.code)
             qs_err_set(&d->failure, QS_EUNSUP, __FILE__, __LINE__,
                        "oneDNN cannot make a %s matrix product of %lld x %lld x %lld (status %d)",
-                       qs_dtype_name((qs_dtype)key->type), (long long)key->m, (long long)key->n, (long long)key->k, (int)rc);
+                       qs_dtype_name((qs_dtype)key->type), (long long)key->m, (long long)key->n,
+                       (long long)key->k, (int)rc);
         return NULL;
     }
     oldest->last_use = ++cache->clock;
@@ -188,10 +196,13 @@ static gemm_key key_of(const qs_gemm *g)
     return key;
 }
 
-/* ---- running one ------------------------------------------------------------------------------------------------------ */
+/* ---- running one ------------------------------------------------------------------------------------- */
 
 /* The bias enters before alpha does, so it is divided by it; in fp32, whatever its type was. */
-static size_t bias_bytes(const qs_gemm *g) { return g->bias ? qs_round_up((size_t)g->c.cols * sizeof(float), 256) : 0; }
+static size_t bias_bytes(const qs_gemm *g)
+{
+    return g->bias ? qs_round_up((size_t)g->c.cols * sizeof(float), 256) : 0;
+}
 
 size_t qs_gemm_onednn_bytes(qs_cpu *d, const qs_gemm *g)
 {
@@ -212,7 +223,8 @@ void qs_gemm_onednn(qs_cpu *d, const qs_gemm *g)
     QS_ASSERT(bias_bytes(g) + x->scratch_bytes <= d->base.workspace_bytes);
     float *bias = (float *)workspace;
     if (g->bias)
-        for (int64_t j = 0; j < g->c.cols; j++) bias[j] = qs_load_f32(g->bias, g->bias_type, (size_t)j) / g->alpha;
+        for (int64_t j = 0; j < g->c.cols; j++)
+            bias[j] = qs_load_f32(g->bias, g->bias_type, (size_t)j) / g->alpha;
 
     dnnl_memory_set_data_handle(x->a, g->a.data);
     dnnl_memory_set_data_handle(x->b, g->b.data);
@@ -227,7 +239,8 @@ void qs_gemm_onednn(qs_cpu *d, const qs_gemm *g)
     dnnl_status_t rc = dnnl_primitive_execute(x->primitive, d->gemm->stream, g->bias ? 5 : 4, args);
     if (rc == dnnl_success) rc = dnnl_stream_wait(d->gemm->stream);
     if (rc != dnnl_success && !d->failure.code)
-        qs_err_set(&d->failure, QS_EUNSUP, __FILE__, __LINE__, "oneDNN failed in a matrix product (status %d)", (int)rc);
+        qs_err_set(&d->failure, QS_EUNSUP, __FILE__, __LINE__,
+                   "oneDNN failed in a matrix product (status %d)", (int)rc);
 }
 
 void qs_gemm_onednn_name(char text[64])

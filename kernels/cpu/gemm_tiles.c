@@ -1,23 +1,30 @@
 /* gemm_tiles.c - matrix products of any stride, type and shape, tile by tile (kernels/cpu/tile.h).
  *
- * The result is cut into tiles that stay in a core's second-level cache; a thread makes a whole tile: it packs a slice of the depth of
- * both operands, multiplies, goes on to the next slice, and stores the tile once. So every element is summed in order of
- * depth in fp32 and rounded once, whatever the number of threads.
+ * The result is cut into tiles that stay in a core's second-level cache; a thread makes a whole tile: it
+ * packs a slice of the depth of both operands, multiplies, goes on to the next slice, and stores the tile
+ * once. So every element is summed in order of depth in fp32 and rounded once, whatever the number of
+ * threads.
  */
 #include "kernels/cpu/gemm_tiles.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-/* Largest tile, and units of depth in a slice: 256 KiB of a, of b and of the result per thread. The right operand is packed in panels of as many columns as a
- * register block has, which stay in the first-level cache while the rows go by. */
+/* Largest tile, and units of depth in a slice: 256 KiB of a, of b and of the result per thread. The right
+ * operand is packed in panels of as many columns as a register block has, which stay in the first-level cache
+ * while the rows go by. */
 enum { ROWS = 256, COLS = 256, DEPTH = 256, PANEL = VW == 16 ? 32 : 16 };
 
-typedef struct buffers { uint32_t a[ROWS * DEPTH], b[DEPTH * COLS]; float c[ROWS * COLS]; } buffers;
+typedef struct buffers {
+    uint32_t a[ROWS * DEPTH], b[DEPTH * COLS];
+    float c[ROWS * COLS];
+} buffers;
 
 size_t QS_CPU(gemm_tiles_bytes)(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
 
-/* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: line by line for the left operand. */
-static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
+/* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: line by line for
+ * the left operand. */
+static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth,
+                   uint32_t *out)
 {
     if (g->transpose_a) {
         qs_mat part = qs_mat_part(g->a, at, depth, first, lines);
@@ -28,20 +35,25 @@ static void pack_a(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, in
     }
 }
 
-/* Columns [first, first + lines) of op(b), panel by panel. Where the depth runs across rows of memory, a few whole rows at a time, for each is on a page of its own. */
-static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth, uint32_t *out)
+/* Columns [first, first + lines) of op(b), panel by panel. Where the depth runs across rows of memory, a few
+ * whole rows at a time, for each is on a page of its own. */
+static void pack_b(qs_unit u, const qs_gemm *g, int64_t first, int64_t lines, int64_t at, int64_t depth,
+                   uint32_t *out)
 {
     int64_t step = g->transpose_b ? depth : 16 * qs_unit_elements(u);
     for (int64_t p = 0; p < depth; p += step)
         for (int64_t j = 0; j < lines; j += PANEL) {
             int64_t deep = depth - p < step ? depth - p : step, wide = lines - j < PANEL ? lines - j : PANEL;
             uint32_t *panel = out + j * DEPTH + p / qs_unit_elements(u) * PANEL;
-            qs_mat part = g->transpose_b ? qs_mat_part(g->b, first + j, wide, at + p, deep) : qs_mat_part(g->b, at + p, deep, first + j, wide);
-            (g->transpose_b ? QS_CPU(pack_transpose) : QS_CPU(pack_mn_major))(u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
+            qs_mat part = g->transpose_b ? qs_mat_part(g->b, first + j, wide, at + p, deep)
+                                         : qs_mat_part(g->b, at + p, deep, first + j, wide);
+            (g->transpose_b ? QS_CPU(pack_transpose) : QS_CPU(pack_mn_major))(
+                u, part.data, part.type, part.stride, wide, deep, panel, PANEL);
         }
 }
 
-static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t rows, int64_t col, int64_t cols)
+static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t rows, int64_t col,
+                       int64_t cols)
 {
     for (int64_t i = 0; i < rows; i++) {
         qs_mat c = qs_mat_part(g->c, row + i, 1, col, cols);
@@ -63,9 +75,11 @@ static void make_tile(const qs_gemm *g, buffers *s, int64_t row, int64_t rows, i
         pack_a(u, g, row, rows, at, depth, s->a);
         pack_b(u, g, col, cols, at, depth, s->b);
         for (int64_t j = 0; j < cols; j += PANEL) {
-            int64_t wide = cols - j < PANEL ? (cols - j + QS_TILE_PAD - 1) / QS_TILE_PAD * QS_TILE_PAD : PANEL;
-            QS_CPU(tile_product)(u, at > 0, rows, wide, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH, g->transpose_a ? ROWS : 1,
-                            s->b + j * DEPTH, PANEL, s->c + j, COLS);
+            int64_t wide =
+                cols - j < PANEL ? (cols - j + QS_TILE_PAD - 1) / QS_TILE_PAD * QS_TILE_PAD : PANEL;
+            QS_CPU(tile_product)
+            (u, at > 0, rows, wide, qs_unit_count(u, depth), s->a, g->transpose_a ? 1 : DEPTH,
+             g->transpose_a ? ROWS : 1, s->b + j * DEPTH, PANEL, s->c + j, COLS);
         }
     }
     store_tile(g, s->c, row, rows, col, cols);
@@ -77,10 +91,14 @@ static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static void tile_size(const qs_gemm *g, int threads, int64_t *rows, int64_t *cols)
 {
     while (parts(g->c.rows, *rows) * parts(g->c.cols, *cols) < 4 * threads) {
-        if (*cols > 64 && g->c.cols > g->c.rows) *cols /= 2;
-        else if (*rows > 32) *rows /= 2;
-        else if (*cols > 64) *cols /= 2;
-        else return;
+        if (*cols > 64 && g->c.cols > g->c.rows)
+            *cols /= 2;
+        else if (*rows > 32)
+            *rows /= 2;
+        else if (*cols > 64)
+            *cols /= 2;
+        else
+            return;
     }
 }
 
@@ -94,7 +112,8 @@ void QS_CPU(gemm_tiles)(qs_cpu *d, const qs_gemm *g)
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t t = 0; t < down * across; t++) {
         int64_t row = t / across * rows, col = t % across * cols;
-        int64_t tall = g->c.rows - row < rows ? g->c.rows - row : rows, wide = g->c.cols - col < cols ? g->c.cols - col : cols;
+        int64_t tall = g->c.rows - row < rows ? g->c.rows - row : rows,
+                wide = g->c.cols - col < cols ? g->c.cols - col : cols;
         make_tile(g, all + omp_get_thread_num(), row, tall, col, wide);
     }
 }

@@ -1,4 +1,5 @@
-/* loss.c - cross entropy over vocabulary tiles: the logits of a row never exist as a whole. One thread per row. */
+/* loss.c - cross entropy over vocabulary tiles: the logits of a row never exist as a whole. One thread per
+ * row. */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec_math.h"
 
@@ -33,7 +34,8 @@ void QS_CPU(softcap)(qs_device *d, float cap, qs_mat x)
     for (int64_t i = 0; i < x.rows; i++) {
         char *row = qs_mat_row(x, i);
         for (int64_t j = 0; j < x.cols; j += VW)
-            vec_store(row, QS_F32, j, x.cols - j, cap * vec_tanh(vec_load(row, QS_F32, j, x.cols - j) * inverse));
+            vec_store(row, QS_F32, j, x.cols - j,
+                      cap * vec_tanh(vec_load(row, QS_F32, j, x.cols - j) * inverse));
     }
 }
 
@@ -63,7 +65,8 @@ void QS_CPU(ce_loss)(qs_device *d, int64_t rows, const qs_ce_state *s, float *lo
         loss[i] = s->targets[i] < 0 ? 0 : s->max[i] + qs_log_f32(s->sum[i]) - s->target_logit[i];
 }
 
-void QS_CPU(ce_backward)(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s, float scale, qs_mat d_logits)
+void QS_CPU(ce_backward)(qs_device *d, qs_mat logits, int64_t vocab_start, const qs_ce_state *s, float scale,
+                         qs_mat d_logits)
 {
     int64_t cols = logits.cols;
 #pragma omp parallel for schedule(static)
@@ -79,7 +82,8 @@ void QS_CPU(ce_backward)(qs_device *d, qs_mat logits, int64_t vocab_start, const
         float max = s->max[i], factor = scale / s->sum[i], target_logit = here ? x[target] : 0;
         float inverse_cap = s->softcap > 0 ? 1 / s->softcap : 0;
         for (int64_t j = 0; j < cols; j += VW) {
-            vf logit = vec_load(x, QS_F32, j, cols - j), g = vec_exp(logit - max) * factor, t = logit * inverse_cap;
+            vf logit = vec_load(x, QS_F32, j, cols - j), g = vec_exp(logit - max) * factor,
+               t = logit * inverse_cap;
             vec_store(out, d_logits.type, j, cols - j, inverse_cap > 0 ? g * (1.0f - t * t) : g);
         }
         if (here) { /* softmax - 1 from one rounding of the exponential, not from the stored value */

@@ -41,7 +41,8 @@ void QS_CPU(rmsnorm_backward)(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_m
     int64_t cols = n->x.cols;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n->x.rows; i++) {
-        const char *x = qs_mat_row(n->x, i), *g = qs_mat_row(dy, i), *more = add.data ? qs_mat_row(add, i) : NULL;
+        const char *x = qs_mat_row(n->x, i), *g = qs_mat_row(dy, i),
+                   *more = add.data ? qs_mat_row(add, i) : NULL;
         char *out = qs_mat_row(dx, i);
         float r = reciprocal_rms(x, type, cols, n->eps);
         vf dot[VR] = {{0}};

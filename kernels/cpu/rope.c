@@ -1,8 +1,10 @@
-/* rope.c - rotary position embedding (Su et al. 2021) in the half-split layout: pairs are (i, i + rotary_dim / 2). */
+/* rope.c - rotary position embedding (Su et al. 2021) in the half-split layout: pairs are (i, i + rotary_dim
+ * / 2). */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec.h"
 
-static void rotate_head(char *head, qs_dtype type, int64_t half, const float *cos, const float *sin, float direction)
+static void rotate_head(char *head, qs_dtype type, int64_t half, const float *cos, const float *sin,
+                        float direction)
 {
     char *upper = head + (size_t)half * qs_dtype_bytes(type);
     for (int64_t j = 0; j < half; j += VW) {
@@ -21,6 +23,7 @@ void QS_CPU(rope)(qs_device *d, const qs_rope *r)
     for (int64_t i = 0; i < r->x.rows; i++) {
         const float *cos = r->cos + r->positions[i] * half, *sin = r->sin + r->positions[i] * half;
         for (int32_t h = 0; h < r->heads; h++)
-            rotate_head(qs_mat_row(r->x, i) + (size_t)h * head_bytes, r->x.type, half, cos, sin, r->inverse ? -1.0f : 1.0f);
+            rotate_head(qs_mat_row(r->x, i) + (size_t)h * head_bytes, r->x.type, half, cos, sin,
+                        r->inverse ? -1.0f : 1.0f);
     }
 }

@@ -2,7 +2,8 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec.h"
 
-/* Change the number when sums are cut in another way: runs of before and after then know that their bits differ. */
+/* Change the number when sums are cut in another way: runs of before and after then know that their bits
+ * differ. */
 #if defined(VX) || defined(__aarch64__)
 #define KERNELS "fma-1"
 #else

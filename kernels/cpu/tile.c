@@ -3,9 +3,10 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vec.h"
 
-/* ---- the product ------------------------------------------------------------------------------------------------ */
+/* ---- the product ------------------------------------------------------------------------------------- */
 
-/* A register block: as many sums as keep the multiply-add units busy and leave registers for a line of b and an element of a. */
+/* A register block: as many sums as keep the multiply-add units busy and leave registers for a line of b and
+ * an element of a. */
 #if VW == 16
 enum { ROWS = 8, VECTORS = 2 };
 #elif VW == 8
@@ -42,10 +43,12 @@ VEC void block(qs_unit u, int rows, int vectors, bool add, const operands *o, in
     int64_t row_step = o->row_step, depth_step = o->depth_step, b_stride = o->b_stride;
     float *c = o->c + row * o->c_stride;
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) sum[i][v] = add ? vec_load_f32(c + i * o->c_stride + v * VW) : vec_all(0);
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = add ? vec_load_f32(c + i * o->c_stride + v * VW) : vec_all(0);
     for (int64_t p = 0; p < o->depth; p++, a += depth_step, b += b_stride) {
         vu bv[VECTORS];
-        for (int v = 0; v < vectors; v++) memcpy(&bv[v], b + v * VW, sizeof bv[v]); /* one by one: together they go over the stack */
+        for (int v = 0; v < vectors; v++)
+            memcpy(&bv[v], b + v * VW, sizeof bv[v]); /* one by one: together they go over the stack */
         for (int i = 0; i < rows; i++) {
             vu av = a[i * row_step] - (vu){0};
             for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add(u, av, bv[v], sum[i][v]);
@@ -65,29 +68,36 @@ VEC void column(qs_unit u, int vectors, bool add, int64_t rows, const operands *
     if (rows - i >= 1) block(u, 1, vectors, add, o, i);
 }
 
-void QS_CPU(tile_product)(qs_unit u, bool add, int64_t rows, int64_t cols, int64_t depth, const uint32_t *a, int64_t row_step,
-                          int64_t depth_step, const uint32_t *b, int64_t b_stride, float *c, int64_t c_stride)
+void QS_CPU(tile_product)(qs_unit u, bool add, int64_t rows, int64_t cols, int64_t depth, const uint32_t *a,
+                          int64_t row_step, int64_t depth_step, const uint32_t *b, int64_t b_stride, float *c,
+                          int64_t c_stride)
 {
     for (int64_t j = 0; j < cols;) {
         operands o = {depth, a, row_step, depth_step, b + j, b_stride, c + j, c_stride};
         bool whole = j + VECTORS * VW <= cols;
-        if (u == QS_UNIT_F32 && whole) column(QS_UNIT_F32, VECTORS, add, rows, &o);
-        else if (u == QS_UNIT_F32) column(QS_UNIT_F32, 1, add, rows, &o);
-        else if (whole) column(QS_UNIT_BF16_PAIR, VECTORS, add, rows, &o);
-        else column(QS_UNIT_BF16_PAIR, 1, add, rows, &o);
+        if (u == QS_UNIT_F32 && whole)
+            column(QS_UNIT_F32, VECTORS, add, rows, &o);
+        else if (u == QS_UNIT_F32)
+            column(QS_UNIT_F32, 1, add, rows, &o);
+        else if (whole)
+            column(QS_UNIT_BF16_PAIR, VECTORS, add, rows, &o);
+        else
+            column(QS_UNIT_BF16_PAIR, 1, add, rows, &o);
         j += whole ? VECTORS * VW : VW;
     }
 }
 
-/* ---- packing ----------------------------------------------------------------------------------------------------- */
+/* ---- packing ----------------------------------------------------------------------------------------- */
 
 /* A register of units that begin at element `at` of a line; elements past `left` are 0. */
 VEC vu load_units(qs_unit u, const void *line, qs_dtype type, int64_t at, int64_t left)
 {
     if (u == QS_UNIT_F32) return (vu)vec_load(line, type, at, left);
     vu pairs = {0};
-    if (left >= 2 * VW) memcpy(&pairs, (const uint16_t *)line + at, sizeof pairs);
-    else if (left > 0) memcpy(&pairs, (const uint16_t *)line + at, (size_t)left * sizeof(uint16_t));
+    if (left >= 2 * VW)
+        memcpy(&pairs, (const uint16_t *)line + at, sizeof pairs);
+    else if (left > 0)
+        memcpy(&pairs, (const uint16_t *)line + at, (size_t)left * sizeof(uint16_t));
     return pairs;
 }
 
@@ -96,9 +106,11 @@ static const char *line_of(const void *x, qs_dtype type, int64_t stride, int64_t
     return (const char *)x + (size_t)(line * stride) * qs_dtype_bytes(type);
 }
 
-void QS_CPU(pack_k_major)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void QS_CPU(pack_k_major)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines,
+                          int64_t depth, uint32_t *out, int64_t out_stride)
 {
-    int64_t step = VW * qs_unit_elements(u), pad = QS_TILE_PAD * qs_unit_elements(u), padded = (depth + pad - 1) / pad * pad;
+    int64_t step = VW * qs_unit_elements(u), pad = QS_TILE_PAD * qs_unit_elements(u),
+            padded = (depth + pad - 1) / pad * pad;
     for (int64_t i = 0; i < lines; i++)
         for (int64_t at = 0; at < padded; at += step) {
             vu units = load_units(u, line_of(x, type, stride, i), type, at, depth - at);
@@ -106,13 +118,14 @@ void QS_CPU(pack_k_major)(qs_unit u, const void *x, qs_dtype type, int64_t strid
         }
 }
 
-/* One of the steps that transpose a VW x VW square: in rows i and i + step, blocks of `step` lanes change places. */
-#define EXCHANGE(step)                                                          \
-    for (int i = 0; i < VW; i++)                                                \
-        if (!(i & step)) {                                                      \
-            vu x = r[i], y = r[i + step];                                       \
-            r[i] = __builtin_shufflevector(x, y, FIRST_##step);                 \
-            r[i + step] = __builtin_shufflevector(x, y, SECOND_##step);         \
+/* One of the steps that transpose a VW x VW square: in rows i and i + step, blocks of `step` lanes change
+ * places. */
+#define EXCHANGE(step)                                                  \
+    for (int i = 0; i < VW; i++)                                        \
+        if (!(i & step)) {                                              \
+            vu x = r[i], y = r[i + step];                               \
+            r[i] = __builtin_shufflevector(x, y, FIRST_##step);         \
+            r[i + step] = __builtin_shufflevector(x, y, SECOND_##step); \
         }
 #if VW == 16
 #define FIRST_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
@@ -149,7 +162,8 @@ VEC void transpose_square(vu r[VW])
     EXCHANGE(1)
 }
 
-void QS_CPU(pack_transpose)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void QS_CPU(pack_transpose)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines,
+                            int64_t depth, uint32_t *out, int64_t out_stride)
 {
     int64_t units = qs_unit_count(u, depth), padded = (lines + QS_TILE_PAD - 1) / QS_TILE_PAD * QS_TILE_PAD;
     for (int64_t i = 0; i < padded; i += VW)
@@ -157,13 +171,16 @@ void QS_CPU(pack_transpose)(qs_unit u, const void *x, qs_dtype type, int64_t str
             vu r[VW];
             int64_t at = p * qs_unit_elements(u);
             for (int l = 0; l < VW; l++)
-                r[l] = i + l < lines ? load_units(u, line_of(x, type, stride, i + l), type, at, depth - at) : (vu){0};
+                r[l] = i + l < lines ? load_units(u, line_of(x, type, stride, i + l), type, at, depth - at)
+                                     : (vu){0};
             transpose_square(r);
-            for (int64_t q = 0; q < VW && p + q < units; q++) memcpy(out + (p + q) * out_stride + i, &r[q], sizeof *r);
+            for (int64_t q = 0; q < VW && p + q < units; q++)
+                memcpy(out + (p + q) * out_stride + i, &r[q], sizeof *r);
         }
 }
 
-void QS_CPU(pack_mn_major)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines, int64_t depth, uint32_t *out, int64_t out_stride)
+void QS_CPU(pack_mn_major)(qs_unit u, const void *x, qs_dtype type, int64_t stride, int64_t lines,
+                           int64_t depth, uint32_t *out, int64_t out_stride)
 {
     int64_t elements = qs_unit_elements(u), padded = (lines + QS_TILE_PAD - 1) / QS_TILE_PAD * QS_TILE_PAD;
     for (int64_t p = 0; p < depth; p += elements)

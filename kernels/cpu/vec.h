@@ -1,12 +1,13 @@
 /* vec.h - as many floats at a time as the machine's register holds, in plain C.
  *
- * One text serves every instruction set: a vf is one register of VW floats, 16 with AVX-512, 8 with AVX2, 4 with SSE and
- * NEON. The arithmetic is that of GCC's and Clang's vector types; an intrinsic stands where the language has no word for an
- * instruction, beside a portable twin.
+ * One text serves every instruction set: a vf is one register of VW floats, 16 with AVX-512, 8 with AVX2, 4
+ * with SSE and NEON. The arithmetic is that of GCC's and Clang's vector types; an intrinsic stands where the
+ * language has no word for an instruction, beside a portable twin.
  *
- * The same bits everywhere. What is computed lane by lane does not depend on VW. A sum does, so every sum is cut as if a
- * register had 16 lanes: element j belongs to lane j % 16, and the lanes are added in halves, quarters and so on. A kernel walks
- * in steps of 16 and has an array of VR registers for its sums, which vec16_sum adds up. Functions are in vec_math.h.
+ * The same bits everywhere. What is computed lane by lane does not depend on VW. A sum does, so every sum is
+ * cut as if a register had 16 lanes: element j belongs to lane j % 16, and the lanes are added in halves,
+ * quarters and so on. A kernel walks in steps of 16 and has an array of VR registers for its sums, which
+ * vec16_sum adds up. Functions are in vec_math.h.
  */
 #ifndef QS_KERNELS_CPU_VEC_H
 #define QS_KERNELS_CPU_VEC_H
@@ -33,7 +34,7 @@
 #else
 #define VW 4
 #endif
-#define LANES 16       /* of a sum */
+#define LANES 16        /* of a sum */
 #define VR (LANES / VW) /* registers of 16 lanes */
 
 typedef float vf __attribute__((vector_size(VW * 4)));
@@ -94,7 +95,8 @@ VEC vf vec_min(vf a, vf b)
 }
 VEC vf vec_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 
-/* a * b + c in one rounding; in two on a processor that has no such instruction, whose bits are different for it. */
+/* a * b + c in one rounding; in two on a processor that has no such instruction, whose bits are different for
+ * it. */
 VEC vf vec_fma(vf a, vf b, vf c)
 {
 #if defined(VX)
@@ -199,7 +201,8 @@ VEC vu vec_lookup16(const uint32_t table[16], vi index)
     return (vu)_mm512_permutexvar_epi32((__m512i)index, _mm512_loadu_si512(table));
 #elif defined(__AVX2__)
     __m256i low = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)table), (__m256i)index);
-    __m256i high = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)(table + 8)), (__m256i)index);
+    __m256i high =
+        _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)(table + 8)), (__m256i)index);
     return (vu)_mm256_blendv_ps((__m256)low, (__m256)high, (__m256)(index << 28));
 #else
     vu r;
@@ -242,9 +245,10 @@ VEC vf vec_gather(const float *table, vi index)
 #define ZIP64(half, x, y) __builtin_shufflevector((vq)(x), (vq)(y), ZIP_##half##_2)
 #endif
 
-/* ---- conversions ------------------------------------------------------------------------------------------------ */
+/* ---- conversions ------------------------------------------------------------------------------------- */
 
-/* 16-bit lanes to 32 and back, the lower halves: one instruction each, which the compilers do not always find. */
+/* 16-bit lanes to 32 and back, the lower halves: one instruction each, which the compilers do not always
+ * find. */
 VEC vu vec_widen(vh h)
 {
 #if defined(__AVX512F__)
@@ -339,7 +343,7 @@ VEC vf vec_round(vf f, qs_dtype t)
     return f;
 }
 
-/* ---- memory: element i of an array of type t; any alignment --------------------------------------------------------- */
+/* ---- memory: element i of an array of type t; any alignment ------------------------------------------ */
 
 VEC vf vec_load_f32(const float *p)
 {
@@ -367,14 +371,17 @@ VEC void vec_store_full(void *p, qs_dtype t, int64_t i, vf v)
     }
 }
 
-/* n < VW elements, none where n is negative; the other lanes read as 0 and are not written. Ragged ends only, so never inlined. */
-static __attribute__((noinline, unused)) void vec_load_part(vf *out, const void *p, qs_dtype t, int64_t i, int64_t n)
+/* n < VW elements, none where n is negative; the other lanes read as 0 and are not written. Ragged ends only,
+ * so never inlined. */
+static __attribute__((noinline, unused)) void vec_load_part(vf *out, const void *p, qs_dtype t, int64_t i,
+                                                            int64_t n)
 {
     uint32_t buffer[VW] = {0};
     if (n > 0) memcpy(buffer, (const char *)p + (size_t)i * qs_dtype_bytes(t), (size_t)n * qs_dtype_bytes(t));
     *out = vec_load_full(buffer, t, 0);
 }
-static __attribute__((noinline, unused)) void vec_store_part(void *p, qs_dtype t, int64_t i, const vf *v, int64_t n)
+static __attribute__((noinline, unused)) void vec_store_part(void *p, qs_dtype t, int64_t i, const vf *v,
+                                                             int64_t n)
 {
     uint32_t buffer[VW];
     vec_store_full(buffer, t, 0, *v);
@@ -391,8 +398,10 @@ VEC vf vec_load(const void *p, qs_dtype t, int64_t i, int64_t left)
 }
 VEC void vec_store(void *p, qs_dtype t, int64_t i, int64_t left, vf v)
 {
-    if (__builtin_expect(left >= VW, 1)) vec_store_full(p, t, i, v);
-    else vec_store_part(p, t, i, &v, left);
+    if (__builtin_expect(left >= VW, 1))
+        vec_store_full(p, t, i, v);
+    else
+        vec_store_part(p, t, i, &v, left);
 }
 
 #endif

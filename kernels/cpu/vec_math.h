@@ -1,7 +1,9 @@
-/* vec_math.h - exponential, logarithm and the normal distribution, lane by lane: the same bits on every processor that fuses
- * multiply-adds. The C library's functions differ from processor to processor and from version to version, so none of them decides a bit.
+/* vec_math.h - exponential, logarithm and the normal distribution, lane by lane: the same bits on every
+ * processor that fuses multiply-adds. The C library's functions differ from processor to processor and from
+ * version to version, so none of them decides a bit.
  *
- * Polynomials are minimax fits. The last argument's name says the number of lanes: vec_exp takes a register, qs_exp_f32 one number.
+ * Polynomials are minimax fits. The last argument's name says the number of lanes: vec_exp takes a register,
+ * qs_exp_f32 one number.
  */
 #ifndef QS_KERNELS_CPU_VEC_MATH_H
 #define QS_KERNELS_CPU_VEC_MATH_H
@@ -10,15 +12,15 @@
 
 #include "kernels/cpu/vec.h"
 
-/* e^x to about one unit in the last place: x = n ln2 + r, Taylor's series to r^7, times 2^n in two halves so that subnormal
- * results and overflow to infinity come out right. NaN stays NaN. */
+/* e^x to about one unit in the last place: x = n ln2 + r, Taylor's series to r^7, times 2^n in two halves so
+ * that subnormal results and overflow to infinity come out right. NaN stays NaN. */
 VEC vf vec_exp(vf x)
 {
     x = vec_max(vec_min(x, vec_all(89.0f)), vec_all(-104.0f));
     vf magic = vec_all(0x1.8p23f);
     vf shifted = vec_fma(x, vec_all(0x1.715476p0f), magic); /* the low bits of the sum are round(x / ln2) */
     vf n = shifted - magic;
-    vf r = vec_fma(n, vec_all(-0x1.62e4p-1f), x);           /* ln2's leading bits: the product is exact */
+    vf r = vec_fma(n, vec_all(-0x1.62e4p-1f), x); /* ln2's leading bits: the product is exact */
     r = vec_fma(n, vec_all(-0x1.7f7d1cp-20f), r);
     vf p = vec_all(1.0f / 5040);
     p = vec_fma(p, r, vec_all(1.0f / 720));
@@ -29,7 +31,8 @@ VEC vf vec_exp(vf x)
     p = vec_fma(p, r, vec_all(1.0f));
     p = vec_fma(p, r, vec_all(1.0f));
 #if defined(__AVX512F__)
-    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n); /* one rounding, like the two products of which one is exact */
+    return (vf)_mm512_scalef_ps((__m512)p,
+                                (__m512)n); /* one rounding, like the two products of which one is exact */
 #else
     vi e = (vi)shifted - 0x4b400000, half = e >> 1;
     return p * (vf)((half + 127) << 23) * (vf)((e - half + 127) << 23);
@@ -47,8 +50,8 @@ VEC vf vec_tanh(vf x)
     return vec_select(vec_abs(x) < 0.125f, p, 2.0f * vec_sigmoid(2.0f * x) - 1.0f);
 }
 
-/* ln x to about one unit in the last place, for x > 0, infinity or NaN; -infinity for 0. x = 2^e m, m around 1:
- * e ln2 + f - f^2/2 + f^3 P(f), f = m - 1. Subnormal numbers are scaled up first. */
+/* ln x to about one unit in the last place, for x > 0, infinity or NaN; -infinity for 0. x = 2^e m, m around
+ * 1: e ln2 + f - f^2/2 + f^3 P(f), f = m - 1. Subnormal numbers are scaled up first. */
 VEC vf vec_log(vf x)
 {
     vi tiny = x < 0x1p-126f;
@@ -71,8 +74,8 @@ VEC vf vec_log(vf x)
     return vec_select((vi)(x < INFINITY), result, x); /* infinity and NaN stay */
 }
 
-/* erfc(z) = exp(-z^2) t Q(t), t = 1 / (1 + 0.4 z), for z >= 0: the factor t Q(t) is smooth. The rounding error of z^2 is put
- * back in, or it would count z^2 times. */
+/* erfc(z) = exp(-z^2) t Q(t), t = 1 / (1 + 0.4 z), for z >= 0: the factor t Q(t) is smooth. The rounding
+ * error of z^2 is put back in, or it would count z^2 times. */
 VEC vf vec_erfc_positive(vf z)
 {
     vf t = 1.0f / vec_fma(z, vec_all(0.4f), vec_all(1.0f));

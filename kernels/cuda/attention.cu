@@ -20,7 +20,8 @@ template <class T> static __global__ void __launch_bounds__(32 * DELTA_WARPS) ro
 static bool uses_sm80(qs_device *d, const qs_attention *a, const qs_mat *gradients)
 {
     const qs_mat mats[] = {a->q, a->k, a->v, a->o};
-    bool head = a->head_dim == 64 || a->head_dim == 80 || a->head_dim == 96 || a->head_dim == 128 || a->head_dim == 256;
+    bool head = a->head_dim == 64 || a->head_dim == 80 || a->head_dim == 96 || a->head_dim == 128 ||
+                a->head_dim == 256;
     if (qs_cuda_of(d)->code_arch < 80 || a->q.type == QS_F32 || !head || a->softcap > 0) return false;
     for (int i = 0; i < 4; i++) {
         if (!qs_cuda_packs(&mats[i], 8)) return false;
@@ -29,7 +30,8 @@ static bool uses_sm80(qs_device *d, const qs_attention *a, const qs_mat *gradien
     return true;
 }
 
-/* Whether, of these, the warpgroup kernels do. They exist as sm_90a, which no later card runs. QS_CUDA_SM90: they were compiled. */
+/* Whether, of these, the warpgroup kernels do. They exist as sm_90a, which no later card runs. QS_CUDA_SM90:
+ * they were compiled. */
 static bool uses_sm90(qs_device *d, const qs_attention *a)
 {
 #ifdef QS_CUDA_SM90
@@ -47,18 +49,23 @@ extern "C" size_t qs_cuda_attention_workspace_bytes(qs_device *d, const qs_atten
 
 extern "C" void qs_cuda_attention(qs_device *d, const qs_attention *a)
 {
-    if (!uses_sm80(d, a, NULL)) qs_attention_forward_simt(d, a);
-    else if (uses_sm90(d, a)) qs_attention_forward_sm90(d, a);
-    else qs_attention_forward_sm80(d, a);
+    if (!uses_sm80(d, a, NULL))
+        qs_attention_forward_simt(d, a);
+    else if (uses_sm90(d, a))
+        qs_attention_forward_sm90(d, a);
+    else
+        qs_attention_forward_sm80(d, a);
 }
 
-extern "C" void qs_cuda_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq, qs_mat dk, qs_mat dv)
+extern "C" void qs_cuda_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, qs_mat dq,
+                                           qs_mat dk, qs_mat dv)
 {
     QS_ASSERT(d->workspace_bytes >= qs_cuda_attention_workspace_bytes(d, a));
     const qs_mat gradients[4] = {d_o, dq, dk, dv};
     float *delta = (float *)d->workspace;
     dim3 grid(qs_cuda_blocks(a->q.rows, DELTA_WARPS), (unsigned)a->heads);
-    QS_BY_TYPE(a->q.type, QS_LAUNCH(d, row_dot<T>, grid, 32 * DELTA_WARPS, 0, qs_attention_views_of<T>(a, gradients, delta)));
+    QS_BY_TYPE(a->q.type, QS_LAUNCH(d, row_dot<T>, grid, 32 * DELTA_WARPS, 0,
+                                    qs_attention_views_of<T>(a, gradients, delta)));
     if (!uses_sm80(d, a, gradients)) {
         qs_attention_backward_simt(d, a, gradients, delta);
     } else if (uses_sm90(d, a)) {

@@ -1,19 +1,29 @@
-/* attention_dq_sm80.cu - flash attention backward on tensor cores, the gradient of the queries: see attention.cuh.
+/* attention_dq_sm80.cu - flash attention backward on tensor cores, the gradient of the queries: see
+ * attention.cuh.
  *
  * A block owns 64 queries of a head, a warp 16 of them; the tiles of keys and values that they see go by. */
 #include "kernels/cuda/attention_sm80.cuh"
 
 enum { QUERIES = 64, KEYS = 32, THREADS = 128 };
 
-/* Keys and values stream by in two stages, one arriving while the other is used; in one where shared memory ends. Queries and gradients that are HELD in registers
- * leave their tiles to the second stage. */
+/* Keys and values stream by in two stages, one arriving while the other is used; in one where shared memory
+ * ends. Queries and gradients that are HELD in registers leave their tiles to the second stage. */
 template <int HD> struct shared_layout {
-    enum { HELD = HD <= 128, STAGES = HD > 128 ? 1 : 2, ROW = 2 * HD, STAGE = 2 * KEYS * ROW, Q = STAGE, D_O = Q + QUERIES * ROW,
-           BYTES = D_O + QUERIES * ROW };
-    static_assert(STAGES * STAGE <= (HELD ? BYTES : STAGE), "the stages are larger than what they may overwrite");
+    enum {
+        HELD = HD <= 128,
+        STAGES = HD > 128 ? 1 : 2,
+        ROW = 2 * HD,
+        STAGE = 2 * KEYS * ROW,
+        Q = STAGE,
+        D_O = Q + QUERIES * ROW,
+        BYTES = D_O + QUERIES * ROW
+    };
+    static_assert(STAGES * STAGE <= (HELD ? BYTES : STAGE),
+                  "the stages are larger than what they may overwrite");
 };
 
-template <class T, int HD> static __global__ void __launch_bounds__(THREADS) backward_dq(qs_attention_views<T> a)
+template <class T, int HD>
+static __global__ void __launch_bounds__(THREADS) backward_dq(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
     typedef shared_layout<HD> layout;
@@ -48,7 +58,8 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
     qs_rows16<T, HD, layout::HELD> queries(q, warp_row), gradients(d_o, warp_row);
     for (; key <= last; key += KEYS, stage = (stage + 1) % STAGES) {
         qs_copy_wait<0>();
-        __syncthreads(); /* this stage is here; nobody reads the other one or, the first time, the queries any more */
+        __syncthreads(); /* this stage is here; nobody reads the other one or, the first time, the queries any
+                            more */
         if (STAGES == 2) load(key + KEYS, stage ^ 1);
         qs_tile<T, HD> k = stage_keys(stage);
         float s[KEYS / 8][4] = {}, dp[KEYS / 8][4] = {};
@@ -65,10 +76,12 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS) bac
 #endif
 }
 
-template <class T, int HD> static void launch(qs_device *d, const qs_attention *a, const qs_mat *gradients, float *delta)
+template <class T, int HD>
+static void launch(qs_device *d, const qs_attention *a, const qs_mat *gradients, float *delta)
 {
     dim3 grid(qs_cuda_blocks(a->q.rows, QUERIES), (unsigned)a->heads);
-    QS_LAUNCH_LARGE(d, (backward_dq<T, HD>), grid, THREADS, (shared_layout<HD>::BYTES), qs_attention_views_of<T>(a, gradients, delta));
+    QS_LAUNCH_LARGE(d, (backward_dq<T, HD>), grid, THREADS, (shared_layout<HD>::BYTES),
+                    qs_attention_views_of<T>(a, gradients, delta));
 }
 
 void qs_attention_dq_sm80(qs_device *d, const qs_attention *a, const qs_mat gradients[4], float *delta)

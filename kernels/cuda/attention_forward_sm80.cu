@@ -1,20 +1,33 @@
 /* attention_forward_sm80.cu - flash attention forward on tensor cores (Dao et al. 2022, 2023).
  *
- * A block owns 64 queries of a head, a warp 16 of them. It walks the tiles of keys that its queries see, first to last: scores in
- * registers, online softmax in base 2, output in registers. Keys and values have one buffer each: values of a tile arrive while its
- * scores are computed, the next keys while the values are used. */
+ * A block owns 64 queries of a head, a warp 16 of them. It walks the tiles of keys that its queries see,
+ * first to last: scores in registers, online softmax in base 2, output in registers. Keys and values have one
+ * buffer each: values of a tile arrive while its scores are computed, the next keys while the values are
+ * used. */
 #include "kernels/cuda/attention_sm80.cuh"
 
 enum { QUERIES = 64, THREADS = 128 };
 
-/* KEYS per tile: 256 columns leave registers for 32 only, and none for the queries. Queries held in registers leave their tile to the values. BLOCKS: of a
- * multiprocessor, which caps the registers. */
+/* KEYS per tile: 256 columns leave registers for 32 only, and none for the queries. Queries held in registers
+ * leave their tile to the values. BLOCKS: of a multiprocessor, which caps the registers. */
 template <int HD> struct shared_layout {
-    enum { HELD = HD <= 128, KEYS = HD > 128 ? 32 : 64, BLOCKS = HD > 128 ? 1 : HD == 96 ? 2 : 3, ROW = 2 * HD, Q = 0, V = HELD ? 0 : QUERIES * ROW, K = V + (HELD ? QUERIES : KEYS) * ROW,
-           BYTES = K + KEYS * ROW };
+    enum {
+        HELD = HD <= 128,
+        KEYS = HD > 128 ? 32 : 64,
+        BLOCKS = HD > 128   ? 1
+                 : HD == 96 ? 2
+                            : 3,
+        ROW = 2 * HD,
+        Q = 0,
+        V = HELD ? 0 : QUERIES * ROW,
+        K = V + (HELD ? QUERIES : KEYS) * ROW,
+        BYTES = K + KEYS * ROW
+    };
 };
 
-template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (shared_layout<HD>::BLOCKS)) forward(qs_attention_views<T> a)
+template <class T, int HD>
+static __global__ void __launch_bounds__(THREADS, (shared_layout<HD>::BLOCKS))
+    forward(qs_attention_views<T> a)
 {
 #if QS_HAS_SM80
     typedef shared_layout<HD> layout;
@@ -27,7 +40,8 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16, row = query0 + warp_row + lane / 4;
     int last = min(query0 + QUERIES, a.tokens) - 1;
     const T *keys = a.k.data + kv_head * HD, *values = a.v.data + kv_head * HD;
-    int first[2] = {a.first_key(min(row, last)), a.first_key(min(row + 8, last))}, last_first = a.first_key(last);
+    int first[2] = {a.first_key(min(row, last)), a.first_key(min(row + 8, last))},
+        last_first = a.first_key(last);
     float scale = a.scale * QS_LOG2E;
 
     float out[HD / 8][4] = {};
@@ -41,7 +55,8 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
     qs_rows16<T, HD, layout::HELD> queries(q, warp_row);
     for (; key <= last; key += KEYS) {
         qs_copy_wait<0>();
-        __syncthreads(); /* the keys are here, and nobody reads the last values or, the first time, the queries */
+        __syncthreads(); /* the keys are here, and nobody reads the last values or, the first time, the
+                            queries */
         qs_tile_load<KEYS, THREADS>(v, values, a.v.stride, key, a.tokens);
         qs_copy_commit();
         float s[KEYS / 8][4] = {};
@@ -63,7 +78,11 @@ template <class T, int HD> static __global__ void __launch_bounds__(THREADS, (sh
 template <class T, int HD> static void launch(qs_device *d, const qs_attention *a)
 {
     dim3 grid(qs_cuda_blocks(a->q.rows, QUERIES), (unsigned)a->heads);
-    QS_LAUNCH_LARGE(d, (forward<T, HD>), grid, THREADS, (shared_layout<HD>::BYTES), qs_attention_views_of<T>(a, NULL, NULL));
+    QS_LAUNCH_LARGE(d, (forward<T, HD>), grid, THREADS, (shared_layout<HD>::BYTES),
+                    qs_attention_views_of<T>(a, NULL, NULL));
 }
 
-void qs_attention_forward_sm80(qs_device *d, const qs_attention *a) { QS_BY_HEAD(a->q.type, a->head_dim, launch, d, a); }
+void qs_attention_forward_sm80(qs_device *d, const qs_attention *a)
+{
+    QS_BY_HEAD(a->q.type, a->head_dim, launch, d, a);
+}

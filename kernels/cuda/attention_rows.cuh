@@ -1,5 +1,6 @@
-/* attention_rows.cuh - what a lane of the tensor core attention kernels does with its rows of scores, whichever instructions made them: masks, softmax, gradient, stores.
- * Of 16 rows a lane has `group` and `group + 8`, where lane = 4 * group + member (mma.cuh). */
+/* attention_rows.cuh - what a lane of the tensor core attention kernels does with its rows of scores,
+ * whichever instructions made them: masks, softmax, gradient, stores. Of 16 rows a lane has `group` and
+ * `group + 8`, where lane = 4 * group + member (mma.cuh). */
 #ifndef QS_KERNELS_CUDA_ATTENTION_ROWS_CUH
 #define QS_KERNELS_CUDA_ATTENTION_ROWS_CUH
 
@@ -16,9 +17,10 @@ template <class T> static __device__ __forceinline__ void qs_operand_of(uint32_t
     a[2] = qs_pair(p[1][0], p[1][1], T()), a[3] = qs_pair(p[1][2], p[1][3], T());
 }
 
-/* Scores of 16 queries with TILES * 8 keys from `key` on: hides what a query must not see. `first`, `query`: of this lane's two rows, the first key and, of the upper one, the
- * number. */
-template <int TILES> static __device__ __forceinline__ void qs_mask_scores(float (*s)[4], int key, const int first[2], int query)
+/* Scores of 16 queries with TILES * 8 keys from `key` on: hides what a query must not see. `first`, `query`:
+ * of this lane's two rows, the first key and, of the upper one, the number. */
+template <int TILES>
+static __device__ __forceinline__ void qs_mask_scores(float (*s)[4], int key, const int first[2], int query)
 {
     int member = threadIdx.x % 4;
 #pragma unroll
@@ -33,11 +35,15 @@ template <int TILES> static __device__ __forceinline__ void qs_mask_scores(float
 
 /* What a lane keeps of its two rows of an online softmax, `group` and `group + 8` of the warp's sixteen. */
 struct qs_softmax_rows {
-    float max[2], sum[2]; /* of the scores before scaling, and of the exponentials, over this lane's columns only until the end */
+    float max[2], sum[2]; /* of the scores before scaling, and of the exponentials, over this lane's columns
+                             only until the end */
 };
 
-/* Finds the new maxima and turns scores into 2^(scale * (score - maximum)). keep: what the output so far is to be multiplied by. */
-template <int TILES> static __device__ __forceinline__ void qs_online_softmax(float (*s)[4], qs_softmax_rows *r, float keep[2], float scale)
+/* Finds the new maxima and turns scores into 2^(scale * (score - maximum)). keep: what the output so far is
+ * to be multiplied by. */
+template <int TILES>
+static __device__ __forceinline__ void qs_online_softmax(float (*s)[4], qs_softmax_rows *r, float keep[2],
+                                                         float scale)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -71,20 +77,25 @@ template <int WIDTH> static __device__ __forceinline__ void qs_rescale(float (*o
 
 /* Scores and dp become p * (dp - delta); lse in base 2. */
 template <int TILES>
-static __device__ __forceinline__ void qs_score_gradient(float (*s)[4], const float (*dp)[4], const float lse[2], const float delta[2], float scale)
+static __device__ __forceinline__ void
+qs_score_gradient(float (*s)[4], const float (*dp)[4], const float lse[2], const float delta[2], float scale)
 {
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) s[n][e] = qs_exp2(fmaf(s[n][e], scale, -lse[e / 2])) * (dp[n][e] - delta[e / 2]);
+        for (int e = 0; e < 4; e++)
+            s[n][e] = qs_exp2(fmaf(s[n][e], scale, -lse[e / 2])) * (dp[n][e] - delta[e / 2]);
 }
 
-/* What a lane needs to know of its two queries, row and row + 8, or of `last` where they are beyond it; lse in base 2. */
+/* What a lane needs to know of its two queries, row and row + 8, or of `last` where they are beyond it; lse
+ * in base 2. */
 struct qs_lane_queries {
     int first[2];
     float lse[2], delta[2];
 };
-template <class T> static __device__ __forceinline__ qs_lane_queries qs_lane_queries_of(const qs_attention_views<T> &a, int head, int row, int last)
+template <class T>
+static __device__ __forceinline__ qs_lane_queries qs_lane_queries_of(const qs_attention_views<T> &a, int head,
+                                                                     int row, int last)
 {
     qs_lane_queries q;
 #pragma unroll
@@ -96,7 +107,8 @@ template <class T> static __device__ __forceinline__ qs_lane_queries qs_lane_que
     return q;
 }
 
-/* Where scores are transposed, columns are queries. Of a tile of them, in shared memory: zeros beyond the end. */
+/* Where scores are transposed, columns are queries. Of a tile of them, in shared memory: zeros beyond the
+ * end. */
 template <int QUERIES> struct qs_tile_queries {
     float lse[QUERIES], delta[QUERIES];
     int32_t document[QUERIES];
@@ -104,25 +116,34 @@ template <int QUERIES> struct qs_tile_queries {
 
 /* Starts their copy; called by at least 3 * QUERIES threads. */
 template <class T, int QUERIES>
-static __device__ __forceinline__ void qs_tile_queries_load(qs_tile_queries<QUERIES> *to, const qs_attention_views<T> &a, int head, int query)
+static __device__ __forceinline__ void
+qs_tile_queries_load(qs_tile_queries<QUERIES> *to, const qs_attention_views<T> &a, int head, int query)
 {
     if (threadIdx.x >= 3 * QUERIES) return;
     int i = query + (int)threadIdx.x % QUERIES, array = (int)threadIdx.x / QUERIES;
     int64_t at = (int64_t)head * a.tokens + i;
-    const void *from = array == 0 ? (const void *)(a.lse + at) : array == 1 ? (const void *)(a.delta + at) : (const void *)(a.document + i);
+    const void *from = array == 0   ? (const void *)(a.lse + at)
+                       : array == 1 ? (const void *)(a.delta + at)
+                                    : (const void *)(a.document + i);
     qs_copy_async_4(qs_shared_of(to) + 4 * threadIdx.x, from, i < a.tokens);
 }
 
-/* Whether one of `keys` keys from `key` on is hidden from one of the tile's queries, which begin at `query`. */
+/* Whether one of `keys` keys from `key` on is hidden from one of the tile's queries, which begin at `query`.
+ */
 template <class T, int QUERIES>
-static __device__ __forceinline__ bool qs_tile_queries_hide(const qs_tile_queries<QUERIES> *q, const qs_attention_views<T> &a, int query, int key, int keys)
+static __device__ __forceinline__ bool qs_tile_queries_hide(const qs_tile_queries<QUERIES> *q,
+                                                            const qs_attention_views<T> &a, int query,
+                                                            int key, int keys)
 {
     int last = query + QUERIES - 1;
     return key + keys - 1 > query || last >= a.tokens || a.first_key(last, q->document[QUERIES - 1]) > key;
 }
 
-/* Transposed scores of this lane's keys `key` and `key + 8` with TILES * 8 queries from `query` on, whose documents begin at `document`: hides those that must not see them. */
-template <int TILES, class T> static __device__ __forceinline__ void qs_hide_transposed(float (*p)[4], const qs_attention_views<T> &a, const int32_t *document, int query, int key)
+/* Transposed scores of this lane's keys `key` and `key + 8` with TILES * 8 queries from `query` on, whose
+ * documents begin at `document`: hides those that must not see them. */
+template <int TILES, class T>
+static __device__ __forceinline__ void qs_hide_transposed(float (*p)[4], const qs_attention_views<T> &a,
+                                                          const int32_t *document, int query, int key)
 {
     int member = threadIdx.x % 4;
 #pragma unroll
@@ -136,17 +157,22 @@ template <int TILES, class T> static __device__ __forceinline__ void qs_hide_tra
 }
 
 /* Transposed scores, TILES * 8 queries with these lse, become 2^(scale * score - lse). */
-template <int TILES> static __device__ __forceinline__ void qs_exponentials_transposed(float (*p)[4], const float *lse, float scale)
+template <int TILES>
+static __device__ __forceinline__ void qs_exponentials_transposed(float (*p)[4], const float *lse,
+                                                                  float scale)
 {
     int member = threadIdx.x % 4;
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) p[n][e] = qs_exp2(fmaf(p[n][e], scale, -(lse[8 * n + 2 * member + e % 2] * QS_LOG2E)));
+        for (int e = 0; e < 4; e++)
+            p[n][e] = qs_exp2(fmaf(p[n][e], scale, -(lse[8 * n + 2 * member + e % 2] * QS_LOG2E)));
 }
 
 /* dp becomes p * (dp - delta), likewise. */
-template <int TILES> static __device__ __forceinline__ void qs_gradient_transposed(const float (*p)[4], float (*dp)[4], const float *delta)
+template <int TILES>
+static __device__ __forceinline__ void qs_gradient_transposed(const float (*p)[4], float (*dp)[4],
+                                                              const float *delta)
 {
     int member = threadIdx.x % 4;
 #pragma unroll
@@ -155,9 +181,11 @@ template <int TILES> static __device__ __forceinline__ void qs_gradient_transpos
         for (int e = 0; e < 4; e++) dp[n][e] = p[n][e] * (dp[n][e] - delta[8 * n + 2 * member + e % 2]);
 }
 
-/* Writes 16 rows of accumulators, times a factor per row half, as T: rows row, row + 8 of this lane, where below `limit`. */
+/* Writes 16 rows of accumulators, times a factor per row half, as T: rows row, row + 8 of this lane, where
+ * below `limit`. */
 template <class T, int WIDTH>
-static __device__ __forceinline__ void qs_store_rows(const float (*c)[4], qs_view<T> to, int column, int row, int limit, float first, float second)
+static __device__ __forceinline__ void qs_store_rows(const float (*c)[4], qs_view<T> to, int column, int row,
+                                                     int limit, float first, float second)
 {
     int member = threadIdx.x % 4;
 #pragma unroll
@@ -175,7 +203,9 @@ static __device__ __forceinline__ void qs_store_rows(const float (*c)[4], qs_vie
 
 /* The end of an online softmax: the output, and the rows' log-sum-exp. */
 template <class T, int HD>
-static __device__ __forceinline__ void qs_softmax_store(const float (*out)[4], const qs_softmax_rows *r, const qs_attention_views<T> &a, int head, int row, float scale)
+static __device__ __forceinline__ void qs_softmax_store(const float (*out)[4], const qs_softmax_rows *r,
+                                                        const qs_attention_views<T> &a, int head, int row,
+                                                        float scale)
 {
     float inverse[2];
 #pragma unroll

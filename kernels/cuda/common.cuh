@@ -1,11 +1,12 @@
-/* common.cuh - what the files of the CUDA backend share: the device behind a qs_device, launches, error notes.
+/* common.cuh - what the files of the CUDA backend share: the device behind a qs_device, launches, error
+ * notes.
  *
- * Each file here has the same shape: kernels first, then the entry functions that ops_cuda.cu puts in the table. Nothing here
- * includes a CUDA header that the simulator (tests/cudasim) does not stand in for, and kernels are started with QS_LAUNCH only,
- * so the same sources build with nvcc and with the host compiler.
+ * Each file here has the same shape: kernels first, then the entry functions that ops_cuda.cu puts in the
+ * table. Nothing here includes a CUDA header that the simulator (tests/cudasim) does not stand in for, and
+ * kernels are started with QS_LAUNCH only, so the same sources build with nvcc and with the host compiler.
  *
- * Floating point: files are built without fused multiply-add contraction and without fast-math, so an expression rounds as it
- * does on the CPU; where a fused step is wanted it is written fmaf().
+ * Floating point: files are built without fused multiply-add contraction and without fast-math, so an
+ * expression rounds as it does on the CPU; where a fused step is wanted it is written fmaf().
  */
 #ifndef QS_KERNELS_CUDA_COMMON_CUH
 #define QS_KERNELS_CUDA_COMMON_CUH
@@ -30,8 +31,8 @@ typedef struct qs_cuda_maps {
 typedef struct qs_cuda_device {
     qs_device base;
     int ordinal;
-    int card_arch;         /* the card's compute capability, 10 * major + minor: 80 for sm_80 */
-    int code_arch;         /* what the program's code that runs there was compiled for; at most card_arch */
+    int card_arch; /* the card's compute capability, 10 * major + minor: 80 for sm_80 */
+    int code_arch; /* what the program's code that runs there was compiled for; at most card_arch */
     cudaStream_t streams[QS_QUEUE_COUNT];
     cublasHandle_t blas;
     void *blas_workspace;  /* device memory, QS_CUDA_BLAS_WORKSPACE_BYTES */
@@ -40,7 +41,7 @@ typedef struct qs_cuda_device {
     void *nvml_device;     /* or NULL: the driver is asked instead */
     uint64_t taken_before; /* device memory that other processes held before this one had a context */
     uint64_t used_peak_bytes;
-    qs_err first;          /* the first failure of queued work; code 0: none */
+    qs_err first; /* the first failure of queued work; code 0: none */
 } qs_cuda_device;
 
 enum { QS_CUDA_BLAS_WORKSPACE_BYTES = 32 << 20, QS_CUDA_PARTIALS = 256 };
@@ -54,34 +55,45 @@ bool qs_cuda_ready(qs_device *d);
 void qs_cuda_note(qs_device *d, cudaError_t error, const char *what);
 void qs_cuda_note_blas(qs_device *d, cublasStatus_t status, const char *what);
 
-/* QS_LAUNCH(device, kernel, grid, block, dynamic shared bytes, arguments...): on the compute queue. A kernel name with a
- * comma in it goes into parentheses. */
+/* QS_LAUNCH(device, kernel, grid, block, dynamic shared bytes, arguments...): on the compute queue. A kernel
+ * name with a comma in it goes into parentheses. */
 #ifndef QS_CUDA_START /* the simulator brings its own */
-#define QS_CUDA_START(kernel, grid, block, shared_bytes, stream, ...) (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define QS_CUDA_START(kernel, grid, block, shared_bytes, stream, ...) \
+    (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 #define QS_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 #endif
-#define QS_LAUNCH(d, kernel, grid, block, shared_bytes, ...)                                                  \
-    do {                                                                                                      \
-        if (!qs_cuda_ready(d)) break;                                                                         \
-        QS_CUDA_START(kernel, grid, block, shared_bytes, qs_cuda_stream(d), __VA_ARGS__);                     \
-        qs_cuda_note(d, cudaGetLastError(), #kernel);                                                         \
+#define QS_LAUNCH(d, kernel, grid, block, shared_bytes, ...)                              \
+    do {                                                                                  \
+        if (!qs_cuda_ready(d)) break;                                                     \
+        QS_CUDA_START(kernel, grid, block, shared_bytes, qs_cuda_stream(d), __VA_ARGS__); \
+        qs_cuda_note(d, cudaGetLastError(), #kernel);                                     \
     } while (0)
 
 /* Launches a kernel that may need more than the default 48 KiB of shared memory. */
-#define QS_LAUNCH_LARGE(d, kernel, grid, block, shared_bytes, ...)                                                                        \
-    do {                                                                                                                                  \
-        if (!qs_cuda_ready(d)) break;                                                                                                     \
-        qs_cuda_note(d, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(shared_bytes)), "cudaFuncSetAttribute"); \
-        QS_LAUNCH(d, kernel, grid, block, shared_bytes, __VA_ARGS__);                                                                     \
+#define QS_LAUNCH_LARGE(d, kernel, grid, block, shared_bytes, ...)                                          \
+    do {                                                                                                    \
+        if (!qs_cuda_ready(d)) break;                                                                       \
+        qs_cuda_note(                                                                                       \
+            d,                                                                                              \
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(shared_bytes)), \
+            "cudaFuncSetAttribute");                                                                        \
+        QS_LAUNCH(d, kernel, grid, block, shared_bytes, __VA_ARGS__);                                       \
     } while (0)
 
 /* Blocks of `threads` that cover n elements. */
-static inline unsigned qs_cuda_blocks(int64_t n, int64_t threads) { return (unsigned)((n + threads - 1) / threads); }
+static inline unsigned qs_cuda_blocks(int64_t n, int64_t threads)
+{
+    return (unsigned)((n + threads - 1) / threads);
+}
 
-/* Threads of a block for n pieces of work: whole warps, `most` at the most. Depends on shapes alone, as the order of sums must. */
-static inline unsigned qs_cuda_threads(int64_t n, int64_t most) { return (unsigned)(n >= most ? most : (n + 31) / 32 * 32); }
+/* Threads of a block for n pieces of work: whole warps, `most` at the most. Depends on shapes alone, as the
+ * order of sums must. */
+static inline unsigned qs_cuda_threads(int64_t n, int64_t most)
+{
+    return (unsigned)(n >= most ? most : (n + 31) / 32 * 32);
+}
 
-/* ---- elements: storage types to fp32 and back, one rounding ----------------------------------------------------------------- */
+/* ---- elements: storage types to fp32 and back, one rounding ------------------------------------------ */
 
 static __device__ __forceinline__ float qs_get(float v) { return v; }
 static __device__ __forceinline__ float qs_get(__nv_bfloat16 v) { return __bfloat162float(v); }
@@ -110,18 +122,18 @@ static __device__ __forceinline__ float qs_get_as(const void *p, qs_dtype type, 
 }
 
 /* Runs the statement with T bound to the element type. */
-#define QS_BY_TYPE(type, ...)                                                                                 \
-    do {                                                                                                      \
-        if ((type) == QS_BF16) {                                                                              \
-            typedef __nv_bfloat16 T;                                                                          \
-            __VA_ARGS__;                                                                                      \
-        } else if ((type) == QS_F16) {                                                                        \
-            typedef __half T;                                                                                 \
-            __VA_ARGS__;                                                                                      \
-        } else {                                                                                              \
-            typedef float T;                                                                                  \
-            __VA_ARGS__;                                                                                      \
-        }                                                                                                     \
+#define QS_BY_TYPE(type, ...)          \
+    do {                               \
+        if ((type) == QS_BF16) {       \
+            typedef __nv_bfloat16 T;   \
+            __VA_ARGS__;               \
+        } else if ((type) == QS_F16) { \
+            typedef __half T;          \
+            __VA_ARGS__;               \
+        } else {                       \
+            typedef float T;           \
+            __VA_ARGS__;               \
+        }                              \
     } while (0)
 
 /* A matrix as kernels see it. */

@@ -1,13 +1,16 @@
-/* dropout.cu - dropout whose mask is a pure function of (seed, stream, element): the same bits as on the CPU. */
+/* dropout.cu - dropout whose mask is a pure function of (seed, stream, element): the same bits as on the CPU.
+ */
 #include "kernels/cuda/common.cuh"
 
 enum { THREADS = 256, ELEMENTS = 4 /* per thread: one Philox block has four words */ };
 
 template <class T>
 static __global__ void __launch_bounds__(THREADS)
-    dropout(qs_dropout o, qs_view<T> x, qs_view<T> y, int64_t cols, unsigned row_blocks, float factor, bool add)
+    dropout(qs_dropout o, qs_view<T> x, qs_view<T> y, int64_t cols, unsigned row_blocks, float factor,
+            bool add)
 {
-    int64_t row = blockIdx.x / row_blocks, first = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * ELEMENTS;
+    int64_t row = blockIdx.x / row_blocks,
+            first = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * ELEMENTS;
     const T *in = x.row(row);
     T *out = y.row(row);
     uint64_t have = ~0ull; /* the Philox block in `words` */
@@ -24,6 +27,7 @@ extern "C" void qs_cuda_dropout(qs_device *d, const qs_dropout *o, qs_mat x, qs_
 {
     int64_t groups = (x.cols + ELEMENTS - 1) / ELEMENTS;
     unsigned threads = qs_cuda_threads(groups, THREADS), row_blocks = qs_cuda_blocks(groups, threads);
-    QS_BY_TYPE(x.type, QS_LAUNCH(d, dropout<T>, (unsigned)x.rows * row_blocks, threads, 0, *o, qs_view_of<T>(x), qs_view_of<T>(y), x.cols, row_blocks,
-                                 1.0f / (1.0f - o->p), add));
+    QS_BY_TYPE(x.type,
+               QS_LAUNCH(d, dropout<T>, (unsigned)x.rows * row_blocks, threads, 0, *o, qs_view_of<T>(x),
+                         qs_view_of<T>(y), x.cols, row_blocks, 1.0f / (1.0f - o->p), add));
 }

@@ -4,9 +4,11 @@
 enum { THREADS = 256 };
 
 template <class T, int N>
-static __global__ void __launch_bounds__(THREADS) add_rows(qs_view<T> dst, qs_view<T> a, qs_view<T> b, int64_t cols, unsigned row_blocks)
+static __global__ void __launch_bounds__(THREADS)
+    add_rows(qs_view<T> dst, qs_view<T> a, qs_view<T> b, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks,
+            j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     qs_pack<T, N> x = *(const qs_pack<T, N> *)(a.row(row) + j), y = *(const qs_pack<T, N> *)(b.row(row) + j);
     for (int i = 0; i < N; i++) qs_put(&x.v[i], qs_get(x.v[i]) + qs_get(y.v[i]));
@@ -15,9 +17,10 @@ static __global__ void __launch_bounds__(THREADS) add_rows(qs_view<T> dst, qs_vi
 
 template <class T, int N> static void add_by(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
 {
-    unsigned threads = qs_cuda_threads(dst.cols / N, THREADS), row_blocks = qs_cuda_blocks(dst.cols / N, threads);
-    QS_LAUNCH(d, (add_rows<T, N>), (unsigned)dst.rows * row_blocks, threads, 0, qs_view_of<T>(dst), qs_view_of<T>(a), qs_view_of<T>(b), dst.cols,
-              row_blocks);
+    unsigned threads = qs_cuda_threads(dst.cols / N, THREADS),
+             row_blocks = qs_cuda_blocks(dst.cols / N, threads);
+    QS_LAUNCH(d, (add_rows<T, N>), (unsigned)dst.rows * row_blocks, threads, 0, qs_view_of<T>(dst),
+              qs_view_of<T>(a), qs_view_of<T>(b), dst.cols, row_blocks);
 }
 
 extern "C" void qs_cuda_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
@@ -32,7 +35,8 @@ extern "C" void qs_cuda_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
 }
 
 /* N elements per thread; the last thread has fewer where N does not divide n. */
-template <class To, class From, int N> static __global__ void __launch_bounds__(THREADS) convert(To *dst, const From *src, int64_t n)
+template <class To, class From, int N>
+static __global__ void __launch_bounds__(THREADS) convert(To *dst, const From *src, int64_t n)
 {
     int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
     if (i + N <= n) {
@@ -49,23 +53,28 @@ template <class To, class From> static void convert_from(qs_device *d, To *dst, 
 {
     enum { N = 4 };
     bool packs = (uintptr_t)dst % (N * sizeof *dst) == 0 && (uintptr_t)src % (N * sizeof *src) == 0;
-    if (packs) QS_LAUNCH(d, (convert<To, From, N>), qs_cuda_blocks(n, N * THREADS), THREADS, 0, dst, src, n);
-    else QS_LAUNCH(d, (convert<To, From, 1>), qs_cuda_blocks(n, THREADS), THREADS, 0, dst, src, n);
+    if (packs)
+        QS_LAUNCH(d, (convert<To, From, N>), qs_cuda_blocks(n, N * THREADS), THREADS, 0, dst, src, n);
+    else
+        QS_LAUNCH(d, (convert<To, From, 1>), qs_cuda_blocks(n, THREADS), THREADS, 0, dst, src, n);
 }
 
-template <class To> static void convert_to(qs_device *d, To *dst, const void *src, qs_dtype src_type, int64_t n)
+template <class To>
+static void convert_to(qs_device *d, To *dst, const void *src, qs_dtype src_type, int64_t n)
 {
     QS_BY_TYPE(src_type, convert_from(d, dst, (const T *)src, n));
 }
 
-extern "C" void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, int64_t n)
+extern "C" void qs_cuda_convert(qs_device *d, void *dst, qs_dtype dst_type, const void *src,
+                                qs_dtype src_type, int64_t n)
 {
     QS_BY_TYPE(dst_type, convert_to(d, (T *)dst, src, src_type, n));
 }
 
 /* Threads that find something set the same bit: the outcome does not depend on who comes first. */
 template <class T>
-static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, int64_t cols, unsigned row_blocks, int32_t *flag)
+static __global__ void __launch_bounds__(THREADS)
+    flag_nonfinite(qs_view<T> x, int64_t cols, unsigned row_blocks, int32_t *flag)
 {
     int64_t row = blockIdx.x / row_blocks, j = (int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x;
     if (j >= cols) return;
@@ -76,26 +85,33 @@ static __global__ void __launch_bounds__(THREADS) flag_nonfinite(qs_view<T> x, i
 extern "C" void qs_cuda_flag_nonfinite(qs_device *d, qs_mat x, int32_t *flag)
 {
     unsigned threads = qs_cuda_threads(x.cols, THREADS), row_blocks = qs_cuda_blocks(x.cols, threads);
-    QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x), x.cols, row_blocks, flag));
+    QS_BY_TYPE(x.type, QS_LAUNCH(d, flag_nonfinite<T>, (unsigned)x.rows * row_blocks, threads, 0,
+                                 qs_view_of<T>(x), x.cols, row_blocks, flag));
 }
 
 /* Chunk (g, p) of a row of x becomes chunk (p, g) of y's. */
 template <class T, int N>
-static __global__ void __launch_bounds__(THREADS) regroup(qs_view<T> x, qs_view<T> y, int groups, int parts, int64_t width, int64_t cols, unsigned row_blocks)
+static __global__ void __launch_bounds__(THREADS) regroup(qs_view<T> x, qs_view<T> y, int groups, int parts,
+                                                          int64_t width, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks,
+            j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     int64_t chunk = j / width, p = chunk / groups, g = chunk % groups;
-    *(qs_pack<T, N> *)(y.row(row) + j) = *(const qs_pack<T, N> *)(x.row(row) + (g * parts + p) * width + j % width);
+    *(qs_pack<T, N> *)(y.row(row) + j) =
+        *(const qs_pack<T, N> *)(x.row(row) + (g * parts + p) * width + j % width);
 }
 
-template <class T, int N> static void regroup_by(qs_device *d, qs_mat x, int groups, int parts, int64_t width, qs_mat y)
+template <class T, int N>
+static void regroup_by(qs_device *d, qs_mat x, int groups, int parts, int64_t width, qs_mat y)
 {
     unsigned threads = qs_cuda_threads(x.cols / N, THREADS), row_blocks = qs_cuda_blocks(x.cols / N, threads);
-    QS_LAUNCH(d, (regroup<T, N>), (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x), qs_view_of<T>(y), groups, parts, width, x.cols, row_blocks);
+    QS_LAUNCH(d, (regroup<T, N>), (unsigned)x.rows * row_blocks, threads, 0, qs_view_of<T>(x),
+              qs_view_of<T>(y), groups, parts, width, x.cols, row_blocks);
 }
 
-extern "C" void qs_cuda_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width, qs_mat y)
+extern "C" void qs_cuda_regroup(qs_device *d, qs_mat x, int32_t groups, int32_t parts, int64_t width,
+                                qs_mat y)
 {
     QS_BY_TYPE(x.type, {
         const int N = 16 / sizeof(T);

@@ -1,9 +1,12 @@
-/* gated.cu - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain activation; forward and backward. */
+/* gated.cu - SiLU and both GELUs: gated linear units (Shazeer 2020), act(gate) * up, and the plain
+ * activation; forward and backward. */
 #include "kernels/cuda/common.cuh"
 
 enum { THREADS = 256 };
 
-struct act_value { float value, slope; };
+struct act_value {
+    float value, slope;
+};
 
 static __device__ __forceinline__ float logistic(float x) { return 1.0f / (1.0f + expf(-x)); }
 
@@ -25,9 +28,11 @@ template <qs_activation A> static __device__ __forceinline__ act_value activate(
 }
 
 template <class T, int N, qs_activation A>
-static __global__ void __launch_bounds__(THREADS) gated(qs_view<T> gate_up, qs_view<T> y, int64_t cols, unsigned row_blocks)
+static __global__ void __launch_bounds__(THREADS)
+    gated(qs_view<T> gate_up, qs_view<T> y, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks,
+            j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     const T *gate = gate_up.row(row) + j;
     qs_pack<T, N> g = *(const qs_pack<T, N> *)gate, u = *(const qs_pack<T, N> *)(gate + cols);
@@ -39,11 +44,13 @@ template <class T, int N, qs_activation A>
 static __global__ void __launch_bounds__(THREADS)
     gated_backward(qs_view<T> gate_up, qs_view<T> dy, qs_view<T> d_gate_up, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks,
+            j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     const T *gate = gate_up.row(row) + j;
     T *out = d_gate_up.row(row) + j;
-    qs_pack<T, N> g = *(const qs_pack<T, N> *)gate, u = *(const qs_pack<T, N> *)(gate + cols), v = *(const qs_pack<T, N> *)(dy.row(row) + j);
+    qs_pack<T, N> g = *(const qs_pack<T, N> *)gate, u = *(const qs_pack<T, N> *)(gate + cols),
+                  v = *(const qs_pack<T, N> *)(dy.row(row) + j);
     for (int i = 0; i < N; i++) {
         float up = qs_get(u.v[i]), gradient = qs_get(v.v[i]);
         act_value a = activate<A>(qs_get(g.v[i]));
@@ -54,20 +61,28 @@ static __global__ void __launch_bounds__(THREADS)
     *(qs_pack<T, N> *)(out + cols) = u;
 }
 
-template <class T, int N, qs_activation A> static void start(qs_device *d, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)
+template <class T, int N, qs_activation A>
+static void start(qs_device *d, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)
 {
-    unsigned threads = qs_cuda_threads(y.cols / N, THREADS), row_blocks = qs_cuda_blocks(y.cols / N, threads), grid = (unsigned)y.rows * row_blocks;
+    unsigned threads = qs_cuda_threads(y.cols / N, THREADS), row_blocks = qs_cuda_blocks(y.cols / N, threads),
+             grid = (unsigned)y.rows * row_blocks;
     if (d_gate_up)
-        QS_LAUNCH(d, (gated_backward<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), qs_view_of<T>(*d_gate_up), y.cols, row_blocks);
+        QS_LAUNCH(d, (gated_backward<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y),
+                  qs_view_of<T>(*d_gate_up), y.cols, row_blocks);
     else
-        QS_LAUNCH(d, (gated<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), y.cols, row_blocks);
+        QS_LAUNCH(d, (gated<T, N, A>), grid, threads, 0, qs_view_of<T>(gate_up), qs_view_of<T>(y), y.cols,
+                  row_blocks);
 }
 
-template <class T, int N> static void start_act(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)
+template <class T, int N>
+static void start_act(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y, const qs_mat *d_gate_up)
 {
-    if (act == QS_ACT_SILU) start<T, N, QS_ACT_SILU>(d, gate_up, y, d_gate_up);
-    else if (act == QS_ACT_GELU_TANH) start<T, N, QS_ACT_GELU_TANH>(d, gate_up, y, d_gate_up);
-    else start<T, N, QS_ACT_GELU_ERF>(d, gate_up, y, d_gate_up);
+    if (act == QS_ACT_SILU)
+        start<T, N, QS_ACT_SILU>(d, gate_up, y, d_gate_up);
+    else if (act == QS_ACT_GELU_TANH)
+        start<T, N, QS_ACT_GELU_TANH>(d, gate_up, y, d_gate_up);
+    else
+        start<T, N, QS_ACT_GELU_ERF>(d, gate_up, y, d_gate_up);
 }
 
 /* y is the output of the forward and the incoming gradient of the backward pass, which has d_gate_up. */
@@ -82,18 +97,24 @@ static void start_type(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y
     });
 }
 
-extern "C" void qs_cuda_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y) { start_type(d, act, gate_up, y, NULL); }
+extern "C" void qs_cuda_gated(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat y)
+{
+    start_type(d, act, gate_up, y, NULL);
+}
 
-extern "C" void qs_cuda_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy, qs_mat d_gate_up)
+extern "C" void qs_cuda_gated_backward(qs_device *d, qs_activation act, qs_mat gate_up, qs_mat dy,
+                                       qs_mat d_gate_up)
 {
     start_type(d, act, gate_up, dy, &d_gate_up);
 }
 
 /* y = act(x), or where there is a gradient dy, y = dy * act'(x). */
 template <class T, int N, qs_activation A>
-static __global__ void __launch_bounds__(THREADS) plain(qs_view<T> x, qs_view<T> dy, qs_view<T> y, int64_t cols, unsigned row_blocks)
+static __global__ void __launch_bounds__(THREADS)
+    plain(qs_view<T> x, qs_view<T> dy, qs_view<T> y, int64_t cols, unsigned row_blocks)
 {
-    int64_t row = blockIdx.x / row_blocks, j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
+    int64_t row = blockIdx.x / row_blocks,
+            j = ((int64_t)(blockIdx.x % row_blocks) * blockDim.x + threadIdx.x) * N;
     if (j >= cols) return;
     qs_pack<T, N> v = *(const qs_pack<T, N> *)(x.row(row) + j), g = {};
     if (dy.data) g = *(const qs_pack<T, N> *)(dy.row(row) + j);
@@ -104,21 +125,29 @@ static __global__ void __launch_bounds__(THREADS) plain(qs_view<T> x, qs_view<T>
     *(qs_pack<T, N> *)(y.row(row) + j) = v;
 }
 
-template <class T, int N> static void start_plain(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat y)
+template <class T, int N>
+static void start_plain(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat y)
 {
-    unsigned threads = qs_cuda_threads(x.cols / N, THREADS), row_blocks = qs_cuda_blocks(x.cols / N, threads), grid = (unsigned)x.rows * row_blocks;
+    unsigned threads = qs_cuda_threads(x.cols / N, THREADS), row_blocks = qs_cuda_blocks(x.cols / N, threads),
+             grid = (unsigned)x.rows * row_blocks;
     qs_view<T> in = qs_view_of<T>(x), gradient = qs_view_of<T>(dy), out = qs_view_of<T>(y);
-    if (act == QS_ACT_SILU) QS_LAUNCH(d, (plain<T, N, QS_ACT_SILU>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
-    else if (act == QS_ACT_GELU_TANH) QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_TANH>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
-    else QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_ERF>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
+    if (act == QS_ACT_SILU)
+        QS_LAUNCH(d, (plain<T, N, QS_ACT_SILU>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
+    else if (act == QS_ACT_GELU_TANH)
+        QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_TANH>), grid, threads, 0, in, gradient, out, x.cols,
+                  row_blocks);
+    else
+        QS_LAUNCH(d, (plain<T, N, QS_ACT_GELU_ERF>), grid, threads, 0, in, gradient, out, x.cols, row_blocks);
 }
 
 static void start_plain_type(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat y)
 {
     QS_BY_TYPE(x.type, {
         const int N = 16 / sizeof(T);
-        if (qs_cuda_packs(&x, N) && qs_cuda_packs(&y, N) && (!dy.data || qs_cuda_packs(&dy, N))) start_plain<T, N>(d, act, x, dy, y);
-        else start_plain<T, 1>(d, act, x, dy, y);
+        if (qs_cuda_packs(&x, N) && qs_cuda_packs(&y, N) && (!dy.data || qs_cuda_packs(&dy, N)))
+            start_plain<T, N>(d, act, x, dy, y);
+        else
+            start_plain<T, 1>(d, act, x, dy, y);
     });
 }
 
@@ -128,4 +157,7 @@ extern "C" void qs_cuda_activation(qs_device *d, qs_activation act, qs_mat x, qs
     start_plain_type(d, act, x, none, y);
 }
 
-extern "C" void qs_cuda_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx) { start_plain_type(d, act, x, dy, dx); }
+extern "C" void qs_cuda_activation_backward(qs_device *d, qs_activation act, qs_mat x, qs_mat dy, qs_mat dx)
+{
+    start_plain_type(d, act, x, dy, dx);
+}

@@ -18,8 +18,13 @@ int qs_cublas_load(qs_err *e)
 {
     if (qs_cublas.create) return 0;
     void *library = NULL;
-    for (size_t i = 0; i < sizeof blas_names / sizeof *blas_names && !library; i++) library = dlopen(blas_names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!library) QS_FAIL(e, QS_EUNSUP, "%s cannot be loaded: install cuBLAS of the CUDA Toolkit, or add its folder to LD_LIBRARY_PATH", blas_names[0]);
+    for (size_t i = 0; i < sizeof blas_names / sizeof *blas_names && !library; i++)
+        library = dlopen(blas_names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        QS_FAIL(
+            e, QS_EUNSUP,
+            "%s cannot be loaded: install cuBLAS of the CUDA Toolkit, or add its folder to LD_LIBRARY_PATH",
+            blas_names[0]);
     struct {
         const char *name;
         void **to;
@@ -36,12 +41,13 @@ int qs_cublas_load(qs_err *e)
         if (*symbols[i].to) continue;
         qs_cublas.create = NULL;
         dlclose(library);
-        QS_FAIL(e, QS_EUNSUP, "cuBLAS has no %s: a version of the CUDA Toolkit from 12.4 on is needed", symbols[i].name);
+        QS_FAIL(e, QS_EUNSUP, "cuBLAS has no %s: a version of the CUDA Toolkit from 12.4 on is needed",
+                symbols[i].name);
     }
     return 0;
 }
 
-/* ---- NVML. Its header is not part of every toolkit installation; these are its version 3 declarations. ----------------------- */
+/* ---- NVML. Its header is not part of every toolkit installation; these are its version 3 declarations.  */
 
 typedef struct nvml_process {
     unsigned pid;
@@ -49,7 +55,9 @@ typedef struct nvml_process {
     unsigned instance, compute_instance;
 } nvml_process;
 
-typedef struct nvml_memory { unsigned long long total_bytes, free_bytes, used_bytes; } nvml_memory; /* version 1 */
+typedef struct nvml_memory {
+    unsigned long long total_bytes, free_bytes, used_bytes;
+} nvml_memory; /* version 1 */
 
 static struct {
     int (*init)(void);
@@ -67,7 +75,8 @@ void *qs_nvml_device(const char *pci_bus_id)
     if (!library) return NULL;
     nvml.init = (int (*)(void))dlsym(library, "nvmlInit_v2");
     nvml.handle = (int (*)(const char *, void **))dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2");
-    nvml.processes = (int (*)(void *, unsigned *, nvml_process *))dlsym(library, "nvmlDeviceGetComputeRunningProcesses_v3");
+    nvml.processes = (int (*)(void *, unsigned *, nvml_process *))dlsym(
+        library, "nvmlDeviceGetComputeRunningProcesses_v3");
     nvml.memory = (int (*)(void *, nvml_memory *))dlsym(library, "nvmlDeviceGetMemoryInfo");
     if (!nvml.init || !nvml.handle || !nvml.processes || !nvml.memory || nvml.init()) return NULL;
     return nvml.handle(pci_bus_id, &device) ? NULL : device;
@@ -87,6 +96,7 @@ uint64_t qs_nvml_used_bytes(void *device)
     unsigned count = MOST_PROCESSES;
     if (nvml.processes(device, &count, processes)) return 0;
     for (unsigned i = 0; i < count; i++)
-        if (processes[i].pid == (unsigned)getpid() && processes[i].used_bytes != ~0ull) return processes[i].used_bytes;
+        if (processes[i].pid == (unsigned)getpid() && processes[i].used_bytes != ~0ull)
+            return processes[i].used_bytes;
     return 0;
 }

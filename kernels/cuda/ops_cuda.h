@@ -1,4 +1,5 @@
-/* ops_cuda.h - the CUDA backend's operations. Contracts are those of kernels/ops.h; arguments are already checked. */
+/* ops_cuda.h - the CUDA backend's operations. Contracts are those of kernels/ops.h; arguments are already
+ * checked. */
 #ifndef QS_KERNELS_CUDA_OPS_CUDA_H
 #define QS_KERNELS_CUDA_OPS_CUDA_H
 

@@ -19,8 +19,8 @@ template <class Op, class V> static __device__ __forceinline__ V qs_warp_reduce(
     return v;
 }
 
-/* Every thread gets the result. All threads of a one-dimensional block of whole warps call it. `scratch`: shared memory for 32 values;
- * it may be used again right after. */
+/* Every thread gets the result. All threads of a one-dimensional block of whole warps call it. `scratch`:
+ * shared memory for 32 values; it may be used again right after. */
 template <class Op, class V> static __device__ __forceinline__ V qs_block_reduce(V v, V *scratch)
 {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;

@@ -1,7 +1,8 @@
 /* arena.h - carves a block into named parts, in order, once.
  *
- * The same code sizes and carves: an arena without a base only counts, so a plan is made by running the carving
- * code against a counting arena, and a run by running it again against real memory. Hence used == planned.
+ * The same code sizes and carves: an arena without a base only counts, so a plan is made by running the
+ * carving code against a counting arena, and a run by running it again against real memory. Hence used ==
+ * planned.
  *
  *     qs_arena a = {0};                       // counting
  *     build(&a);  size = a.used;              // how much it takes
@@ -24,8 +25,9 @@ typedef struct qs_arena {
     size_t used;
 } qs_arena;
 
-/* The next `bytes` bytes at a multiple of `align` (a power of two; base must be as aligned). Returns NULL when counting.
- * Running out is a bug: sizes come from a counting pass. bytes 0 takes nothing and returns NULL. */
+/* The next `bytes` bytes at a multiple of `align` (a power of two; base must be as aligned). Returns NULL
+ * when counting. Running out is a bug: sizes come from a counting pass. bytes 0 takes nothing and returns
+ * NULL. */
 static inline void *qs_arena_take(qs_arena *a, size_t bytes, size_t align)
 {
     if (!bytes) return NULL;

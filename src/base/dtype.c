@@ -41,8 +41,10 @@ float qs_load_f32(const void *data, qs_dtype t, size_t i)
 
 void qs_store_f32(void *data, qs_dtype t, size_t i, float value)
 {
-    if (t == QS_F32) ((float *)data)[i] = value;
-    else ((uint16_t *)data)[i] = t == QS_BF16 ? qs_bf16_of_f32(value) : qs_f16_of_f32(value);
+    if (t == QS_F32)
+        ((float *)data)[i] = value;
+    else
+        ((uint16_t *)data)[i] = t == QS_BF16 ? qs_bf16_of_f32(value) : qs_f16_of_f32(value);
 }
 
 void qs_convert(void *dst, qs_dtype dst_type, const void *src, qs_dtype src_type, size_t n)

@@ -9,7 +9,10 @@
 typedef enum qs_dtype { QS_F32, QS_BF16, QS_F16, QS_U8, QS_I32, QS_DTYPE_COUNT } qs_dtype;
 
 /* Bytes of one element. */
-static inline size_t qs_dtype_bytes(qs_dtype t) { return t == QS_U8 ? 1 : t == QS_BF16 || t == QS_F16 ? 2 : 4; }
+static inline size_t qs_dtype_bytes(qs_dtype t)
+{
+    return t == QS_U8 ? 1 : t == QS_BF16 || t == QS_F16 ? 2 : 4;
+}
 
 /* "float32", "bfloat16", "float16", "uint8", "int32". */
 const char *qs_dtype_name(qs_dtype t);

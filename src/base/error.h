@@ -17,24 +17,24 @@
 #include <stdarg.h>
 
 enum {
-    QS_ENOMEM = 1,  /* the operating system or the device refused memory */
-    QS_EBUDGET,     /* the job does not fit --vram or --ram */
-    QS_EIO,         /* a read, write, open or sync failed */
-    QS_EFORMAT,     /* a file's content is not what its format says */
-    QS_ECUDA,       /* the CUDA runtime reported an error */
-    QS_EUNSUP,      /* valid input that this program does not support */
-    QS_EINVAL,      /* an option or argument out of range */
-    QS_EUSAGE,      /* the command line is wrong: exit status 2 */
-    QS_ENUMERIC,    /* a non-finite loss, gradient or weight */
-    QS_EINTERRUPT,  /* the user asked to stop */
-    QS_EMISSING     /* a file, tensor or key is not there */
+    QS_ENOMEM = 1, /* the operating system or the device refused memory */
+    QS_EBUDGET,    /* the job does not fit --vram or --ram */
+    QS_EIO,        /* a read, write, open or sync failed */
+    QS_EFORMAT,    /* a file's content is not what its format says */
+    QS_ECUDA,      /* the CUDA runtime reported an error */
+    QS_EUNSUP,     /* valid input that this program does not support */
+    QS_EINVAL,     /* an option or argument out of range */
+    QS_EUSAGE,     /* the command line is wrong: exit status 2 */
+    QS_ENUMERIC,   /* a non-finite loss, gradient or weight */
+    QS_EINTERRUPT, /* the user asked to stop */
+    QS_EMISSING    /* a file, tensor or key is not there */
 };
 
 #define QS_ERR_TEXT 768
 
 typedef struct qs_err {
-    int code;               /* one of QS_E*, 0 when nothing failed */
-    int line;               /* where it was raised, for traces */
+    int code; /* one of QS_E*, 0 when nothing failed */
+    int line; /* where it was raised, for traces */
     const char *file;
     char text[QS_ERR_TEXT]; /* one sentence, no newline at the end */
 } qs_err;
@@ -50,14 +50,14 @@ int qs_err_prefix(qs_err *e, const char *format, ...) __attribute__((format(prin
 _Noreturn void qs_assert_failed(const char *condition, const char *file, int line);
 
 #define QS_FAIL(e, code, ...) return qs_err_set((e), (code), __FILE__, __LINE__, __VA_ARGS__)
-#define QS_TRY(call)                                                                                         \
-    do {                                                                                                     \
-        int qs_try_rc_ = (call);                                                                             \
-        if (qs_try_rc_) return qs_try_rc_;                                                                   \
+#define QS_TRY(call)                       \
+    do {                                   \
+        int qs_try_rc_ = (call);           \
+        if (qs_try_rc_) return qs_try_rc_; \
     } while (0)
-#define QS_ASSERT(condition)                                                                                 \
-    do {                                                                                                     \
-        if (!(condition)) qs_assert_failed(#condition, __FILE__, __LINE__);                                  \
+#define QS_ASSERT(condition)                                                \
+    do {                                                                    \
+        if (!(condition)) qs_assert_failed(#condition, __FILE__, __LINE__); \
     } while (0)
 
 #endif

@@ -1,12 +1,12 @@
 /* interrupt.h - what signals ask for, noted for loops that look between visits, batches and rows.
  *
  *     SIGINT SIGTERM     stop; a second one ends the process at once
- *     SIGHUP SIGXCPU     stop (a hangup is often followed by others, a spent limit by one each second: they never end the process at once)
- *     SIGUSR1            save now and go on
- *     SIGPIPE SIGXFSZ    ignored: the write fails, and whoever wrote knows what to do
+ *     SIGHUP SIGXCPU     stop (a hangup is often followed by others, a spent limit by one each second: they
+ * never end the process at once) SIGUSR1            save now and go on SIGPIPE SIGXFSZ    ignored: the write
+ * fails, and whoever wrote knows what to do
  *
- * A signal that is ignored when the program starts (nohup, a script's background job) stays ignored. Before a loop says that it looks, a signal to stop ends the process: a command that only reads
- * has nothing to save.
+ * A signal that is ignored when the program starts (nohup, a script's background job) stays ignored. Before a
+ * loop says that it looks, a signal to stop ends the process: a command that only reads has nothing to save.
  */
 #ifndef QS_BASE_INTERRUPT_H
 #define QS_BASE_INTERRUPT_H

@@ -17,8 +17,10 @@ static char *quote_words(const char *text, size_t bytes, size_t *out_bytes)
     size_t n = 0, copied = 0;
     bool in_string = false;
     for (size_t at = 0; at < bytes; at++) {
-        if (in_string && text[at] == '\\') at++;
-        else if (text[at] == '"') in_string = !in_string;
+        if (in_string && text[at] == '\\')
+            at++;
+        else if (text[at] == '"')
+            in_string = !in_string;
         for (size_t k = 0; !in_string && k < sizeof words / sizeof *words && at < bytes; k++) {
             size_t length = strlen(words[k]);
             if (bytes - at < length || memcmp(text + at, words[k], length)) continue;
@@ -89,7 +91,8 @@ int qs_json_int(qs_json j, const char *key, int64_t min, int64_t max, int64_t *v
     if (!v) return 0;
     bool whole = json_is_integer(v);
     int64_t n = whole ? json_integer_value(v) : 0;
-    if (json_is_real(v) && fabs(json_real_value(v)) < 0x1p53 && json_real_value(v) == floor(json_real_value(v))) {
+    if (json_is_real(v) && fabs(json_real_value(v)) < 0x1p53 &&
+        json_real_value(v) == floor(json_real_value(v))) {
         whole = true;
         n = (int64_t)json_real_value(v);
     }

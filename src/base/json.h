@@ -1,4 +1,5 @@
-/* json.h - reading small JSON documents that may be hostile: parsed whole by jansson, then taken apart by checked getters.
+/* json.h - reading small JSON documents that may be hostile: parsed whole by jansson, then taken apart by
+ * checked getters.
  *
  *     json_t *root;
  *     QS_TRY(qs_json_parse(text, bytes, path, &root, e));         // an object; duplicate keys are refused
@@ -8,8 +9,9 @@
  *     ...
  *     json_decref(root);
  *
- * Every getter leaves *value alone when the key is absent or null. A wrong type or range is QS_EFORMAT: the sentence names
- * the document, the key, what was found and what was expected. Strings and objects are borrowed from the document.
+ * Every getter leaves *value alone when the key is absent or null. A wrong type or range is QS_EFORMAT: the
+ * sentence names the document, the key, what was found and what was expected. Strings and objects are
+ * borrowed from the document.
  */
 #ifndef QS_BASE_JSON_H
 #define QS_BASE_JSON_H
@@ -28,12 +30,13 @@ typedef struct qs_json {
     const char *at;   /* path of this object in it: "" or "rope_scaling." */
 } qs_json;
 
-/* As jansson's json_loadb; where that fails, the bare words NaN, Infinity and -Infinity, which Python writes into JSON, are read as strings of the same name: harmless where nobody
- * reads them, and named by the getters below where somebody does. */
+/* As jansson's json_loadb; where that fails, the bare words NaN, Infinity and -Infinity, which Python writes
+ * into JSON, are read as strings of the same name: harmless where nobody reads them, and named by the getters
+ * below where somebody does. */
 json_t *qs_json_load(const char *text, size_t bytes, size_t flags, json_error_t *why);
 
-/* Parses text[0, bytes), which must be one object. `name` is how errors call it. QS_EFORMAT with the line for what is
- * not JSON (truncated, numbers too big, duplicate keys, too deep). Free with json_decref. */
+/* Parses text[0, bytes), which must be one object. `name` is how errors call it. QS_EFORMAT with the line for
+ * what is not JSON (truncated, numbers too big, duplicate keys, too deep). Free with json_decref. */
 int qs_json_parse(const char *text, size_t bytes, const char *name, json_t **out, qs_err *e);
 
 /* The value of `key`, or NULL when it is absent or null. */

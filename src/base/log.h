@@ -1,6 +1,7 @@
 /* log.h - messages for the person at the terminal: stderr, one line each, levels off by default above `info`.
  *
- * Results (tables, plans, generated text) are printed by the commands on stdout; everything else goes through here.
+ * Results (tables, plans, generated text) are printed by the commands on stdout; everything else goes through
+ * here.
  */
 #ifndef QS_BASE_LOG_H
 #define QS_BASE_LOG_H

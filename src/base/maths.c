@@ -2,8 +2,11 @@
 
 #include <math.h>
 
-/* A number as the sum of two doubles, the second below half a unit of the first (Dekker 1971): some 106 bits. */
-typedef struct pair { double high, low; } pair;
+/* A number as the sum of two doubles, the second below half a unit of the first (Dekker 1971): some 106 bits.
+ */
+typedef struct pair {
+    double high, low;
+} pair;
 
 static pair fast_sum(double a, double b) /* |a| >= |b| or a == 0 */
 {
@@ -36,7 +39,8 @@ static pair divide(pair a, pair b)
     return fast_sum(result.high, result.low + rest.high / b.high);
 }
 
-/* ln 2 in three parts, the first with 21 zero bits at its end: a multiple of it by a small integer is exact. */
+/* ln 2 in three parts, the first with 21 zero bits at its end: a multiple of it by a small integer is exact.
+ */
 static const double ln2[3] = {0x1.62e42fee00000p-1, 0x1.a39ef35793c76p-33, 0x1.cc01f97b57a08p-87};
 
 /* e^x times 2^-(*exponent), for |x| < 800: x = k ln2 + r; e^(r / 256) by its series, squared eight times. */
@@ -47,7 +51,8 @@ static pair exp_of(pair x, int *exponent)
     pair r = add(x, (pair){-k * ln2[0], 0});
     r = add(r, multiply((pair){-k, 0}, (pair){ln2[1], ln2[2]}));
     r = (pair){r.high / 256, r.low / 256};
-    pair term = {1, 0}, total = {0, 0}; /* e^r - 1, so that squaring loses nothing: (1 + t)^2 - 1 = 2 t + t^2 */
+    pair term = {1, 0},
+         total = {0, 0}; /* e^r - 1, so that squaring loses nothing: (1 + t)^2 - 1 = 2 t + t^2 */
     for (int n = 1; n <= 11; n++) {
         term = divide(multiply(term, r), (pair){n, 0});
         total = add(total, term);
@@ -112,20 +117,22 @@ double qs_power_of_integer(double x, int64_t n)
     return result.high + result.low;
 }
 
-/* ---- sine and cosine ------------------------------------------------------------------------------------------------------ */
+/* ---- sine and cosine --------------------------------------------------------------------------------- */
 
 /* Taylor's series on [-pi/4, pi/4]: the terms that follow are below 2^-57. */
 static double sine(double r)
 {
-    static const double c[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000,
-                               1.0 / 355687428096000};
+    static const double c[] = {
+        -1.0 / 6,        1.0 / 120,        -1.0 / 5040,          1.0 / 362880,
+        -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000};
     double z = r * r, p = c[7];
     for (int n = 6; n >= 0; n--) p = c[n] + z * p;
     return r + r * z * p;
 }
 static double cosine(double r)
 {
-    static const double c[] = {1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000};
+    static const double c[] = {1.0 / 24,        -1.0 / 720,         1.0 / 40320,         -1.0 / 3628800,
+                               1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000};
     double z = r * r, p = c[6];
     for (int n = 5; n >= 0; n--) p = c[n] + z * p;
     return 1 - (0.5 * z - z * z * p);

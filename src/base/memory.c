@@ -12,13 +12,17 @@
 
 static atomic_ullong live, peak, calls, blocks;
 
-/* Small memory is needed where nothing can be undone, so its end is the program's; what is on disk is whole at any instant. */
+/* Small memory is needed where nothing can be undone, so its end is the program's; what is on disk is whole
+ * at any instant. */
 void qs_out_of_memory(size_t bytes)
 {
     char what[64] = "what a library asked for";
     if (bytes) snprintf(what, sizeof what, "%zu bytes", bytes);
-    fprintf(stderr, "qlora-stream: out of memory: the system refused %s; give less --vram or --ram, or end other programs. What was saved is whole: "
-                    "--resume goes on from the last checkpoint\n", what);
+    fprintf(stderr,
+            "qlora-stream: out of memory: the system refused %s; give less --vram or --ram, or end other "
+            "programs. What was saved is whole: "
+            "--resume goes on from the last checkpoint\n",
+            what);
     _exit(1);
 }
 
@@ -33,7 +37,8 @@ static void library_is_out(void) { qs_out_of_memory(0); }
 void qs_memory_guard_libraries(void)
 {
     /* std::set_new_handler, where a library has brought C++ with it: its exceptions would end in abort(). */
-    void (*(*set)(void (*)(void)))(void) = (void (*(*)(void (*)(void)))(void))dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
+    void (*(*set)(void (*)(void)))(void) =
+        (void (*(*)(void (*)(void)))(void))dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
     if (set) set(library_is_out);
 }
 
@@ -51,7 +56,8 @@ static void *counted(void *p, size_t bytes)
     atomic_fetch_add(&calls, 1);
     unsigned long long now = atomic_fetch_add(&live, malloc_usable_size(p)) + malloc_usable_size(p);
     unsigned long long old = atomic_load(&peak);
-    while (now > old && !atomic_compare_exchange_weak(&peak, &old, now)) {}
+    while (now > old && !atomic_compare_exchange_weak(&peak, &old, now)) {
+    }
     return p;
 }
 
@@ -116,9 +122,11 @@ int qs_region_map(qs_region *out, size_t bytes, const char *tag, qs_err *e)
     *out = (qs_region){0};
     if (!bytes) return 0;
     size_t rounded = qs_round_up(bytes, (size_t)sysconf(_SC_PAGESIZE));
-    void *base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
-        QS_FAIL(e, QS_ENOMEM, "the system refused %zu bytes for %s; use smaller --vram or --ram", rounded, tag);
+        QS_FAIL(e, QS_ENOMEM, "the system refused %zu bytes for %s; use smaller --vram or --ram", rounded,
+                tag);
     if (rounded >= 8 * HUGE_PAGE_BYTES) madvise(base, rounded, MADV_HUGEPAGE);
     *out = (qs_region){base, rounded};
     atomic_fetch_add(&calls, 1);

@@ -4,7 +4,8 @@
 
 enum { QS_NUMBER_TEXT = 32 };
 
-/* Writes the shortest decimal that strtod reads back to v: "0.1", "1e-05", "3". Not for NaN or infinity. Returns out. */
+/* Writes the shortest decimal that strtod reads back to v: "0.1", "1e-05", "3". Not for NaN or infinity.
+ * Returns out. */
 const char *qs_number_text(double v, char out[QS_NUMBER_TEXT]);
 
 /* The middle one of n > 0 (of two, the greater); sorts them. */

@@ -9,7 +9,8 @@ uint64_t qs_random_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t 
         uint32_t left = (uint32_t)(index >> half_bits) & mask, right = (uint32_t)index & mask;
         for (uint32_t round = 0; round < 6; round++) {
             uint32_t f = qs_philox((uint32_t)seed, (uint32_t)(seed >> 32), right, round, (uint32_t)stream,
-                                   (uint32_t)(stream >> 32) ^ 0x70657200u).v[0];
+                                   (uint32_t)(stream >> 32) ^ 0x70657200u)
+                             .v[0];
             uint32_t next = (left ^ f) & mask;
             left = right;
             right = next;

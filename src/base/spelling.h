@@ -5,11 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Edit distance with transpositions (optimal string alignment) between a[0, n) and b. - and _ are the same, and so are
- * small and capital letters. 40 where either is longer than that. */
+/* Edit distance with transpositions (optimal string alignment) between a[0, n) and b. - and _ are the same,
+ * and so are small and capital letters. 40 where either is longer than that. */
 int qs_edit_distance(const char *a, size_t n, const char *b);
 
-/* Whether a suggestion at this distance helps whoever typed `word`: further away than half the word it would only puzzle. */
+/* Whether a suggestion at this distance helps whoever typed `word`: further away than half the word it would
+ * only puzzle. */
 bool qs_near_enough(int distance, const char *word);
 
 #endif

@@ -22,7 +22,8 @@ static int check_blobs(qs_cache *cache, const qs_cache_entry *c, qs_aio *aio, qs
     for (int i = 0; i < c->blobs && !rc; i++) {
         qs_aio_op op;
         if (!qs_cache_has(cache, i)) continue;
-        if (qs_interrupt_requested()) rc = qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped while verifying %s", c->path);
+        if (qs_interrupt_requested())
+            rc = qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped while verifying %s", c->path);
         qs_cache_read_op(cache, i, buffer.base, &op);
         if (!rc) rc = qs_aio_run(aio, &op, e);
         if (rc) break;
@@ -36,10 +37,14 @@ static int check_blobs(qs_cache *cache, const qs_cache_entry *c, qs_aio *aio, qs
 /* What the format's words say (src/model/layout.c writes them); compared as a whole afterwards. */
 static qs_quant_config quant_of(const char *format)
 {
-    return (qs_quant_config){strstr(format, " nf4") ? QS_QUANT_NF4 : strstr(format, " fp4") ? QS_QUANT_FP4 : QS_QUANT_NONE, strstr(format, " double-quantised") != NULL};
+    return (qs_quant_config){strstr(format, " nf4")   ? QS_QUANT_NF4
+                             : strstr(format, " fp4") ? QS_QUANT_FP4
+                                                      : QS_QUANT_NONE,
+                             strstr(format, " double-quantised") != NULL};
 }
 
-static int compare_blobs(qs_cache *cache, qs_quantise_on_load *reader, int blobs, qs_cache_findings *f, qs_err *e)
+static int compare_blobs(qs_cache *cache, qs_quantise_on_load *reader, int blobs, qs_cache_findings *f,
+                         qs_err *e)
 {
     for (int i = 0; i < blobs; i++) {
         uint64_t hash, made_from = qs_cache_source(cache, i);
@@ -63,7 +68,8 @@ static bool is_layout(const qs_layout *l, const qs_cache_entry *c)
     return same;
 }
 
-static int compare_model(qs_cache *cache, const qs_cache_entry *c, const char *dir, qs_aio *aio, qs_cache_findings *f, uint64_t *dates, qs_err *e)
+static int compare_model(qs_cache *cache, const qs_cache_entry *c, const char *dir, qs_aio *aio,
+                         qs_cache_findings *f, uint64_t *dates, qs_err *e)
 {
     static qs_architecture a; /* large */
     qs_source *source = NULL;
@@ -102,17 +108,26 @@ int qs_cache_verify_layers(const qs_cache_entry *c, const char *model, qs_cache_
 {
     const char *dir = model ? model : c->model_path;
     const char *const *parts = (const char *const *)c->parts;
-    qs_cache_key key = {.model = c->model, .path = c->model_path, .fingerprint = c->fingerprint, .format = c->format, .blobs = c->blobs, .blob_bytes = c->blob_bytes};
+    qs_cache_key key = {.model = c->model,
+                        .path = c->model_path,
+                        .fingerprint = c->fingerprint,
+                        .format = c->format,
+                        .blobs = c->blobs,
+                        .blob_bytes = c->blob_bytes};
     qs_cache *cache = NULL;
     qs_aio *aio = NULL;
     *f = (qs_cache_findings){0};
     int rc = qs_aio_open(&(qs_aio_config){.depth = 64}, &aio, e);
     if (!rc) rc = qs_cache_open(parts, c->part_count, &key, &cache, e);
     if (!rc) rc = check_blobs(cache, c, aio, f, e);
-    if (!rc && (!dir || !qs_file_exists(dir))) snprintf(f->why_not, sizeof f->why_not, "%.200s is not there", dir ? dir : "its model");
-    else if (!rc) rc = compare_model(cache, c, dir, aio, f, &key.dates, e);
+    if (!rc && (!dir || !qs_file_exists(dir)))
+        snprintf(f->why_not, sizeof f->why_not, "%.200s is not there", dir ? dir : "its model");
+    else if (!rc)
+        rc = compare_model(cache, c, dir, aio, f, &key.dates, e);
     key.path = dir;
-    if (!rc && f->model && !f->changed) rc = qs_cache_manifests_write(c->parts, c->part_count, &key, true, e); /* the same model by all its bytes, whatever its dates */
+    if (!rc && f->model && !f->changed)
+        rc = qs_cache_manifests_write(c->parts, c->part_count, &key, true,
+                                      e); /* the same model by all its bytes, whatever its dates */
     qs_cache_close(cache);
     qs_aio_close(aio);
     return rc;

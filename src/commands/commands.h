@@ -1,6 +1,7 @@
 /* commands.h - the subcommands of the program, one file each.
  *
- * To add one: a file src/commands/NAME.c with a `const qs_command qs_command_NAME`, a line here, a line in list.c.
+ * To add one: a file src/commands/NAME.c with a `const qs_command qs_command_NAME`, a line here, a line in
+ * list.c.
  */
 #ifndef QS_COMMANDS_COMMANDS_H
 #define QS_COMMANDS_COMMANDS_H

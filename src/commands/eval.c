@@ -59,7 +59,7 @@ static void help(FILE *f)
     qs_option_clear(&set, 1);
 }
 
-/* ---- results ------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------- */
 
 typedef struct measure {
     int64_t count;   /* questions, or tokens */
@@ -141,7 +141,7 @@ static void print_json(const results *r)
     json_decref(root);
 }
 
-/* ---- measuring ------------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------------------- */
 
 static void tell(const qs_options *o, const char *what, int64_t done, int64_t of)
 {

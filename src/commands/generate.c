@@ -1,7 +1,9 @@
-/* generate.c - `qlora-stream generate`: text from a model, with or without an adapter, on the training engine itself.
+/* generate.c - `qlora-stream generate`: text from a model, with or without an adapter, on the training engine
+ * itself.
  *
- * Every token is one forward sweep over everything so far: no key-value cache, so this is for looking at what a fine-tune has done and for models of
- * any size inside the same budgets, not for serving. Greedy unless --temperature is given; sampling is a function of the seed and the position.
+ * Every token is one forward sweep over everything so far: no key-value cache, so this is for looking at what
+ * a fine-tune has done and for models of any size inside the same budgets, not for serving. Greedy unless
+ * --temperature is given; sampling is a function of the seed and the position.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,28 +26,39 @@ typedef struct generate_options {
     uint8_t source[8];
 } generate_options;
 
-#define ROW(field, kind, ...) {.name = #field, .type = QS_OPT_##kind, .offset = offsetof(generate_options, field), .group = "Generation", __VA_ARGS__}
+#define ROW(field, kind, ...)                                                               \
+    {                                                                                       \
+        .name = #field, .type = QS_OPT_##kind, .offset = offsetof(generate_options, field), \
+        .group = "Generation", __VA_ARGS__                                                  \
+    }
 static const qs_option rows[] = {
     ROW(prompt, TEXTS, .help = "text to go on from; may be given several times"),
-    ROW(instruction, TEXTS, .help = "the same, put to the model as a question in its chat template (--chat_template)"),
-    ROW(adapter, PATH, .aliases = "lora", .help = "PEFT adapter directory: OUT of a run, or one of its checkpoints"),
-    ROW(max_new_tokens, INT, .fallback = "64", .min = 1, .max = 1 << 20, .help = "tokens to add at most; ends earlier at the end-of-text token"),
-    ROW(temperature, FLOAT, .fallback = "0", .min = 0, .max = 100, .help = "0: always the likeliest token; 1: as the model's probabilities say"),
+    ROW(instruction, TEXTS,
+        .help = "the same, put to the model as a question in its chat template (--chat_template)"),
+    ROW(adapter, PATH, .aliases = "lora",
+        .help = "PEFT adapter directory: OUT of a run, or one of its checkpoints"),
+    ROW(max_new_tokens, INT, .fallback = "64", .min = 1, .max = 1 << 20,
+        .help = "tokens to add at most; ends earlier at the end-of-text token"),
+    ROW(temperature, FLOAT, .fallback = "0", .min = 0, .max = 100,
+        .help = "0: always the likeliest token; 1: as the model's probabilities say"),
 };
-static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(generate_options, source)};
+static const qs_option_table table = {
+    .rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(generate_options, source)};
 
 static void help(FILE *f)
 {
     generate_options g = {0};
     qs_option_set set = {&table, &g};
-    fprintf(f, "usage: qlora-stream generate --model DIR [--adapter DIR] --prompt TEXT | --instruction TEXT [options]\n\n"
-               "Writes text on standard output. Memory, device and quantisation options are those of train.\n\n");
+    fprintf(
+        f, "usage: qlora-stream generate --model DIR [--adapter DIR] --prompt TEXT | --instruction TEXT "
+           "[options]\n\n"
+           "Writes text on standard output. Memory, device and quantisation options are those of train.\n\n");
     qs_option_defaults(&set, 1);
     qs_option_print_help(f, &set, 1);
     qs_option_clear(&set, 1);
 }
 
-/* ---- prompts ------------------------------------------------------------------------------------------------------------------ */
+/* ---- prompts ----------------------------------------------------------------------------------------- */
 
 static int encode_prompt(qs_tokenizer *t, const char *text, qs_ids *out, qs_err *e)
 {
@@ -59,13 +72,15 @@ static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *
     const qs_chat_template *chat;
     const qs_chat_choice choice = {o->model, o->chat_template, o->chat_template_kwargs, o->template_date};
     int rc = qs_chat_template_open(&choice, &chat, e);
-    if (rc == -QS_EMISSING && (!o->chat_template || !strcmp(o->chat_template, "auto"))) rc = qs_chat_template_by_name("alpaca", &chat, e);
+    if (rc == -QS_EMISSING && (!o->chat_template || !strcmp(o->chat_template, "auto")))
+        rc = qs_chat_template_by_name("alpaca", &chat, e);
     if (rc) return rc;
     qs_rendering r = {0};
     qs_labelled l = {0};
     if (qs_chat_template_jinja(chat)) {
         json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", text);
-        rc = qs_chat_jinja_render(qs_chat_template_jinja(chat), t, &(qs_conversation){.messages = messages}, true, false, &r, e);
+        rc = qs_chat_jinja_render(qs_chat_template_jinja(chat), t, &(qs_conversation){.messages = messages},
+                                  true, false, &r, e);
         json_decref(messages);
     } else {
         const qs_message m = {QS_ROLE_USER, text, strlen(text), false};
@@ -79,9 +94,10 @@ static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *
     return rc;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------ */
 
-static int32_t choose(const float *logits, int32_t vocab, double temperature, uint64_t seed, uint64_t position)
+static int32_t choose(const float *logits, int32_t vocab, double temperature, uint64_t seed,
+                      uint64_t position)
 {
     int32_t best = 0;
     for (int32_t i = 1; i < vocab; i++)
@@ -116,13 +132,15 @@ static void fill_batch(qs_micro_batch *b, const qs_ids *ids)
     b->offsets[1] = (int32_t)ids->count;
 }
 
-static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w, qs_ids *ids, float *logits, qs_err *e)
+static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w, qs_ids *ids, float *logits,
+                 qs_err *e)
 {
     size_t prompt = ids->count;
     while (ids->count - prompt < (size_t)w->max_new_tokens && !qs_interrupt_requested()) {
         fill_batch(qs_sweep_batch(g->sweep, 0), ids);
         QS_TRY(qs_sweep_logits(g->sweep, (int32_t)ids->count - 1, 1, logits, e));
-        int32_t id = choose(logits, g->architecture.vocab, w->temperature, (uint64_t)g->options->seed, ids->count);
+        int32_t id =
+            choose(logits, g->architecture.vocab, w->temperature, (uint64_t)g->options->seed, ids->count);
         if (ends(&g->architecture, qs_tokenizer_info(t), id)) break;
         qs_ids_push(ids, id);
     }
@@ -135,7 +153,7 @@ static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w,
     return 0;
 }
 
-/* ---- the command ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------- */
 
 /* Options of training that have no meaning here get values that make the smallest plan. */
 static void settle(qs_options *o, const generate_options *w)
@@ -159,9 +177,13 @@ static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, q
     qs_ids *ids = qs_calloc((size_t)count, sizeof *ids);
     size_t longest = 0;
     for (int i = 0; i < count && !rc; i++) {
-        if (i < w->prompt.count) rc = encode_prompt(t, w->prompt.items[i], &ids[i], e);
-        else rc = encode_instruction(o, t, w->instruction.items[i - w->prompt.count], &ids[i], e);
-        if (!rc && !ids[i].count) rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "a prompt without tokens has nothing to go on from");
+        if (i < w->prompt.count)
+            rc = encode_prompt(t, w->prompt.items[i], &ids[i], e);
+        else
+            rc = encode_instruction(o, t, w->instruction.items[i - w->prompt.count], &ids[i], e);
+        if (!rc && !ids[i].count)
+            rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__,
+                            "a prompt without tokens has nothing to go on from");
         if (ids[i].count > longest) longest = ids[i].count;
     }
     qs_engine g = {0};
@@ -170,7 +192,8 @@ static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, q
     if (!rc) rc = qs_engine_start(&g, e);
     qs_interrupt_defer();
     float *logits = rc ? NULL : qs_malloc((size_t)g.architecture.vocab * sizeof *logits);
-    for (int i = 0; i < count && !rc && !qs_interrupt_requested(); i++) rc = go_on(&g, t, w, &ids[i], logits, e);
+    for (int i = 0; i < count && !rc && !qs_interrupt_requested(); i++)
+        rc = go_on(&g, t, w, &ids[i], logits, e);
     qs_free(logits);
     qs_engine_close(&g);
     for (int i = 0; i < count; i++) qs_ids_free(&ids[i]);
@@ -188,7 +211,8 @@ static int run(int argc, char **argv, qs_err *e)
     if (!rc) rc = qs_options_check_plan(&o, e);
     if (!rc) rc = qs_options_find_model(&o, e);
     if (!rc && !w.prompt.count && !w.instruction.count)
-        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "nothing to go on from: give --prompt TEXT or --instruction TEXT");
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__,
+                        "nothing to go on from: give --prompt TEXT or --instruction TEXT");
     if (!rc) settle(&o, &w);
     if (!rc) rc = qs_tokenizer_open(o.model, &tokenizer, e);
     if (!rc) rc = generate(&o, &w, tokenizer, e);

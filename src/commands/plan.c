@@ -1,4 +1,5 @@
-/* plan.c - `qlora-stream plan`: where everything would go, whether it fits, and how long a step would take; also on a card that is not here. */
+/* plan.c - `qlora-stream plan`: where everything would go, whether it fits, and how long a step would take;
+ * also on a card that is not here. */
 #include <stddef.h>
 
 #include "src/base/log.h"
@@ -15,23 +16,33 @@ typedef struct plan_options {
     uint8_t source[8];
 } plan_options;
 
-#define ROW(field, kind, ...) {.name = #field, .type = QS_OPT_##kind, .offset = offsetof(plan_options, field), .group = "The plan", __VA_ARGS__}
+#define ROW(field, kind, ...)                                                                                \
+    {                                                                                                        \
+        .name = #field, .type = QS_OPT_##kind, .offset = offsetof(plan_options, field), .group = "The plan", \
+        __VA_ARGS__                                                                                          \
+    }
 static const qs_option rows[] = {
     ROW(shape, STRING, .help = "instead of --model: a known model by name, without any files (see synth)"),
     ROW(layers, INT, .fallback = "0", .max = 16384, .help = "with --shape: that many layers; 0: all"),
     ROW(hardware, STRING, .help = "plan for this card instead of --device"),
-    ROW(nvme, FLOAT, .fallback = "6.8", .min = 0.01, .max = 1000, .help = "with --hardware: what the drive reads, GB/s; a Gen3 drive gives 3.2, Gen4 6.8, Gen5 12.5"),
-    ROW(host_ram, BYTES, .fallback = "64G", .max = 1e15, .help = "with --hardware: the machine's memory; --ram is that less 4 GiB unless it is given"),
+    ROW(nvme, FLOAT, .fallback = "6.8", .min = 0.01, .max = 1000,
+        .help = "with --hardware: what the drive reads, GB/s; a Gen3 drive gives 3.2, Gen4 6.8, Gen5 12.5"),
+    ROW(host_ram, BYTES, .fallback = "64G", .max = 1e15,
+        .help = "with --hardware: the machine's memory; --ram is that less 4 GiB unless it is given"),
 };
-static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(plan_options, source)};
+static const qs_option_table table = {
+    .rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(plan_options, source)};
 
 static void help(FILE *f)
 {
     plan_options p = {0};
     qs_option_set set = {&table, &p};
-    fprintf(f, "usage: qlora-stream plan --model DIR | --shape NAME [--data FILE] [--vram 10G] [--ram 16G] [--hardware CARD] [options of train]\n\n"
-               "Prints where everything goes, every pool's bytes, and how long a step will take and why; status 1 with advice when it does not\n"
-               "fit. Without --data, micro-batches are taken to be per_device_train_batch_size x max_seq_length tokens.\n\nCards:");
+    fprintf(f, "usage: qlora-stream plan --model DIR | --shape NAME [--data FILE] [--vram 10G] [--ram 16G] "
+               "[--hardware CARD] [options of train]\n\n"
+               "Prints where everything goes, every pool's bytes, and how long a step will take and why; "
+               "status 1 with advice when it does not\n"
+               "fit. Without --data, micro-batches are taken to be per_device_train_batch_size x "
+               "max_seq_length tokens.\n\nCards:");
     for (int i = 0; qs_hardware_name(i); i++) fprintf(f, " %s", qs_hardware_name(i));
     fprintf(f, "\nShapes:");
     for (int i = 0; qs_shape_name(i); i++) fprintf(f, " %s", qs_shape_name(i));
@@ -46,7 +57,8 @@ static void help(FILE *f)
 static int settle(qs_options *o, const plan_options *p, qs_hardware *card, qs_engine *g, qs_err *e)
 {
     const uint64_t for_the_system = UINT64_C(4) << 30;
-    if (p->shape && o->model) QS_FAIL(e, QS_EUSAGE, "--shape and --model are both given; --shape needs no model directory");
+    if (p->shape && o->model)
+        QS_FAIL(e, QS_EUSAGE, "--shape and --model are both given; --shape needs no model directory");
     g->shape = p->shape;
     g->shape_layers = (int32_t)p->layers;
     if (!p->shape) QS_TRY(qs_options_check_plan(o, e));
@@ -79,4 +91,5 @@ static int run(int argc, char **argv, qs_err *e)
     return rc;
 }
 
-const qs_command qs_command_plan = {"plan", "say whether a run fits, what every byte is for, and how long a step takes", help, run};
+const qs_command qs_command_plan = {
+    "plan", "say whether a run fits, what every byte is for, and how long a step takes", help, run};

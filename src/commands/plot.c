@@ -19,20 +19,53 @@ typedef struct flags {
 } flags;
 
 static const qs_option rows[] = {
-    {.name = "out", .type = QS_OPT_PATH, .offset = offsetof(flags, out), .group = "Options", .help = "SVG file to write; default: standard output"},
-    {.name = "title", .type = QS_OPT_STRING, .offset = offsetof(flags, title), .group = "Options", .help = "heading"},
-    {.name = "field", .type = QS_OPT_STRING, .offset = offsetof(flags, field), .fallback = "loss", .group = "Options",
+    {.name = "out",
+     .type = QS_OPT_PATH,
+     .offset = offsetof(flags, out),
+     .group = "Options",
+     .help = "SVG file to write; default: standard output"},
+    {.name = "title",
+     .type = QS_OPT_STRING,
+     .offset = offsetof(flags, title),
+     .group = "Options",
+     .help = "heading"},
+    {.name = "field",
+     .type = QS_OPT_STRING,
+     .offset = offsetof(flags, field),
+     .fallback = "loss",
+     .group = "Options",
      .help = "what to draw over the steps; with loss the validation losses are drawn too"},
-    {.name = "smooth", .type = QS_OPT_INT, .offset = offsetof(flags, smooth), .fallback = "0", .min = 0, .max = 1000000, .group = "Options",
-     .help = "average over about N steps, the raw values pale behind it; 0: a fiftieth of the run, 1: no average"},
-    {.name = "x_label", .type = QS_OPT_STRING, .offset = offsetof(flags, x_label), .fallback = "optimizer step", .group = "Options", .help = "what \"step\" counts"},
-    {.name = "y_label", .type = QS_OPT_STRING, .offset = offsetof(flags, y_label), .group = "Options", .help = "what the field is; default: its name"},
-    {.name = "log", .type = QS_OPT_BOOL, .offset = offsetof(flags, log), .fallback = "false", .group = "Options",
+    {.name = "smooth",
+     .type = QS_OPT_INT,
+     .offset = offsetof(flags, smooth),
+     .fallback = "0",
+     .min = 0,
+     .max = 1000000,
+     .group = "Options",
+     .help = "average over about N steps, the raw values pale behind it; 0: a fiftieth of the run, 1: no "
+             "average"},
+    {.name = "x_label",
+     .type = QS_OPT_STRING,
+     .offset = offsetof(flags, x_label),
+     .fallback = "optimizer step",
+     .group = "Options",
+     .help = "what \"step\" counts"},
+    {.name = "y_label",
+     .type = QS_OPT_STRING,
+     .offset = offsetof(flags, y_label),
+     .group = "Options",
+     .help = "what the field is; default: its name"},
+    {.name = "log",
+     .type = QS_OPT_BOOL,
+     .offset = offsetof(flags, log),
+     .fallback = "false",
+     .group = "Options",
      .help = "logarithmic axes, every value marked: for a few measurements over sizes"},
 };
-static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
+static const qs_option_table table = {
+    .rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
 
-/* ---- reading metrics.jsonl ---------------------------------------------------------------------------------------------------- */
+/* ---- reading metrics.jsonl --------------------------------------------------------------------------- */
 
 typedef struct points {
     double *x, *y;
@@ -54,7 +87,9 @@ static void add_point(points *p, double x, double y)
 static void take(points *p, const json_t *row, const char *field)
 {
     json_t *v = json_object_get(row, field);
-    if (v) add_point(p, json_number_value(json_object_get(row, "step")), json_is_number(v) ? json_number_value(v) : NAN);
+    if (v)
+        add_point(p, json_number_value(json_object_get(row, "step")),
+                  json_is_number(v) ? json_number_value(v) : NAN);
 }
 
 static int read_metrics(const char *path, const char *field, points *train, points *eval, qs_err *e)
@@ -70,7 +105,8 @@ static int read_metrics(const char *path, const char *field, points *train, poin
         json_t *row = json_loads(line, 0, &error);
         bool torn = !row && !strchr(line, '\n') && feof(f); /* the run may be writing it right now */
         if (!torn && !json_is_number(json_object_get(row, "step")))
-            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "%s:%d: expected a metrics row with a \"step\"", path, number);
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
+                            "%s:%d: expected a metrics row with a \"step\"", path, number);
         if (row && !rc) {
             take(train, row, field);
             if (!strcmp(field, "loss")) take(eval, row, "eval_loss");
@@ -95,7 +131,7 @@ static void smooth(const points *in, int64_t n, points *out)
     }
 }
 
-/* ---- a run's lines ---------------------------------------------------------------------------------------------------------------- */
+/* ---- a run's lines ----------------------------------------------------------------------------------- */
 
 typedef struct run_curves {
     points raw, mean, eval;
@@ -132,8 +168,10 @@ static int read_run(const char *path, const flags *o, bool alone, run_curves *r,
     if (window > 1) smooth(&r->raw, window, &r->mean);
     char *name = alone ? qs_strdup(o->field) : name_of(path);
     const char *what = strcmp(o->field, "loss") ? "" : alone ? "training " : "";
-    r->train_label = qs_printf("%s%s %.4g%s", what, name, last_value(window > 1 ? &r->mean : &r->raw), window > 1 ? " (smoothed)" : "");
-    r->eval_label = qs_printf("%s%s %.4g", alone ? "validation loss" : name, alone ? "" : " validation", last_value(&r->eval));
+    r->train_label = qs_printf("%s%s %.4g%s", what, name, last_value(window > 1 ? &r->mean : &r->raw),
+                               window > 1 ? " (smoothed)" : "");
+    r->eval_label = qs_printf("%s%s %.4g", alone ? "validation loss" : name, alone ? "" : " validation",
+                              last_value(&r->eval));
     qs_free(name);
     return 0;
 }
@@ -144,8 +182,11 @@ static int add_series(const run_curves *r, int number, bool alone, bool dots, qs
     bool smoothed = r->mean.count > 0;
     const points *line = smoothed ? &r->mean : &r->raw;
     if (smoothed) s[n++] = (qs_chart_series){NULL, r->raw.x, r->raw.y, r->raw.count, color, true, false};
-    if (line->count) s[n++] = (qs_chart_series){r->train_label, line->x, line->y, line->count, color, false, dots};
-    if (r->eval.count) s[n++] = (qs_chart_series){r->eval_label, r->eval.x, r->eval.y, r->eval.count, alone ? 1 : color, false, true};
+    if (line->count)
+        s[n++] = (qs_chart_series){r->train_label, line->x, line->y, line->count, color, false, dots};
+    if (r->eval.count)
+        s[n++] = (qs_chart_series){r->eval_label,     r->eval.x, r->eval.y, r->eval.count,
+                                   alone ? 1 : color, false,     true};
     return n;
 }
 
@@ -199,7 +240,8 @@ static int draw(const qs_strings *files, const flags *o, qs_err *e)
 static void help(FILE *f)
 {
     fprintf(f, "usage: qlora-stream plot RUN/metrics.jsonl... [--out curve.svg]\n\n"
-               "Draws training and validation loss over the optimizer steps as an SVG; several files are drawn into one chart.\n");
+               "Draws training and validation loss over the optimizer steps as an SVG; several files are "
+               "drawn into one chart.\n");
     qs_option_print_help(f, &(qs_option_set){&table, &(flags){0}}, 1);
 }
 
@@ -210,7 +252,8 @@ static int run(int argc, char **argv, qs_err *e)
     qs_option_set set = {&table, &o};
     qs_option_defaults(&set, 1);
     int rc = qs_option_read_args(&set, 1, argc, argv, &files, e);
-    if (!rc && !files.count) rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "expected a metrics.jsonl file to draw");
+    if (!rc && !files.count)
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "expected a metrics.jsonl file to draw");
     if (!rc) rc = draw(&files, &o, e);
     qs_strings_clear(&files);
     qs_option_clear(&set, 1);

@@ -1,4 +1,5 @@
-/* synth.c - `qlora-stream synth`: a model directory of a known shape with made-up weights, as a recipe or as real safetensors. */
+/* synth.c - `qlora-stream synth`: a model directory of a known shape with made-up weights, as a recipe or as
+ * real safetensors. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,23 +19,32 @@ typedef struct flags {
     uint8_t source[8];
 } flags;
 
-#define ROW(field, kind, ...) {.name = #field, .type = QS_OPT_##kind, .offset = offsetof(flags, field), .group = "Options", __VA_ARGS__}
+#define ROW(field, kind, ...)                                                                        \
+    {                                                                                                \
+        .name = #field, .type = QS_OPT_##kind, .offset = offsetof(flags, field), .group = "Options", \
+        __VA_ARGS__                                                                                  \
+    }
 static const qs_option rows[] = {
     ROW(shape, STRING, .help = "name of the model whose shape is taken"),
     ROW(out, PATH, .help = "model directory to write"),
     ROW(seed, INT, .fallback = "0", .max = 9e18, .help = "of the weights"),
     ROW(layers, INT, .fallback = "0", .max = 16384, .help = "that many layers; 0: the model's own number"),
-    ROW(weights, BOOL, .fallback = "false", .help = "write the weights as safetensors (at most 20 GB); otherwise a recipe of a few KiB stands for them"),
+    ROW(weights, BOOL, .fallback = "false",
+        .help = "write the weights as safetensors (at most 20 GB); otherwise a recipe of a few KiB stands "
+                "for them"),
 };
-static const qs_option_table table = {.rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
+static const qs_option_table table = {
+    .rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(flags, source)};
 
 static void help(FILE *f)
 {
     flags o = {0};
     qs_option_set set = {&table, &o};
     fprintf(f, "usage: qlora-stream synth --shape NAME --out DIR [--seed N] [--layers N] [--weights]\n\n"
-               "Writes a model directory whose tensors are made from (seed, name, index) whenever they are read, so that runs of any\n"
-               "size can be measured without a download. It has no tokenizer: `bench` brings its own tokens, `train` needs data with\n"
+               "Writes a model directory whose tensors are made from (seed, name, index) whenever they are "
+               "read, so that runs of any\n"
+               "size can be measured without a download. It has no tokenizer: `bench` brings its own tokens, "
+               "`train` needs data with\n"
                "input_ids.\n\nShapes:");
     for (int i = 0; qs_shape_name(i); i++) fprintf(f, " %s", qs_shape_name(i));
     fprintf(f, "\n\n");
@@ -43,7 +53,8 @@ static void help(FILE *f)
     qs_option_clear(&set, 1);
 }
 
-int qs_synth_write(const char *shape, const char *out, uint64_t seed, int32_t layers, qs_architecture *a, qs_err *e)
+int qs_synth_write(const char *shape, const char *out, uint64_t seed, int32_t layers, qs_architecture *a,
+                   qs_err *e)
 {
     const double std = 0.02; /* the initializer_range of these families */
     qs_shape s;
@@ -65,14 +76,16 @@ int qs_synth_write(const char *shape, const char *out, uint64_t seed, int32_t la
 /* Nobody's weights are written over; a recipe may be replaced. */
 static int refuse_strangers(const char *out, qs_err *e)
 {
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "config.json", QS_SYNTHETIC_NAME};
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "config.json",
+                                        QS_SYNTHETIC_NAME};
     bool there[4];
     for (int i = 0; i < 4; i++) {
         char *path = qs_path_join(out, names[i]);
         there[i] = qs_file_exists(path);
         qs_free(path);
     }
-    if (there[0] || there[1] || (there[2] && !there[3])) QS_FAIL(e, QS_EINVAL, "%s already holds a model; choose another --out", out);
+    if (there[0] || there[1] || (there[2] && !there[3]))
+        QS_FAIL(e, QS_EINVAL, "%s already holds a model; choose another --out", out);
     return 0;
 }
 
@@ -85,7 +98,8 @@ static int synth(const flags *o, qs_err *e)
     int64_t parameters = qs_architecture_parameters(&a);
     if (o->weights) QS_TRY(qs_synth_weights(o->out, e));
     printf("%s: %s, %lld parameters, %s of bf16 weights %s\n", o->out, o->shape, (long long)parameters,
-           qs_format_bytes((uint64_t)parameters * 2, bytes), o->weights ? "in safetensors" : "made as they are read");
+           qs_format_bytes((uint64_t)parameters * 2, bytes),
+           o->weights ? "in safetensors" : "made as they are read");
     return 0;
 }
 
@@ -96,10 +110,12 @@ static int run(int argc, char **argv, qs_err *e)
     qs_option_defaults(&set, 1);
     int rc = qs_option_read_args(&set, 1, argc, argv, NULL, e);
     if (!rc && (!o.shape || !o.out))
-        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "%s is missing", o.shape ? "--out DIR" : "--shape NAME");
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "%s is missing",
+                        o.shape ? "--out DIR" : "--shape NAME");
     if (!rc) rc = synth(&o, e);
     qs_option_clear(&set, 1);
     return rc;
 }
 
-const qs_command qs_command_synth = {"synth", "write a model of a known shape with made-up weights", help, run};
+const qs_command qs_command_synth = {"synth", "write a model of a known shape with made-up weights", help,
+                                     run};

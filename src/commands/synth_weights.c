@@ -1,4 +1,5 @@
-/* synth_weights.c - a recipe's tensors as safetensors: for tools that know no recipes, and to test that both read the same. */
+/* synth_weights.c - a recipe's tensors as safetensors: for tools that know no recipes, and to test that both
+ * read the same. */
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,8 @@ static int shard_end(const qs_source *s, int first)
 {
     uint64_t bytes = qs_source_at(s, first)->bytes;
     int end = first + 1;
-    while (end < qs_source_count(s) && bytes + qs_source_at(s, end)->bytes <= SHARD_BYTES) bytes += qs_source_at(s, end++)->bytes;
+    while (end < qs_source_count(s) && bytes + qs_source_at(s, end)->bytes <= SHARD_BYTES)
+        bytes += qs_source_at(s, end++)->bytes;
     return end;
 }
 
@@ -43,7 +45,8 @@ static int write_shard(qs_source *s, const char *path, int first, int end, qs_er
     for (int i = first; i < end && !rc; i++) {
         const qs_source_tensor *t = qs_source_at(s, i);
         qs_safetensors_entry *entry = &entries[i - first];
-        *entry = (qs_safetensors_entry){.name = t->name, .type = t->type, .dims = t->dims, .data = (char *)memory.base + used};
+        *entry = (qs_safetensors_entry){
+            .name = t->name, .type = t->type, .dims = t->dims, .data = (char *)memory.base + used};
         memcpy(entry->shape, t->shape, sizeof t->shape);
         rc = load(s, t, (char *)memory.base + used, e);
         used += t->bytes;
@@ -57,7 +60,8 @@ static int write_shard(qs_source *s, const char *path, int first, int end, qs_er
 /* The index comes last: until it is there the recipe counts, and the shards are not looked at. */
 static int write_index(const char *dir, json_t *map, uint64_t bytes, qs_err *e)
 {
-    json_t *root = json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
+    json_t *root =
+        json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
     size_t n = json_dumpb(root, NULL, 0, JSON_INDENT(2));
     char *text = qs_malloc(n), *path = qs_path_join(dir, INDEX_NAME);
     json_dumpb(root, text, n, JSON_INDENT(2));
@@ -92,11 +96,14 @@ static int check_room(const char *dir, uint64_t bytes, qs_err *e)
     char need[16], found[16];
     uint64_t available;
     if (bytes > WEIGHTS_MAX_BYTES)
-        QS_FAIL(e, QS_EINVAL, "--weights would write %s; it is for shapes of up to 20 GB: leave it out, the recipe alone will do, or cut --layers",
+        QS_FAIL(e, QS_EINVAL,
+                "--weights would write %s; it is for shapes of up to 20 GB: leave it out, the recipe alone "
+                "will do, or cut --layers",
                 qs_format_bytes(bytes, need));
     QS_TRY(qs_dir_free_bytes(dir, &available, e));
     if (available < bytes + (64u << 20))
-        QS_FAIL(e, QS_EIO, "%s: the weights need %s and the disk has %s left", dir, qs_format_bytes(bytes, need), qs_format_bytes(available, found));
+        QS_FAIL(e, QS_EIO, "%s: the weights need %s and the disk has %s left", dir,
+                qs_format_bytes(bytes, need), qs_format_bytes(available, found));
     return 0;
 }
 

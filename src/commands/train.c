@@ -5,9 +5,11 @@
 
 static void help(FILE *f)
 {
-    fprintf(f, "usage: qlora-stream train --model DIR --data FILE --out DIR [--vram 10G] [--ram 16G] [options]\n\n"
-               "Fine-tunes the model with QLoRA, streaming its layers, inside both memory budgets.\n"
-               "Ctrl-C finishes the step, saves and exits with status 130; a second one exits at once.\n\n");
+    fprintf(
+        f,
+        "usage: qlora-stream train --model DIR --data FILE --out DIR [--vram 10G] [--ram 16G] [options]\n\n"
+        "Fine-tunes the model with QLoRA, streaming its layers, inside both memory budgets.\n"
+        "Ctrl-C finishes the step, saves and exits with status 130; a second one exits at once.\n\n");
     qs_training_options_help(f);
 }
 

@@ -46,11 +46,15 @@ void qs_added_tokens_free(qs_added_tokens *a)
     *a = (qs_added_tokens){0};
 }
 
-static int first_byte(const qs_added_token *t) { return t->pattern_bytes ? (unsigned char)t->pattern[0] : 256; }
+static int first_byte(const qs_added_token *t)
+{
+    return t->pattern_bytes ? (unsigned char)t->pattern[0] : 256;
+}
 
 static int compare(const void *x, const void *y, void *tokens)
 {
-    const qs_added_token *a = (qs_added_token *)tokens + *(const int32_t *)x, *b = (qs_added_token *)tokens + *(const int32_t *)y;
+    const qs_added_token *a = (qs_added_token *)tokens + *(const int32_t *)x,
+                         *b = (qs_added_token *)tokens + *(const int32_t *)y;
     if (first_byte(a) != first_byte(b)) return first_byte(a) - first_byte(b);
     if (a->pattern_bytes != b->pattern_bytes) return a->pattern_bytes < b->pattern_bytes ? 1 : -1;
     return a->id < b->id ? -1 : a->id > b->id;
@@ -88,7 +92,8 @@ const qs_added_token *qs_added_tokens_by_content(const qs_added_tokens *a, const
 {
     size_t bytes = strlen(content);
     for (int32_t i = 0; i < a->count; i++)
-        if (a->tokens[i].bytes == bytes && memcmp(a->tokens[i].content, content, bytes) == 0) return &a->tokens[i];
+        if (a->tokens[i].bytes == bytes && memcmp(a->tokens[i].content, content, bytes) == 0)
+            return &a->tokens[i];
     return NULL;
 }
 
@@ -97,7 +102,8 @@ static utf8proc_int32_t code_before(const char *text, size_t at)
 {
     size_t i = at;
     if (!i) return -1;
-    while (--i && ((unsigned char)text[i] & 0xc0) == 0x80) {}
+    while (--i && ((unsigned char)text[i] & 0xc0) == 0x80) {
+    }
     utf8proc_int32_t code = -1;
     utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(at - i), &code);
     return code;
@@ -106,7 +112,8 @@ static utf8proc_int32_t code_before(const char *text, size_t at)
 static utf8proc_int32_t code_after(const char *text, size_t bytes, size_t at, size_t *length)
 {
     utf8proc_int32_t code = -1;
-    utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(bytes - at), &code);
+    utf8proc_ssize_t n =
+        utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(bytes - at), &code);
     *length = n > 0 ? (size_t)n : 0;
     return code;
 }
@@ -118,15 +125,16 @@ static bool is_word(utf8proc_int32_t code)
     utf8proc_category_t c = utf8proc_category(code);
     bool circled = (code >= 0x24b6 && code <= 0x24e9) || (code >= 0x1f130 && code <= 0x1f149) ||
                    (code >= 0x1f150 && code <= 0x1f169) || (code >= 0x1f170 && code <= 0x1f189);
-    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC || circled || code == 0x200c ||
-           code == 0x200d;
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC || circled ||
+           code == 0x200c || code == 0x200d;
 }
 
 static bool is_white(utf8proc_int32_t code)
 {
     if (code < 0) return false;
     utf8proc_category_t c = utf8proc_category(code);
-    return (code >= 9 && code <= 13) || code == 0x85 || (c >= UTF8PROC_CATEGORY_ZS && c <= UTF8PROC_CATEGORY_ZP);
+    return (code >= 9 && code <= 13) || code == 0x85 ||
+           (c >= UTF8PROC_CATEGORY_ZS && c <= UTF8PROC_CATEGORY_ZP);
 }
 
 static bool inside_parsed_range(const qs_parse_range *ranges, size_t count, size_t start, size_t end)
@@ -137,8 +145,8 @@ static bool inside_parsed_range(const qs_parse_range *ranges, size_t count, size
     return false;
 }
 
-bool qs_added_tokens_find(const qs_added_tokens *a, bool normalized, const char *text, size_t bytes, size_t from,
-                          const qs_parse_range *ranges, size_t count, qs_added_match *out)
+bool qs_added_tokens_find(const qs_added_tokens *a, bool normalized, const char *text, size_t bytes,
+                          size_t from, const qs_parse_range *ranges, size_t count, qs_added_match *out)
 {
     if (!(normalized ? a->normalized : a->raw)) return false;
     for (size_t at = from; at < bytes; at++) {
@@ -146,15 +154,21 @@ bool qs_added_tokens_find(const qs_added_tokens *a, bool normalized, const char 
         for (int32_t k = a->first[c]; k < a->first[c + 1]; k++) {
             const qs_added_token *t = &a->tokens[a->by_byte[k]];
             size_t end = at + t->pattern_bytes, step;
-            if (t->normalized != normalized || end > bytes || memcmp(text + at, t->pattern, t->pattern_bytes) != 0) continue;
+            if (t->normalized != normalized || end > bytes ||
+                memcmp(text + at, t->pattern, t->pattern_bytes) != 0)
+                continue;
             if (t->special && !inside_parsed_range(ranges, count, at, end)) continue;
-            if (t->single_word && (is_word(code_before(text, at)) || is_word(code_after(text, bytes, end, &step)))) continue;
+            if (t->single_word &&
+                (is_word(code_before(text, at)) || is_word(code_after(text, bytes, end, &step))))
+                continue;
             *out = (qs_added_match){t->id, at, end};
             if (t->lstrip)
                 while (out->start > from && is_white(code_before(text, out->start)))
-                    while (((unsigned char)text[--out->start] & 0xc0) == 0x80) {}
+                    while (((unsigned char)text[--out->start] & 0xc0) == 0x80) {
+                    }
             if (t->rstrip)
-                while (out->end < bytes && is_white(code_after(text, bytes, out->end, &step))) out->end += step;
+                while (out->end < bytes && is_white(code_after(text, bytes, out->end, &step)))
+                    out->end += step;
             return true;
         }
     }

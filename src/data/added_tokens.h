@@ -1,7 +1,9 @@
-/* added_tokens.h - tokens that are found in the text before it is taken apart: control tokens and words added later.
+/* added_tokens.h - tokens that are found in the text before it is taken apart: control tokens and words added
+ * later.
  *
- * At each place the longest matching token wins, and the leftmost place first. A token may swallow the white space on its
- * sides (lstrip, rstrip) or insist on not touching a word (single_word), as in Hugging Face tokenizers.
+ * At each place the longest matching token wins, and the leftmost place first. A token may swallow the white
+ * space on its sides (lstrip, rstrip) or insist on not touching a word (single_word), as in Hugging Face
+ * tokenizers.
  */
 #ifndef QS_DATA_ADDED_TOKENS_H
 #define QS_DATA_ADDED_TOKENS_H
@@ -24,10 +26,10 @@ typedef struct qs_added_token {
 typedef struct qs_added_tokens {
     qs_added_token *tokens;
     int32_t count, capacity;
-    int32_t *by_byte;      /* [count] token numbers by first byte of the pattern, longest pattern first */
-    int32_t first[257];    /* first byte c: by_byte[first[c] .. first[c + 1]) */
+    int32_t *by_byte;        /* [count] token numbers by first byte of the pattern, longest pattern first */
+    int32_t first[257];      /* first byte c: by_byte[first[c] .. first[c + 1]) */
     int32_t normalized, raw; /* how many of each */
-} qs_added_tokens; /* {0} is an empty one */
+} qs_added_tokens;           /* {0} is an empty one */
 
 /* Copies content. A second token of the same id replaces the first. */
 void qs_added_tokens_add(qs_added_tokens *a, const qs_added_token *token);
@@ -49,9 +51,9 @@ typedef struct qs_added_match {
     size_t start, end; /* what it takes out of the text */
 } qs_added_match;
 
-/* The first match at or after `from` among normalized or raw tokens; false: none. ranges[count] cover the text; a special token
- * matches only inside one range that allows it. */
-bool qs_added_tokens_find(const qs_added_tokens *a, bool normalized, const char *text, size_t bytes, size_t from,
-                          const qs_parse_range *ranges, size_t count, qs_added_match *out);
+/* The first match at or after `from` among normalized or raw tokens; false: none. ranges[count] cover the
+ * text; a special token matches only inside one range that allows it. */
+bool qs_added_tokens_find(const qs_added_tokens *a, bool normalized, const char *text, size_t bytes,
+                          size_t from, const qs_parse_range *ranges, size_t count, qs_added_match *out);
 
 #endif

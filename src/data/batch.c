@@ -31,7 +31,8 @@ static int32_t sample_of(const part *p, int64_t i) { return p->index ? p->index[
 
 static const qs_sample *entry_of(const part *p, int64_t i) { return &p->cache->samples[sample_of(p, i)]; }
 
-/* Whether sample i begins another row than the one before it: pieces of a row, and its copies, stand together. */
+/* Whether sample i begins another row than the one before it: pieces of a row, and its copies, stand
+ * together. */
 static bool begins_row(const qs_token_cache *c, int64_t i)
 {
     return !i || c->samples[i].row != c->samples[i - 1].row || c->samples[i].file != c->samples[i - 1].file;
@@ -44,17 +45,20 @@ static int64_t count_rows(const qs_token_cache *c)
     return rows;
 }
 
-/* Sets aside the samples of some rows for validation, so that no row is on both sides: the first n of a seeded permutation of the rows;
- * both parts keep file order. */
+/* Sets aside the samples of some rows for validation, so that no row is on both sides: the first n of a
+ * seeded permutation of the rows; both parts keep file order. */
 static void split_off(qs_batcher *b, int64_t rows, int64_t held_rows)
 {
     const qs_token_cache *c = b->train.cache;
     int64_t n = c->sample_count, k = 0, row = -1, held_out = 0;
     bool *held = qs_calloc((size_t)rows, sizeof *held), *eval = qs_calloc((size_t)n, sizeof *eval);
-    for (int64_t i = 0; i < held_rows; i++) held[qs_random_permute(b->o.seed, STREAM_SPLIT, (uint64_t)rows, (uint64_t)i)] = true;
+    for (int64_t i = 0; i < held_rows; i++)
+        held[qs_random_permute(b->o.seed, STREAM_SPLIT, (uint64_t)rows, (uint64_t)i)] = true;
     for (int64_t i = 0; i < n; i++) {
         row += begins_row(c, i);
-        eval[i] = held[row] && (begins_row(c, i) || c->samples[i].first != c->samples[i - 1].first); /* of copies, one is enough */
+        eval[i] =
+            held[row] && (begins_row(c, i) ||
+                          c->samples[i].first != c->samples[i - 1].first); /* of copies, one is enough */
         held_out += eval[i];
     }
     b->split = qs_malloc((size_t)n * sizeof *b->split);
@@ -130,27 +134,32 @@ static void size_up(qs_batcher *b)
     qs_free(length);
 }
 
-int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, const qs_batch_options *o, qs_batcher **out,
-                      qs_err *e)
+int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, const qs_batch_options *o,
+                      qs_batcher **out, qs_err *e)
 {
     *out = NULL;
     if (o->rows < 1 || o->micro_batches < 1 || o->eval_rows < 0)
-        QS_FAIL(e, QS_EINVAL, "batch sizes must be at least 1, found %lld rows and %lld micro-batches", (long long)o->rows,
-                (long long)o->micro_batches);
+        QS_FAIL(e, QS_EINVAL, "batch sizes must be at least 1, found %lld rows and %lld micro-batches",
+                (long long)o->rows, (long long)o->micro_batches);
     int64_t n = train->sample_count;
     if (n > INT32_MAX) QS_FAIL(e, QS_EUNSUP, "%s: has more than 2^31 samples", train->files[0]);
-    if (!(o->val_set_size >= 0)) QS_FAIL(e, QS_EINVAL, "val_set_size must be 0 or more, found %g", o->val_set_size);
+    if (!(o->val_set_size >= 0))
+        QS_FAIL(e, QS_EINVAL, "val_set_size must be 0 or more, found %g", o->val_set_size);
     if (eval && o->val_set_size > 0)
-        QS_FAIL(e, QS_EINVAL, "eval_data and val_set_size both given; expected at most one: val_set_size takes validation samples "
-                              "out of the training data");
+        QS_FAIL(e, QS_EINVAL,
+                "eval_data and val_set_size both given; expected at most one: val_set_size takes validation "
+                "samples "
+                "out of the training data");
     /* A fraction is rounded up, as scikit-learn's train_test_split does for its test part. */
     int64_t rows = o->val_set_size > 0 ? count_rows(train) : 0;
     double asked = o->val_set_size < 1 ? ceil(o->val_set_size * (double)rows) : floor(o->val_set_size);
     if (rows && asked >= (double)rows)
-        QS_FAIL(e, QS_EINVAL, "%s: has %lld rows with samples, and val_set_size %g leaves none to train on", train->files[0], (long long)rows,
-                o->val_set_size);
+        QS_FAIL(e, QS_EINVAL, "%s: has %lld rows with samples, and val_set_size %g leaves none to train on",
+                train->files[0], (long long)rows, o->val_set_size);
     if (o->packing && train->longest > o->max_seq_length)
-        QS_FAIL(e, QS_EINVAL, "%s: its longest sample has %lld tokens; packing needs max_seq_length of at least that, found %lld",
+        QS_FAIL(e, QS_EINVAL,
+                "%s: its longest sample has %lld tokens; packing needs max_seq_length of at least that, "
+                "found %lld",
                 train->files[0], (long long)train->longest, (long long)o->max_seq_length);
 
     qs_batcher *b = qs_calloc(1, sizeof *b);
@@ -164,7 +173,9 @@ int qs_batcher_create(const qs_token_cache *train, const qs_token_cache *eval, c
     qs_batch_info *info = &b->info;
     if (info->max_tokens > INT32_MAX) {
         qs_batcher_free(b);
-        QS_FAIL(e, QS_EINVAL, "a micro-batch could hold %lld tokens; expected fewer than 2^31: lower per_device_train_batch_size",
+        QS_FAIL(e, QS_EINVAL,
+                "a micro-batch could hold %lld tokens; expected fewer than 2^31: lower "
+                "per_device_train_batch_size",
                 (long long)info->max_tokens);
     }
     info->train_samples = b->train.count;
@@ -190,7 +201,8 @@ const qs_batch_info *qs_batcher_info(const qs_batcher *b) { return &b->info; }
 
 void qs_micro_batch_carve(const qs_batch_info *info, qs_arena *a, qs_micro_batch *m)
 {
-    size_t tokens = (size_t)info->max_tokens * sizeof(int32_t), documents = (size_t)info->max_documents * sizeof(int32_t);
+    size_t tokens = (size_t)info->max_tokens * sizeof(int32_t),
+           documents = (size_t)info->max_documents * sizeof(int32_t);
     *m = (qs_micro_batch){0};
     m->ids = qs_arena_take(a, tokens, QS_ARENA_ALIGN);
     m->target = qs_arena_take(a, tokens, QS_ARENA_ALIGN);
@@ -204,8 +216,8 @@ void qs_micro_batch_carve(const qs_batch_info *info, qs_arena *a, qs_micro_batch
 static int64_t row_at(const qs_batcher *b, int64_t epoch, int64_t position)
 {
     if (b->o.in_order) return position;
-    return (int64_t)qs_random_permute(b->o.seed, STREAM_SHUFFLE + (uint64_t)epoch, (uint64_t)b->info.train_rows,
-                                      (uint64_t)position);
+    return (int64_t)qs_random_permute(b->o.seed, STREAM_SHUFFLE + (uint64_t)epoch,
+                                      (uint64_t)b->info.train_rows, (uint64_t)position);
 }
 
 /* The members of the training part in a row: their number, and where they are listed. */
@@ -221,7 +233,8 @@ static int64_t members_of(const qs_batcher *b, int64_t row, const int32_t **memb
 }
 
 /* Positions [*first, *last) of the epoch's order that make up micro-batches [from, to) of a step. */
-static void positions_of(const qs_batcher *b, int64_t step, int64_t from, int64_t to, int64_t *first, int64_t *last)
+static void positions_of(const qs_batcher *b, int64_t step, int64_t from, int64_t to, int64_t *first,
+                         int64_t *last)
 {
     int64_t start = step % b->info.steps_per_epoch * b->o.micro_batches;
     *first = (start + from) * b->o.rows;
@@ -232,7 +245,8 @@ static void positions_of(const qs_batcher *b, int64_t step, int64_t from, int64_
 void qs_batcher_step(const qs_batcher *b, int64_t step, qs_step_info *out)
 {
     QS_ASSERT(step >= 0);
-    *out = (qs_step_info){.epoch = step / b->info.steps_per_epoch, .step_of_epoch = step % b->info.steps_per_epoch};
+    *out = (qs_step_info){.epoch = step / b->info.steps_per_epoch,
+                          .step_of_epoch = step % b->info.steps_per_epoch};
     int64_t first, last;
     positions_of(b, step, 0, b->o.micro_batches, &first, &last);
     out->micro_batches = (int32_t)((last - first + b->o.rows - 1) / b->o.rows);
@@ -299,7 +313,8 @@ void qs_batcher_fill_eval(const qs_batcher *b, int64_t index, qs_micro_batch *m)
     qs_token_cache_rest(b->eval.cache);
 }
 
-void qs_batcher_name_sample(const qs_batcher *b, const qs_micro_batch *m, int64_t document, char *text, size_t text_bytes)
+void qs_batcher_name_sample(const qs_batcher *b, const qs_micro_batch *m, int64_t document, char *text,
+                            size_t text_bytes)
 {
     const qs_token_cache *c = m->eval ? b->eval.cache : b->train.cache;
     QS_ASSERT(document >= 0 && document < m->documents);

@@ -67,8 +67,8 @@ static size_t next_word(const char *text, size_t bytes, size_t from)
     return bytes;
 }
 
-/* Whether joining words one by one gives the same: then no token may hold a space mark after something else. A document is then
- * many short words, which stay in the cache of the processor, instead of one long one. */
+/* Whether joining words one by one gives the same: then no token may hold a space mark after something else.
+ * A document is then many short words, which stay in the cache of the processor, instead of one long one. */
 static bool can_cut_at_spaces(const qs_bpe *b)
 {
     if (b->byte_level || b->ignore_merges || qs_vocab_find(&b->vocab, SPACE_MARK, 3) < 0) return false;
@@ -83,7 +83,8 @@ static bool can_cut_at_spaces(const qs_bpe *b)
 void qs_bpe_finish(qs_bpe *b)
 {
     b->cut_at_spaces = can_cut_at_spaces(b);
-    for (int i = 0; i < 256; i++) b->byte_id[i] = b->byte_level ? qs_vocab_find(&b->vocab, &(char){(char)i}, 1) : -1;
+    for (int i = 0; i < 256; i++)
+        b->byte_id[i] = b->byte_level ? qs_vocab_find(&b->vocab, &(char){(char)i}, 1) : -1;
     /* <0xNN> is looked for by id: SentencePiece hides its byte tokens from lookup by string. */
     for (int32_t id = 0; b->byte_fallback && id < b->vocab.count; id++) {
         size_t bytes;
@@ -142,7 +143,8 @@ static candidate pop(struct qs_bpe_scratch *s)
     return top;
 }
 
-/* Rank of a score: higher scores get lower ranks, equal scores equal ranks. Flips a float's bits into unsigned order. */
+/* Rank of a score: higher scores get lower ranks, equal scores equal ranks. Flips a float's bits into
+ * unsigned order. */
 static uint32_t rank_of_score(float score)
 {
     uint32_t u = qs_f32_bits(score + 0.0f); /* -0 becomes 0 */
@@ -189,7 +191,8 @@ static bool has_all_bytes(const qs_bpe *b, const char *text, size_t bytes)
     return true;
 }
 
-/* A character without a token: bytes, an unknown token, or (by score) left as it is, for it may yet be joined. */
+/* A character without a token: bytes, an unknown token, or (by score) left as it is, for it may yet be
+ * joined. */
 static int add_unknown(qs_bpe *b, const char *word, size_t start, size_t length, qs_err *e)
 {
     struct qs_bpe_scratch *s = b->scratch;
@@ -198,15 +201,20 @@ static int add_unknown(qs_bpe *b, const char *word, size_t start, size_t length,
         return 0;
     }
     if (b->byte_fallback && has_all_bytes(b, word + start, length)) {
-        for (size_t i = 0; i < length; i++) add_symbol(s, start + i, 1, b->byte_id[(unsigned char)word[start + i]]);
+        for (size_t i = 0; i < length; i++)
+            add_symbol(s, start + i, 1, b->byte_id[(unsigned char)word[start + i]]);
         return 0;
     }
     if (b->unk < 0)
-        QS_FAIL(e, QS_EFORMAT, "the text has \"%.*s\" (byte 0x%02x), for which the tokenizer has no token and no unknown token",
-                b->byte_level ? 0 : (int)length, word + start, (unsigned)(unsigned char)word[start]);
+        QS_FAIL(
+            e, QS_EFORMAT,
+            "the text has \"%.*s\" (byte 0x%02x), for which the tokenizer has no token and no unknown token",
+            b->byte_level ? 0 : (int)length, word + start, (unsigned)(unsigned char)word[start]);
     symbol *last = s->count ? &s->symbols[s->count - 1] : NULL;
-    if (b->fuse_unk && last && last->id == b->unk) last->length += (uint32_t)length;
-    else add_symbol(s, start, length, b->unk);
+    if (b->fuse_unk && last && last->id == b->unk)
+        last->length += (uint32_t)length;
+    else
+        add_symbol(s, start, length, b->unk);
     return 0;
 }
 
@@ -224,8 +232,10 @@ static int split_symbols(qs_bpe *b, const char *word, size_t bytes, qs_err *e)
             if (n > bytes - i) n = bytes - i;
             id = qs_vocab_find(&b->vocab, word + i, n);
         }
-        if (id >= 0) add_symbol(b->scratch, i, n, id);
-        else QS_TRY(add_unknown(b, word, i, n, e));
+        if (id >= 0)
+            add_symbol(b->scratch, i, n, id);
+        else
+            QS_TRY(add_unknown(b, word, i, n, e));
     }
     return 0;
 }
@@ -237,11 +247,13 @@ static int emit(const qs_bpe *b, const char *word, const symbol *s, qs_ids *out,
     if (!unknown) {
         qs_ids_push(out, s->id);
     } else if (b->byte_fallback && has_all_bytes(b, word + s->start, s->length)) {
-        for (uint32_t i = 0; i < s->length; i++) qs_ids_push(out, b->byte_id[(unsigned char)word[s->start + i]]);
+        for (uint32_t i = 0; i < s->length; i++)
+            qs_ids_push(out, b->byte_id[(unsigned char)word[s->start + i]]);
         unknown = false;
     } else if (b->unk < 0) {
-        QS_FAIL(e, QS_EFORMAT, "the text has \"%.*s\", for which the tokenizer has no token and no unknown token", (int)s->length,
-                word + s->start);
+        QS_FAIL(e, QS_EFORMAT,
+                "the text has \"%.*s\", for which the tokenizer has no token and no unknown token",
+                (int)s->length, word + s->start);
     } else if (!*after_unk) {
         qs_ids_push(out, b->unk);
     }

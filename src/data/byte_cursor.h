@@ -1,4 +1,5 @@
-/* byte_cursor.h - the bytes of a source one by one, with the line they are in; shared by the readers of records and tables.
+/* byte_cursor.h - the bytes of a source one by one, with the line they are in; shared by the readers of
+ * records and tables.
  */
 #ifndef QS_DATA_BYTE_CURSOR_H
 #define QS_DATA_BYTE_CURSOR_H

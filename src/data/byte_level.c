@@ -10,7 +10,8 @@ int32_t qs_byte_level_code(unsigned char byte)
 
 static int byte_of_code(utf8proc_int32_t code)
 {
-    if ((code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xac) || (code >= 0xae && code <= 0xff)) return code;
+    if ((code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xac) || (code >= 0xae && code <= 0xff))
+        return code;
     if (code >= 0x100 && code <= 0x120) return code - 0x100;
     if (code >= 0x121 && code <= 0x142) return code - 0x121 + 0x7f;
     return code == 0x143 ? 0xad : -1;
@@ -21,7 +22,8 @@ bool qs_bytes_of_byte_level(const char *text, size_t bytes, char *out, size_t *o
     *out_bytes = 0;
     for (size_t i = 0; i < bytes;) {
         utf8proc_int32_t code;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(bytes - i), &code);
+        utf8proc_ssize_t n =
+            utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(bytes - i), &code);
         int byte = n > 0 ? byte_of_code(code) : -1;
         if (byte < 0) return false;
         out[(*out_bytes)++] = (char)byte;

@@ -22,7 +22,7 @@ struct qs_byte_source {
     qs_packing_kind packing;
     text_encoding encoding;
     bool eof, stream_ended, started;
-    unsigned char *raw;      /* [BUFFER] of the file */
+    unsigned char *raw; /* [BUFFER] of the file */
     size_t raw_at, raw_end;
     unsigned char *unpacked; /* [BUFFER], where there is an unpacker */
     char *text;              /* [UTF8_BUFFER], where the text is UTF-16 */
@@ -37,7 +37,9 @@ static int fill(qs_byte_source *s, qs_err *e)
     ssize_t n;
     do n = read(s->fd, s->raw, BUFFER);
     while (n < 0 && errno == EINTR);
-    if (n < 0) QS_FAIL(e, QS_EIO, "%s: read failed at byte %llu: %s", s->path, (unsigned long long)s->done, strerror(errno));
+    if (n < 0)
+        QS_FAIL(e, QS_EIO, "%s: read failed at byte %llu: %s", s->path, (unsigned long long)s->done,
+                strerror(errno));
     s->eof = n == 0;
     s->raw_at = 0;
     s->raw_end = (size_t)n;
@@ -62,19 +64,24 @@ static int next_unpacked(qs_byte_source *s, const unsigned char **data, size_t *
                 s->raw_at = s->raw_end;
                 continue;
             }
-            if (qs_unpack_kind(s->raw + s->raw_at, s->raw_end - s->raw_at) != s->packing && s->raw_end - s->raw_at >= 16)
-                QS_FAIL(e, QS_EFORMAT, "%s: something else follows its %s data; is the file damaged?", s->path, qs_unpack_name(s->packing));
+            if (qs_unpack_kind(s->raw + s->raw_at, s->raw_end - s->raw_at) != s->packing &&
+                s->raw_end - s->raw_at >= 16)
+                QS_FAIL(e, QS_EFORMAT, "%s: something else follows its %s data; is the file damaged?",
+                        s->path, qs_unpack_name(s->packing));
         }
         size_t in = s->raw_end - s->raw_at, out = BUFFER;
-        QS_TRY(qs_unpack(s->unpacker, s->raw + s->raw_at, &in, s->eof, s->unpacked, &out, &s->stream_ended, e));
+        QS_TRY(
+            qs_unpack(s->unpacker, s->raw + s->raw_at, &in, s->eof, s->unpacked, &out, &s->stream_ended, e));
         s->raw_at += in;
         *data = s->unpacked;
         *bytes = out;
         if (out) return 0;
         if (s->eof && !in) {
             if (s->stream_ended) return 0;
-            QS_FAIL(e, QS_EFORMAT, "%s: ends inside its %s data: the file is truncated (an aborted download?); fetch it again", s->path,
-                    qs_unpack_name(s->packing));
+            QS_FAIL(
+                e, QS_EFORMAT,
+                "%s: ends inside its %s data: the file is truncated (an aborted download?); fetch it again",
+                s->path, qs_unpack_name(s->packing));
         }
     }
 }
@@ -99,8 +106,10 @@ static size_t put_code(char *out, unsigned code)
     return (size_t)utf8proc_encode_char((utf8proc_int32_t)code, (utf8proc_uint8_t *)out);
 }
 
-/* One code unit at p, or a pair; writes its UTF-8 and returns the bytes used, 0 when the pair goes on behind `end`. */
-static size_t decode_unit(const qs_byte_source *s, const unsigned char *p, const unsigned char *end, char *out, size_t *made)
+/* One code unit at p, or a pair; writes its UTF-8 and returns the bytes used, 0 when the pair goes on behind
+ * `end`. */
+static size_t decode_unit(const qs_byte_source *s, const unsigned char *p, const unsigned char *end,
+                          char *out, size_t *made)
 {
     unsigned high = unit_of(s, p), low;
     *made = 0;
@@ -143,12 +152,18 @@ static void look(qs_byte_source *s, const unsigned char **data, size_t *bytes)
     size_t n = *bytes, skip = 0, zeros[2] = {0}, looked = n < 64 ? n & ~(size_t)1 : 64;
     s->started = true;
     for (size_t i = 0; i < looked; i++) zeros[i & 1] += !p[i];
-    if (n >= 4 && memcmp(p, "\xff\xfe\0\0", 4) == 0) return; /* UTF-32: passed on as it is, and named where its kind is looked at */
-    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) skip = 3;
-    else if (n >= 2 && p[0] == 0xff && p[1] == 0xfe) s->encoding = UTF16_LITTLE, skip = 2;
-    else if (n >= 2 && p[0] == 0xfe && p[1] == 0xff) s->encoding = UTF16_BIG, skip = 2;
-    else if (looked >= 8 && !zeros[0] && zeros[1] * 2 == looked) s->encoding = UTF16_LITTLE;
-    else if (looked >= 8 && !zeros[1] && zeros[0] * 2 == looked) s->encoding = UTF16_BIG;
+    if (n >= 4 && memcmp(p, "\xff\xfe\0\0", 4) == 0)
+        return; /* UTF-32: passed on as it is, and named where its kind is looked at */
+    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
+        skip = 3;
+    else if (n >= 2 && p[0] == 0xff && p[1] == 0xfe)
+        s->encoding = UTF16_LITTLE, skip = 2;
+    else if (n >= 2 && p[0] == 0xfe && p[1] == 0xff)
+        s->encoding = UTF16_BIG, skip = 2;
+    else if (looked >= 8 && !zeros[0] && zeros[1] * 2 == looked)
+        s->encoding = UTF16_LITTLE;
+    else if (looked >= 8 && !zeros[1] && zeros[0] * 2 == looked)
+        s->encoding = UTF16_BIG;
     if (s->encoding != UTF8) s->text = qs_malloc(UTF8_BUFFER + 64);
     *data += skip;
     *bytes -= skip;
@@ -160,7 +175,8 @@ int qs_byte_source_next(qs_byte_source *s, const char **data, size_t *bytes, qs_
         const unsigned char *p = NULL;
         QS_TRY(next_raw(s, &p, bytes, e));
         if (!*bytes) {
-            if (s->half_bytes) QS_FAIL(e, QS_EFORMAT, "%s: ends inside a UTF-16 character: the file is truncated", s->path);
+            if (s->half_bytes)
+                QS_FAIL(e, QS_EFORMAT, "%s: ends inside a UTF-16 character: the file is truncated", s->path);
             return 0;
         }
         if (!s->started) look(s, &p, bytes);
@@ -188,7 +204,9 @@ static int begin(qs_byte_source *s, qs_err *e)
 {
     struct stat st;
     if (fstat(s->fd, &st)) QS_FAIL(e, QS_EIO, "%s: %s", s->path, strerror(errno));
-    if (!S_ISREG(st.st_mode)) QS_FAIL(e, QS_EIO, "data file %s: is not a regular file; give one .json, .jsonl, .csv or .txt file", s->path);
+    if (!S_ISREG(st.st_mode))
+        QS_FAIL(e, QS_EIO, "data file %s: is not a regular file; give one .json, .jsonl, .csv or .txt file",
+                s->path);
     s->of = (uint64_t)st.st_size;
     QS_TRY(fill(s, e));
     s->packing = qs_unpack_kind(s->raw, s->raw_end);
@@ -201,14 +219,18 @@ int qs_byte_source_open(const char *path, qs_byte_source **out, qs_err *e)
 {
     *out = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a pipe must not hang */
-    if (fd < 0) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path, strerror(errno));
+    if (fd < 0)
+        QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path,
+                strerror(errno));
     qs_byte_source *s = qs_calloc(1, sizeof *s);
     s->fd = fd;
     s->path = qs_strdup(path);
     s->raw = qs_malloc(BUFFER);
     int rc = begin(s, e);
-    if (rc) qs_byte_source_close(s);
-    else *out = s;
+    if (rc)
+        qs_byte_source_close(s);
+    else
+        *out = s;
     return rc;
 }
 

@@ -1,11 +1,11 @@
 /* byte_source.h - a file's bytes as UTF-8 text, whatever it is packed in, in constant memory.
  *
- * gzip, xz (and .lzma), zstd and bzip2 are told by their first bytes, never by the name, and unpacked while they are read: several
- * streams after one another are one text. UTF-16 is turned into UTF-8, a byte order mark is left out. Bytes that are not UTF-8 pass
- * through: what they mean is known where they stand.
+ * gzip, xz (and .lzma), zstd and bzip2 are told by their first bytes, never by the name, and unpacked while
+ * they are read: several streams after one another are one text. UTF-16 is turned into UTF-8, a byte order
+ * mark is left out. Bytes that are not UTF-8 pass through: what they mean is known where they stand.
  *
- * Bounded: 256 KiB of buffers, and at most QS_UNPACK_MAX_BYTES for a packer's dictionary (more is refused by name). A damaged or cut-off
- * file is an error that says so, where it happens.
+ * Bounded: 256 KiB of buffers, and at most QS_UNPACK_MAX_BYTES for a packer's dictionary (more is refused by
+ * name). A damaged or cut-off file is an error that says so, where it happens.
  */
 #ifndef QS_DATA_BYTE_SOURCE_H
 #define QS_DATA_BYTE_SOURCE_H
@@ -19,11 +19,13 @@ enum { QS_UNPACK_MAX_BYTES = 256 << 20 };
 
 typedef struct qs_byte_source qs_byte_source;
 
-/* Opens a regular file and unpacks its beginning. `path` is copied. Errors: QS_EMISSING, QS_EIO; QS_EFORMAT for a damaged one. */
+/* Opens a regular file and unpacks its beginning. `path` is copied. Errors: QS_EMISSING, QS_EIO; QS_EFORMAT
+ * for a damaged one. */
 int qs_byte_source_open(const char *path, qs_byte_source **out, qs_err *e);
 void qs_byte_source_close(qs_byte_source *s);
 
-/* The next stretch of text: *data[0, *bytes), valid until the next call; *bytes 0 at the end. QS_EIO, QS_EFORMAT. */
+/* The next stretch of text: *data[0, *bytes), valid until the next call; *bytes 0 at the end. QS_EIO,
+ * QS_EFORMAT. */
 int qs_byte_source_next(qs_byte_source *s, const char **data, size_t *bytes, qs_err *e);
 
 /* "gzip", "xz", "zstd", "bzip2", "UTF-16", or "": how the file is packed; known after the first stretch. */

@@ -31,7 +31,7 @@ struct qs_chat_jinja {
     qs_tokenizer *tokenizer; /* of the call that is under way */
 };
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 static int read_date(const char *text, struct tm *date, qs_err *e)
 {
@@ -109,7 +109,7 @@ bool qs_chat_jinja_reads(const qs_chat_jinja *j, const char *word)
     return has_word(j->source.text, word) || has_word(j->source.tools, word);
 }
 
-/* ---- the conversation as values --------------------------------------------------------------------------------------------------- */
+/* ---- the conversation as values ---------------------------------------------------------------------- */
 
 static bool set_key(qs_jarena *a, qs_jvalue object, const char *key, qs_jvalue v)
 {
@@ -144,7 +144,8 @@ static int32_t mark_of(const char *key, int32_t mark)
     return strcmp(key, "role") == 0 ? 0 : is_name(key, strlen(key)) ? QS_JMARK_NAME : mark;
 }
 
-/* A message as transformers hands it on: without keys that are null; a thought under the names that templates read. */
+/* A message as transformers hands it on: without keys that are null; a thought under the names that templates
+ * read. */
 static bool make_message(qs_jarena *a, json_t *message, int32_t mark, qs_jvalue *out)
 {
     static const char *const thoughts[] = {"reasoning_content", "thinking", "reasoning"};
@@ -246,7 +247,7 @@ static size_t control_token(void *user, const char *text, size_t bytes)
     return n;
 }
 
-/* ---- what is trained -------------------------------------------------------------------------------------------------------------- */
+/* ---- what is trained --------------------------------------------------------------------------------- */
 
 static void make_room(qs_chat_jinja *j, size_t count)
 {
@@ -257,7 +258,8 @@ static void make_room(qs_chat_jinja *j, size_t count)
     j->spans = qs_realloc(j->spans, j->capacity * sizeof *j->spans);
 }
 
-/* The answer whose words stand in a stretch of the whole text: its number, -1 when there are none, -2 for several. */
+/* The answer whose words stand in a stretch of the whole text: its number, -1 when there are none, -2 for
+ * several. */
 static long whose_words(const qs_jinja_text *t, size_t from, size_t to)
 {
     long found = -1;

@@ -22,7 +22,8 @@ void qs_chat_day(const char *date, char *day)
     strftime(day, 16, "%Y-%m-%d", &today);
 }
 
-/* A JSON file of the model; *out stays NULL where it is not there. Numbers are reals: model_max_length is often 10^30. */
+/* A JSON file of the model; *out stays NULL where it is not there. Numbers are reals: model_max_length is
+ * often 10^30. */
 static int read_json(const char *dir, const char *name, json_t **out, qs_err *e)
 {
     char *path = qs_path_join(dir, name), *text = NULL;
@@ -158,7 +159,7 @@ void qs_chat_source_free(qs_chat_source *s)
     *s = (qs_chat_source){0};
 }
 
-/* ---- special tokens --------------------------------------------------------------------------------------------------------------- */
+/* ---- special tokens ---------------------------------------------------------------------------------- */
 
 static bool is_token_name(const char *key)
 {

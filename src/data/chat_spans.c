@@ -54,7 +54,8 @@ static void find_places(finder *f)
     }
 }
 
-/* The end of the last words in a rendering that are not the template's own (mark 0: of anybody), and whose they are. */
+/* The end of the last words in a rendering that are not the template's own (mark 0: of anybody), and whose
+ * they are. */
 static size_t last_words(const qs_jinja_text *t, int32_t mark, int32_t *whose)
 {
     for (size_t i = t->span_count; i-- > 0;) {
@@ -65,7 +66,7 @@ static size_t last_words(const qs_jinja_text *t, int32_t mark, int32_t *whose)
     return 0;
 }
 
-/* ---- what is known already -------------------------------------------------------------------------------------------------------- */
+/* ---- what is known already --------------------------------------------------------------------------- */
 
 static known *find_known(finder *f, const char *role)
 {
@@ -104,7 +105,7 @@ static bool by_known(finder *f, size_t i, qs_chat_span *out)
     return out->from <= own->from;
 }
 
-/* ---- by rendering ----------------------------------------------------------------------------------------------------------------- */
+/* ---- by rendering ------------------------------------------------------------------------------------ */
 
 static int cannot_tell(finder *f, size_t i, const char *why)
 {
@@ -128,8 +129,8 @@ static bool by_generation_prompt(finder *f, size_t i, size_t at, size_t *from)
     return true;
 }
 
-/* The prompt parts from the conversation somewhere behind the last words before the answer: there the model takes over. It must come at
- * least as far as the same prompt without its generation prompt. */
+/* The prompt parts from the conversation somewhere behind the last words before the answer: there the model
+ * takes over. It must come at least as far as the same prompt without its generation prompt. */
 static int start_behind_words(finder *f, size_t i, size_t *from)
 {
     const qs_jinja_text *p = &f->prompt;
@@ -164,8 +165,8 @@ static int find_start(finder *f, size_t i, size_t *from)
     return 0;
 }
 
-/* Without a generation prompt the head of the answer's turn stands behind its prompt: the answer begins with its own words then, or
- * with the blanks before them. */
+/* Without a generation prompt the head of the answer's turn stands behind its prompt: the answer begins with
+ * its own words then, or with the blanks before them. */
 static size_t behind_head(const finder *f, size_t i, size_t from)
 {
     const place *own = &f->places[i];

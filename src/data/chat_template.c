@@ -20,79 +20,242 @@ struct qs_chat_template {
     const char *user_before, *user_after;
     const char *assistant_before, *assistant_lead; /* lead: what the model itself writes before its content */
     const char *assistant_trail;                   /* and after it, before the mark that ends the turn */
-    const char *stop, *tail;                       /* that mark (EOS or a special token), and what follows it */
+    const char *stop, *tail; /* that mark (EOS or a special token), and what follows it */
     const char *system_before, *system_after;
     const char *tool_before, *tool_after; /* NULL: no tool messages */
     const char *default_system;           /* NULL: none */
     system_rule system;
-    bool strip;       /* contents are trimmed */
-    bool alternate;   /* only user, assistant, user, ... after a system message */
-    bool bos;         /* begins with BOS whatever the tokenizer does by itself */
-    bool bos_each;    /* a BOS before every user turn */
-    bool think;       /* Qwen3: an empty think block before the last answer, none kept before it */
-    bool alpaca;      /* instruction rows have texts of their own */
+    bool strip;           /* contents are trimmed */
+    bool alternate;       /* only user, assistant, user, ... after a system message */
+    bool bos;             /* begins with BOS whatever the tokenizer does by itself */
+    bool bos_each;        /* a BOS before every user turn */
+    bool think;           /* Qwen3: an empty think block before the last answer, none kept before it */
+    bool alpaca;          /* instruction rows have texts of their own */
     qs_chat_jinja *jinja; /* not a layout: a template of this kind */
 };
 
 #define CHATML(role) "<|im_start|>" role "\n", "<|im_end|>\n"
 #define HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n", "<|eot_id|>"
-#define VICUNA_SYSTEM                                                                                                  \
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "   \
+#define VICUNA_SYSTEM                                                                                       \
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, " \
+    "detailed, and polite "                                                                                 \
     "answers to the user's questions."
 
-#define ALPACA_INPUT                                                                                                   \
-    "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that "    \
+#define ALPACA_INPUT                                                                                      \
+    "Below is an instruction that describes a task, paired with an input that provides further context. " \
+    "Write a response that "                                                                              \
     "appropriately completes the request."
-#define ALPACA_NO_INPUT "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+#define ALPACA_NO_INPUT                                                                                 \
+    "Below is an instruction that describes a task. Write a response that appropriately completes the " \
+    "request."
 
-/* Layouts: the Jinja templates of the models named; llama.cpp src/llama-chat.cpp; formats of Alpaca: stanford_alpaca train.py, qlora.py,
- * axolotl prompters.py, which differ in what follows "### Response:". */
+/* Layouts: the Jinja templates of the models named; llama.cpp src/llama-chat.cpp; formats of Alpaca:
+ * stanford_alpaca train.py, qlora.py, axolotl prompters.py, which differ in what follows "### Response:". */
 static const qs_chat_template templates[] = {
-    {.name = "chatml", .user_before = CHATML("user"), .assistant_before = "<|im_start|>assistant\n", .stop = "<|im_end|>", .tail = "\n",
-     .system_before = CHATML("system"), .tool_before = CHATML("tool")},
-    {.name = "qwen2", .user_before = CHATML("user"), .assistant_before = "<|im_start|>assistant\n", .stop = "<|im_end|>", .tail = "\n",
-     .system_before = CHATML("system"), .default_system = "You are a helpful assistant."},
-    {.name = "qwen2.5", .user_before = CHATML("user"), .assistant_before = "<|im_start|>assistant\n", .stop = "<|im_end|>", .tail = "\n",
-     .system_before = CHATML("system"), .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-    {.name = "qwen3", .user_before = CHATML("user"), .assistant_before = "<|im_start|>assistant\n", .stop = "<|im_end|>", .tail = "\n",
-     .system_before = CHATML("system"), .think = true},
-    {.name = "llama2", .user_before = "[INST] ", " [/INST]", .assistant_before = "", .assistant_lead = " ", .assistant_trail = " ",
-     .stop = EOS, .tail = "", .system_before = "<<SYS>>\n", "\n<</SYS>>\n\n", .system = SYSTEM_FIRST_USER, .strip = true, .alternate = true,
-     .bos = true, .bos_each = true},
-    {.name = "llama3", .user_before = HEADER("user"), .assistant_before = "<|start_header_id|>assistant<|end_header_id|>\n\n",
-     .stop = "<|eot_id|>", .tail = "", .system_before = HEADER("system"), .tool_before = HEADER("ipython"), .strip = true, .bos = true},
-    /* The date is the fixed one that the template falls back to: the same data give the same ids on any day. */
-    {.name = "llama3.1", .user_before = HEADER("user"), .assistant_before = "<|start_header_id|>assistant<|end_header_id|>\n\n",
-     .stop = "<|eot_id|>", .tail = "",
-     .system_before = "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
-     "<|eot_id|>", .tool_before = HEADER("ipython"), .default_system = "", .strip = true, .bos = true},
-    {.name = "mistral-v1", .user_before = "[INST] ", " [/INST]", .assistant_before = "", .assistant_lead = " ", .stop = EOS, .tail = "",
-     .system_before = "", "\n\n", .system = SYSTEM_FIRST_USER, .alternate = true, .bos = true},
-    {.name = "mistral-v3", .user_before = "[INST] ", "[/INST]", .assistant_before = "", .assistant_lead = " ", .stop = EOS, .tail = "",
-     .system_before = "", "\n\n", .system = SYSTEM_LAST_USER, .alternate = true, .bos = true},
-    {.name = "mistral-tekken", .user_before = "[INST]", "[/INST]", .assistant_before = "", .stop = EOS, .tail = "",
-     .system_before = "", "\n\n", .system = SYSTEM_LAST_USER, .alternate = true, .bos = true},
-    {.name = "mistral-v7", .user_before = "[INST] ", "[/INST]", .assistant_before = "", .assistant_lead = " ", .stop = EOS, .tail = "",
-     .system_before = "[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]", .bos = true},
-    {.name = "mistral-v7-tekken", .user_before = "[INST]", "[/INST]", .assistant_before = "", .stop = EOS, .tail = "",
-     .system_before = "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", .bos = true},
-    {.name = "zephyr", .user_before = "<|user|>\n", EOS "\n", .assistant_before = "<|assistant|>\n", .stop = EOS, .tail = "\n",
-     .system_before = "<|system|>\n", EOS "\n"},
-    {.name = "gemma", .user_before = "<start_of_turn>user\n", "<end_of_turn>\n", .assistant_before = "<start_of_turn>model\n",
-     .stop = "<end_of_turn>", .tail = "\n", .system_before = "", "\n\n", .system = SYSTEM_FIRST_USER, .strip = true, .alternate = true, .bos = true},
-    {.name = "phi3", .user_before = "<|user|>\n", "<|end|>\n", .assistant_before = "<|assistant|>\n", .stop = "<|end|>", .tail = "\n",
-     .system_before = "<|system|>\n", "<|end|>\n"},
-    {.name = "phi4", .user_before = "<|im_start|>user<|im_sep|>", "<|im_end|>", .assistant_before = "<|im_start|>assistant<|im_sep|>",
-     .stop = "<|im_end|>", .tail = "", .system_before = "<|im_start|>system<|im_sep|>", "<|im_end|>"},
-    {.name = "vicuna", .user_before = "USER: ", " ", .assistant_before = "ASSISTANT:", .assistant_lead = " ", .stop = EOS, .tail = "",
-     .system_before = "", " ", .default_system = VICUNA_SYSTEM},
-    {.name = "alpaca", .user_before = "### Instruction:\n", "\n\n", .assistant_before = "### Response:", .stop = EOS, .tail = "\n\n",
-     .system_before = "", "\n\n", .default_system = ALPACA_NO_INPUT, .alpaca = true},
-    {.name = "alpaca-qlora", .user_before = "### Instruction:\n", "\n\n", .assistant_before = "### Response: ", .stop = EOS, .tail = "\n\n",
-     .system_before = "", "\n\n", .default_system = ALPACA_NO_INPUT, .alpaca = true},
-    {.name = "alpaca-axolotl", .user_before = "### Instruction:\n", "\n\n", .assistant_before = "### Response:\n", .stop = EOS, .tail = "\n\n",
-     .system_before = "", "\n\n", .default_system = ALPACA_NO_INPUT, .alpaca = true},
-    {.name = "none", .user_before = "", "", .assistant_before = "", .stop = EOS, .tail = "", .system_before = "", ""},
+    {.name = "chatml",
+     .user_before = CHATML("user"),
+     .assistant_before = "<|im_start|>assistant\n",
+     .stop = "<|im_end|>",
+     .tail = "\n",
+     .system_before = CHATML("system"),
+     .tool_before = CHATML("tool")},
+    {.name = "qwen2",
+     .user_before = CHATML("user"),
+     .assistant_before = "<|im_start|>assistant\n",
+     .stop = "<|im_end|>",
+     .tail = "\n",
+     .system_before = CHATML("system"),
+     .default_system = "You are a helpful assistant."},
+    {.name = "qwen2.5",
+     .user_before = CHATML("user"),
+     .assistant_before = "<|im_start|>assistant\n",
+     .stop = "<|im_end|>",
+     .tail = "\n",
+     .system_before = CHATML("system"),
+     .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+    {.name = "qwen3",
+     .user_before = CHATML("user"),
+     .assistant_before = "<|im_start|>assistant\n",
+     .stop = "<|im_end|>",
+     .tail = "\n",
+     .system_before = CHATML("system"),
+     .think = true},
+    {.name = "llama2",
+     .user_before = "[INST] ",
+     " [/INST]",
+     .assistant_before = "",
+     .assistant_lead = " ",
+     .assistant_trail = " ",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "<<SYS>>\n",
+     "\n<</SYS>>\n\n",
+     .system = SYSTEM_FIRST_USER,
+     .strip = true,
+     .alternate = true,
+     .bos = true,
+     .bos_each = true},
+    {.name = "llama3",
+     .user_before = HEADER("user"),
+     .assistant_before = "<|start_header_id|>assistant<|end_header_id|>\n\n",
+     .stop = "<|eot_id|>",
+     .tail = "",
+     .system_before = HEADER("system"),
+     .tool_before = HEADER("ipython"),
+     .strip = true,
+     .bos = true},
+    /* The date is the fixed one that the template falls back to: the same data give the same ids on any day.
+     */
+    {.name = "llama3.1",
+     .user_before = HEADER("user"),
+     .assistant_before = "<|start_header_id|>assistant<|end_header_id|>\n\n",
+     .stop = "<|eot_id|>",
+     .tail = "",
+     .system_before = "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December "
+                      "2023\nToday Date: 26 Jul 2024\n\n",
+     "<|eot_id|>",
+     .tool_before = HEADER("ipython"),
+     .default_system = "",
+     .strip = true,
+     .bos = true},
+    {.name = "mistral-v1",
+     .user_before = "[INST] ",
+     " [/INST]",
+     .assistant_before = "",
+     .assistant_lead = " ",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "",
+     "\n\n",
+     .system = SYSTEM_FIRST_USER,
+     .alternate = true,
+     .bos = true},
+    {.name = "mistral-v3",
+     .user_before = "[INST] ",
+     "[/INST]",
+     .assistant_before = "",
+     .assistant_lead = " ",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "",
+     "\n\n",
+     .system = SYSTEM_LAST_USER,
+     .alternate = true,
+     .bos = true},
+    {.name = "mistral-tekken",
+     .user_before = "[INST]",
+     "[/INST]",
+     .assistant_before = "",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "",
+     "\n\n",
+     .system = SYSTEM_LAST_USER,
+     .alternate = true,
+     .bos = true},
+    {.name = "mistral-v7",
+     .user_before = "[INST] ",
+     "[/INST]",
+     .assistant_before = "",
+     .assistant_lead = " ",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "[SYSTEM_PROMPT] ",
+     "[/SYSTEM_PROMPT]",
+     .bos = true},
+    {.name = "mistral-v7-tekken",
+     .user_before = "[INST]",
+     "[/INST]",
+     .assistant_before = "",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "[SYSTEM_PROMPT]",
+     "[/SYSTEM_PROMPT]",
+     .bos = true},
+    {.name = "zephyr",
+     .user_before = "<|user|>\n",
+     EOS "\n",
+     .assistant_before = "<|assistant|>\n",
+     .stop = EOS,
+     .tail = "\n",
+     .system_before = "<|system|>\n",
+     EOS "\n"},
+    {.name = "gemma",
+     .user_before = "<start_of_turn>user\n",
+     "<end_of_turn>\n",
+     .assistant_before = "<start_of_turn>model\n",
+     .stop = "<end_of_turn>",
+     .tail = "\n",
+     .system_before = "",
+     "\n\n",
+     .system = SYSTEM_FIRST_USER,
+     .strip = true,
+     .alternate = true,
+     .bos = true},
+    {.name = "phi3",
+     .user_before = "<|user|>\n",
+     "<|end|>\n",
+     .assistant_before = "<|assistant|>\n",
+     .stop = "<|end|>",
+     .tail = "\n",
+     .system_before = "<|system|>\n",
+     "<|end|>\n"},
+    {.name = "phi4",
+     .user_before = "<|im_start|>user<|im_sep|>",
+     "<|im_end|>",
+     .assistant_before = "<|im_start|>assistant<|im_sep|>",
+     .stop = "<|im_end|>",
+     .tail = "",
+     .system_before = "<|im_start|>system<|im_sep|>",
+     "<|im_end|>"},
+    {.name = "vicuna",
+     .user_before = "USER: ",
+     " ",
+     .assistant_before = "ASSISTANT:",
+     .assistant_lead = " ",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "",
+     " ",
+     .default_system = VICUNA_SYSTEM},
+    {.name = "alpaca",
+     .user_before = "### Instruction:\n",
+     "\n\n",
+     .assistant_before = "### Response:",
+     .stop = EOS,
+     .tail = "\n\n",
+     .system_before = "",
+     "\n\n",
+     .default_system = ALPACA_NO_INPUT,
+     .alpaca = true},
+    {.name = "alpaca-qlora",
+     .user_before = "### Instruction:\n",
+     "\n\n",
+     .assistant_before = "### Response: ",
+     .stop = EOS,
+     .tail = "\n\n",
+     .system_before = "",
+     "\n\n",
+     .default_system = ALPACA_NO_INPUT,
+     .alpaca = true},
+    {.name = "alpaca-axolotl",
+     .user_before = "### Instruction:\n",
+     "\n\n",
+     .assistant_before = "### Response:\n",
+     .stop = EOS,
+     .tail = "\n\n",
+     .system_before = "",
+     "\n\n",
+     .default_system = ALPACA_NO_INPUT,
+     .alpaca = true},
+    {.name = "none",
+     .user_before = "",
+     "",
+     .assistant_before = "",
+     .stop = EOS,
+     .tail = "",
+     .system_before = "",
+     ""},
 };
 
 enum { TEMPLATES = sizeof templates / sizeof *templates };
@@ -108,7 +271,8 @@ bool qs_chat_is_alpaca(const qs_chat_template *c) { return c->alpaca; }
 
 const char *qs_chat_template_names(void)
 {
-    return "chatml, qwen2, qwen2.5, qwen3, llama2, llama3, llama3.1, mistral-v1, mistral-v3, mistral-tekken, mistral-v7, mistral-v7-tekken, "
+    return "chatml, qwen2, qwen2.5, qwen3, llama2, llama3, llama3.1, mistral-v1, mistral-v3, mistral-tekken, "
+           "mistral-v7, mistral-v7-tekken, "
            "zephyr, gemma, phi3, phi4, vicuna, alpaca, alpaca-qlora, alpaca-axolotl, none";
 }
 
@@ -122,11 +286,13 @@ static const qs_chat_template *named(const char *name)
 int qs_chat_template_by_name(const char *name, const qs_chat_template **out, qs_err *e)
 {
     *out = named(name);
-    if (!*out) QS_FAIL(e, QS_EINVAL, "chat_template \"%.60s\" is not known; expected auto or one of: %s", name, qs_chat_template_names());
+    if (!*out)
+        QS_FAIL(e, QS_EINVAL, "chat_template \"%.60s\" is not known; expected auto or one of: %s", name,
+                qs_chat_template_names());
     return 0;
 }
 
-/* ---- a model's own ---------------------------------------------------------------------------------------------------------- */
+/* ---- a model's own ----------------------------------------------------------------------------------- */
 
 int qs_chat_template_open(const qs_chat_choice *choice, const qs_chat_template **out, qs_err *e)
 {
@@ -150,10 +316,11 @@ void qs_chat_template_close(const qs_chat_template *t)
 qs_chat_jinja *qs_chat_template_jinja(const qs_chat_template *t) { return t->jinja; }
 bool qs_chat_reads(const qs_chat_template *c, const char *key)
 {
-    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0 || (c->jinja && qs_chat_jinja_reads(c->jinja, key));
+    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0 ||
+           (c->jinja && qs_chat_jinja_reads(c->jinja, key));
 }
 
-/* ---- rendering -------------------------------------------------------------------------------------------------------------- */
+/* ---- rendering --------------------------------------------------------------------------------------- */
 
 typedef struct writer {
     const qs_chat_template *c;
@@ -178,7 +345,8 @@ static void put_marker(writer *w, const char *text, bool trained)
         size_t n = strcspn(text, EOS BOS);
         put_text(w, text, n, true, trained);
         text += n;
-        if (*text) qs_rendering_id(w->r, *text++ == *EOS ? w->info->eos : w->info->bos, trained || w->train_all);
+        if (*text)
+            qs_rendering_id(w->r, *text++ == *EOS ? w->info->eos : w->info->bos, trained || w->train_all);
     }
 }
 
@@ -211,7 +379,8 @@ static void put_bos(writer *w)
     if (w->info->bos >= 0 && (w->info->add_bos || w->c->bos)) qs_rendering_id(w->r, w->info->bos, false);
 }
 
-/* What the model is taught to write: its content, and the end of its turn. last: of the answers; more: messages follow. */
+/* What the model is taught to write: its content, and the end of its turn. last: of the answers; more:
+ * messages follow. */
 static void put_answer(writer *w, qs_message m, bool last, bool more)
 {
     const qs_chat_template *c = w->c;
@@ -231,7 +400,8 @@ static void put_answer(writer *w, qs_message m, bool last, bool more)
     if (c->assistant_trail) put_text(w, c->assistant_trail, strlen(c->assistant_trail), false, trained);
     put_marker(w, c->stop, trained);
     /* A mark that is not a token of this tokenizer cannot stop a generation: EOS does. */
-    if (strcmp(c->stop, EOS) != 0 && uses_eos(c, w->t)) qs_rendering_id(w->r, w->info->eos, trained || w->train_all);
+    if (strcmp(c->stop, EOS) != 0 && uses_eos(c, w->t))
+        qs_rendering_id(w->r, w->info->eos, trained || w->train_all);
     if (more) put_marker(w, c->tail, false);
 }
 
@@ -249,36 +419,50 @@ static int check_roles(const qs_chat_template *c, const qs_message *m, size_t co
     bool system_first = count && m[0].role == QS_ROLE_SYSTEM;
     for (size_t i = 0; i < count; i++) {
         if (m[i].role == QS_ROLE_TOOL && !c->tool_before)
-            QS_FAIL(e, QS_EFORMAT, "message %zu is from a tool, which the template %s cannot write", i + 1, c->name);
+            QS_FAIL(e, QS_EFORMAT, "message %zu is from a tool, which the template %s cannot write", i + 1,
+                    c->name);
         if (m[i].role == QS_ROLE_SYSTEM && i && (c->alternate || c->system != SYSTEM_TURN))
-            QS_FAIL(e, QS_EFORMAT, "message %zu is a system message; the template %s takes one only at the start", i + 1, c->name);
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu is a system message; the template %s takes one only at the start", i + 1,
+                    c->name);
         qs_role want = (i - system_first) % 2 ? QS_ROLE_ASSISTANT : QS_ROLE_USER;
         if (c->alternate && i >= system_first && m[i].role != want)
-            QS_FAIL(e, QS_EFORMAT, "message %zu is from the %s; the template %s takes user and assistant in turn", i + 1,
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu is from the %s; the template %s takes user and assistant in turn", i + 1,
                     qs_role_name(m[i].role), c->name);
     }
     if (c->system != SYSTEM_TURN && system_first && count < 2)
-        QS_FAIL(e, QS_EFORMAT, "there is only a system message; the template %s writes it into a user's message", c->name);
+        QS_FAIL(e, QS_EFORMAT,
+                "there is only a system message; the template %s writes it into a user's message", c->name);
     return 0;
 }
 
 static int check_tokens(const qs_chat_template *c, const qs_tokenizer *t, qs_err *e)
 {
     if (uses_eos(c, t) && qs_tokenizer_info(t)->eos < 0)
-        QS_FAIL(e, QS_EMISSING, "the tokenizer has no end-of-sequence token, which the template %s needs; expected eos_token in "
-                                "tokenizer_config.json or eos_token_id in generation_config.json", c->name);
+        QS_FAIL(
+            e, QS_EMISSING,
+            "the tokenizer has no end-of-sequence token, which the template %s needs; expected eos_token in "
+            "tokenizer_config.json or eos_token_id in generation_config.json",
+            c->name);
     return 0;
 }
 
-int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_message *messages, size_t count, bool prompt_only,
-                   bool train_on_inputs, qs_rendering *r, qs_err *e)
+int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_message *messages, size_t count,
+                   bool prompt_only, bool train_on_inputs, qs_rendering *r, qs_err *e)
 {
     QS_TRY(check_tokens(c, t, e));
     QS_TRY(check_roles(c, messages, count, e));
-    writer w = {c, t, qs_tokenizer_info(t), r, train_on_inputs && !prompt_only,
+    writer w = {c,
+                t,
+                qs_tokenizer_info(t),
+                r,
+                train_on_inputs && !prompt_only,
                 c->bos ? QS_TEXT_JOIN : QS_TEXT_BEGIN};
     const qs_message *system = count && messages[0].role == QS_ROLE_SYSTEM ? &messages[0] : NULL;
-    qs_message standard = {.role = QS_ROLE_SYSTEM, .text = c->default_system, .bytes = c->default_system ? strlen(c->default_system) : 0};
+    qs_message standard = {.role = QS_ROLE_SYSTEM,
+                           .text = c->default_system,
+                           .bytes = c->default_system ? strlen(c->default_system) : 0};
     if (!system && c->default_system) system = &standard;
     size_t first_user = count, last_user = count, last_answer = count;
     for (size_t i = 0; i < count; i++) {
@@ -306,7 +490,8 @@ int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_me
         default:
             if (c->bos_each && i != first_user) qs_rendering_id(r, w.info->bos, false);
             put_marker(&w, c->user_before, false);
-            if (c->system != SYSTEM_TURN && i == (c->system == SYSTEM_LAST_USER ? last_user : first_user)) put_system_into_user(&w, system);
+            if (c->system != SYSTEM_TURN && i == (c->system == SYSTEM_LAST_USER ? last_user : first_user))
+                put_system_into_user(&w, system);
             put_text(&w, m.text, m.bytes, false, false);
             put_marker(&w, c->user_after, false);
         }
@@ -316,9 +501,9 @@ int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_me
     return 0;
 }
 
-int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const char *instruction, size_t instruction_bytes,
-                     const char *input, size_t input_bytes, const char *output, size_t output_bytes, bool train_on_inputs,
-                     qs_rendering *r, qs_err *e)
+int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const char *instruction,
+                     size_t instruction_bytes, const char *input, size_t input_bytes, const char *output,
+                     size_t output_bytes, bool train_on_inputs, qs_rendering *r, qs_err *e)
 {
     QS_ASSERT(c->alpaca);
     QS_TRY(check_tokens(c, t, e));
@@ -331,6 +516,7 @@ int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const cha
     put_marker(&w, input_bytes ? "\n\n### Input:\n" : "", false);
     put_text(&w, input, input_bytes, false, false);
     put_marker(&w, c->user_after, false);
-    put_answer(&w, (qs_message){.role = QS_ROLE_ASSISTANT, .text = output, .bytes = output_bytes}, true, false);
+    put_answer(&w, (qs_message){.role = QS_ROLE_ASSISTANT, .text = output, .bytes = output_bytes}, true,
+               false);
     return 0;
 }

@@ -28,7 +28,7 @@ void qs_choice_task_free(qs_choice_task *t)
     *t = (qs_choice_task){0};
 }
 
-/* ---- MMLU -------------------------------------------------------------------------------------------------- */
+/* ---- MMLU -------------------------------------------------------------------------------------------- */
 
 enum { MMLU_COLUMNS = 6, MMLU_CHOICES = 4 };
 
@@ -144,7 +144,7 @@ static int read_mmlu(const char *path, int shots, qs_choice_task *t, qs_err *e)
     return rc;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------- */
 
 static int answer_index(const json_t *row)
 {
@@ -229,7 +229,7 @@ int qs_choice_task_read(const char *path, int shots, qs_choice_task *out, qs_err
     return rc;
 }
 
-/* ---- tokens --------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------ */
 
 int qs_choice_encode(qs_tokenizer *t, const char *context, const char *continuation, qs_ids *ids,
                      size_t *context_tokens, qs_err *e)

@@ -1,7 +1,8 @@
-/* columns.h - what the columns of a row mean: which kind of row they make, which are used, and which must not be passed over.
+/* columns.h - what the columns of a row mean: which kind of row they make, which are used, and which must not
+ * be passed over.
  *
- * A column that other trainers give a meaning to and that is not honoured here is refused by name; anything else is named once as
- * not used. Null means absent everywhere.
+ * A column that other trainers give a meaning to and that is not honoured here is refused by name; anything
+ * else is named once as not used. Null means absent everywhere.
  */
 #ifndef QS_DATA_COLUMNS_H
 #define QS_DATA_COLUMNS_H
@@ -43,9 +44,11 @@ void qs_columns_clean(json_t *row, const qs_column_choice *choice);
 /* The kind of a row; false when its columns are of no kind. */
 bool qs_columns_classify(const json_t *row, const qs_column_choice *choice, qs_row_kind *kind);
 
-/* Looks at every column of a row of this kind: QS_EFORMAT names the first that cannot be honoured and says why; those that are not used
- * are noted. odd: some numbers have no place in JSON (row_json.h); in a used column they are an error. */
-int qs_columns_check(const json_t *row, const qs_column_choice *choice, qs_row_kind kind, bool odd, qs_unused *unused, qs_err *e);
+/* Looks at every column of a row of this kind: QS_EFORMAT names the first that cannot be honoured and says
+ * why; those that are not used are noted. odd: some numbers have no place in JSON (row_json.h); in a used
+ * column they are an error. */
+int qs_columns_check(const json_t *row, const qs_column_choice *choice, qs_row_kind kind, bool odd,
+                     qs_unused *unused, qs_err *e);
 
 /* Whether a value says nothing: null, "", [], {}. */
 bool qs_column_is_empty(const json_t *v);

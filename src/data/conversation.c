@@ -4,7 +4,10 @@
 
 #include "src/base/memory.h"
 
-static const json_t *text_of(const json_t *part) { return json_is_string(part) ? part : json_object_get(part, "text"); }
+static const json_t *text_of(const json_t *part)
+{
+    return json_is_string(part) ? part : json_object_get(part, "text");
+}
 
 const char *qs_content_text(const json_t *content, char **joined, size_t *bytes)
 {
@@ -33,8 +36,9 @@ static bool parse_role(const char *s, qs_role *role)
     static const struct {
         const char *name;
         qs_role role;
-    } names[] = {{"system", QS_ROLE_SYSTEM}, {"developer", QS_ROLE_SYSTEM}, {"user", QS_ROLE_USER}, {"assistant", QS_ROLE_ASSISTANT},
-                 {"model", QS_ROLE_ASSISTANT}, {"tool", QS_ROLE_TOOL}, {"function", QS_ROLE_TOOL}, {"ipython", QS_ROLE_TOOL}};
+    } names[] = {{"system", QS_ROLE_SYSTEM},       {"developer", QS_ROLE_SYSTEM}, {"user", QS_ROLE_USER},
+                 {"assistant", QS_ROLE_ASSISTANT}, {"model", QS_ROLE_ASSISTANT},  {"tool", QS_ROLE_TOOL},
+                 {"function", QS_ROLE_TOOL},       {"ipython", QS_ROLE_TOOL}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(s, names[i].name) == 0) return *role = names[i].role, true;
     return false;
@@ -71,8 +75,10 @@ int qs_plain_messages_fill(qs_plain_messages *p, const qs_conversation *c, qs_er
         *m = (qs_message){.untrained = c->untrained && c->untrained[i]};
         p->joined[p->count++] = NULL;
         if (!role || !parse_role(role, &m->role))
-            QS_FAIL(e, QS_EFORMAT, "message %zu has the role \"%.40s\"; expected system, user (human), assistant (gpt) or tool", i + 1,
-                    role ? role : "");
+            QS_FAIL(
+                e, QS_EFORMAT,
+                "message %zu has the role \"%.40s\"; expected system, user (human), assistant (gpt) or tool",
+                i + 1, role ? role : "");
         m->text = qs_content_text(json_object_get(v, "content"), &p->joined[i], &m->bytes);
     }
     return 0;

@@ -48,7 +48,7 @@ static bool exists(const char *path, bool *directory)
     return true;
 }
 
-/* ---- directories -------------------------------------------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *s, const char *tail)
 {
@@ -56,13 +56,16 @@ static bool ends_with(const char *s, const char *tail)
     return n >= m && strcasecmp(s + n - m, tail) == 0;
 }
 
-/* Files of data by their names. Formats that are not read are among them, so that they are named rather than passed over. */
+/* Files of data by their names. Formats that are not read are among them, so that they are named rather than
+ * passed over. */
 static bool is_data_name(const char *name)
 {
-    static const char *const formats[] = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".arrow"},
-                      *const packers[] = {"", ".gz", ".xz", ".zst", ".zstd", ".bz2"},
-                      *const others[] = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "readme.txt", "license.txt",
-                                         "config.json", "requirements.txt"};
+    static const char *const formats[] = {".jsonl", ".json", ".ndjson",  ".csv",
+                                          ".tsv",   ".txt",  ".parquet", ".arrow"},
+                             *const packers[] = {"", ".gz", ".xz", ".zst", ".zstd", ".bz2"},
+                             *const others[] = {"dataset_info.json", "dataset_infos.json", "state.json",
+                                                "dataset_dict.json", "readme.txt",         "license.txt",
+                                                "config.json",       "requirements.txt"};
     if (*name == '.') return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcasecmp(name, others[i]) == 0) return false;
@@ -84,9 +87,13 @@ static int walk(const char *dir, int depth, double weight, qs_data_files *out, q
         char *path = qs_path_join(dir, list[i]->d_name);
         bool directory;
         if (!rc && *list[i]->d_name != '.' && exists(path, &directory)) {
-            if (directory && depth < MAX_DEPTH) rc = walk(path, depth + 1, weight, out, e);
-            else if (!directory && is_data_name(list[i]->d_name)) add(out, path, weight);
-            if (!rc && out->count > MAX_FILES) rc = qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "data directory %s: holds more than %d files", dir, MAX_FILES);
+            if (directory && depth < MAX_DEPTH)
+                rc = walk(path, depth + 1, weight, out, e);
+            else if (!directory && is_data_name(list[i]->d_name))
+                add(out, path, weight);
+            if (!rc && out->count > MAX_FILES)
+                rc = qs_err_set(e, QS_EINVAL, __FILE__, __LINE__,
+                                "data directory %s: holds more than %d files", dir, MAX_FILES);
         }
         qs_free(path);
         free(list[i]); /* lint: allow free, scandir allocated it */
@@ -102,8 +109,8 @@ static part part_of(const char *path)
     static const struct {
         const char *begins;
         part part;
-    } parts[] = {{"train", PART_TRAIN}, {"valid", PART_VALID}, {"dev", PART_VALID}, {"eval", PART_VALID}, {"val.", PART_VALID}, {"val-", PART_VALID},
-                 {"val_", PART_VALID}, {"test", PART_TEST}};
+    } parts[] = {{"train", PART_TRAIN}, {"valid", PART_VALID}, {"dev", PART_VALID},  {"eval", PART_VALID},
+                 {"val.", PART_VALID},  {"val-", PART_VALID},  {"val_", PART_VALID}, {"test", PART_TEST}};
     const char *name = strrchr(path, '/');
     name = name ? name + 1 : path;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -123,8 +130,8 @@ static void choose_part(const char *dir, bool validation, int first, qs_data_fil
         if (validation ? p != PART_VALID : p == PART_VALID || p == PART_TEST) drop(f, i);
     }
     if (f->count < before)
-        qs_info("%s: %d files are taken for %s, %d others by their names not", dir, f->count - first, validation ? "validation" : "training",
-                before - f->count);
+        qs_info("%s: %d files are taken for %s, %d others by their names not", dir, f->count - first,
+                validation ? "validation" : "training", before - f->count);
 }
 
 static int take_directory(const char *dir, bool validation, double weight, qs_data_files *out, qs_err *e)
@@ -132,22 +139,31 @@ static int take_directory(const char *dir, bool validation, double weight, qs_da
     int first = out->count;
     QS_TRY(walk(dir, 1, weight, out, e));
     if (out->count == first)
-        QS_FAIL(e, QS_EMISSING, "data directory %s: holds no data files; expected .jsonl, .json, .csv, .tsv or .txt, also packed (.gz, .xz, .zst, .bz2)", dir);
+        QS_FAIL(e, QS_EMISSING,
+                "data directory %s: holds no data files; expected .jsonl, .json, .csv, .tsv or .txt, also "
+                "packed (.gz, .xz, .zst, .bz2)",
+                dir);
     choose_part(dir, validation, first, out);
     return 0;
 }
 
-/* ---- words -------------------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------------------- */
 
 static int nothing_there(const char *word, qs_err *e)
 {
     const char *slash = strchr(word, '/'), *dot = strrchr(word, '.');
     if (strstr(word, "://"))
-        QS_FAIL(e, QS_EMISSING, "data %s: is an address, and only local files are read; download it first, for instance: curl -L -O %s", word, word);
+        QS_FAIL(e, QS_EMISSING,
+                "data %s: is an address, and only local files are read; download it first, for instance: "
+                "curl -L -O %s",
+                word, word);
     bool one_slash = slash && slash != word && slash[1] && !strchr(slash + 1, '/');
     if (one_slash && *word != '.' && *word != '~' && !(dot && dot > slash && strlen(dot) <= 6))
-        QS_FAIL(e, QS_EMISSING, "cannot open data file %s: there is no such file or directory here; if it is a data set on the Hugging Face hub, download it "
-                                "first: huggingface-cli download --repo-type dataset %s --local-dir DIR, then --data DIR", word, word);
+        QS_FAIL(e, QS_EMISSING,
+                "cannot open data file %s: there is no such file or directory here; if it is a data set on "
+                "the Hugging Face hub, download it "
+                "first: huggingface-cli download --repo-type dataset %s --local-dir DIR, then --data DIR",
+                word, word);
     QS_FAIL(e, QS_EMISSING, "cannot open data file %s: No such file or directory", word);
 }
 
@@ -160,11 +176,14 @@ static int take_pattern(const char *pattern, bool validation, double weight, qs_
     for (size_t i = 0; !rc && i < g.gl_pathc; i++) {
         bool directory;
         if (!exists(g.gl_pathv[i], &directory)) continue;
-        if (directory) rc = take_directory(g.gl_pathv[i], validation, weight, out, e);
-        else add(out, g.gl_pathv[i], weight);
+        if (directory)
+            rc = take_directory(g.gl_pathv[i], validation, weight, out, e);
+        else
+            add(out, g.gl_pathv[i], weight);
     }
     globfree(&g);
-    if (!rc && out->count == before) QS_FAIL(e, QS_EMISSING, "data %s: no file matches this pattern", pattern);
+    if (!rc && out->count == before)
+        QS_FAIL(e, QS_EMISSING, "data %s: no file matches this pattern", pattern);
     return rc;
 }
 
@@ -186,7 +205,8 @@ static int take_word(const char *word, bool validation, qs_data_files *out, qs_e
     const char *colon = strrchr(word, ':');
     char *end = NULL;
     double weight = colon ? strtod(colon + 1, &end) : 0;
-    if (exists(word, &directory) || !colon || end == colon + 1 || *end) return take_path(word, validation, 1, out, e);
+    if (exists(word, &directory) || !colon || end == colon + 1 || *end)
+        return take_path(word, validation, 1, out, e);
     if (!(weight > 0) || !isfinite(weight) || weight > 1000)
         QS_FAIL(e, QS_EINVAL, "data %s: a weight must be above 0 and at most 1000", word);
     char *path = qs_strndup(word, (size_t)(colon - word));
@@ -202,6 +222,8 @@ int qs_data_files_find(const char *const *words, int count, bool validation, qs_
     for (int i = 0; i < out->count; i++)
         for (int k = 0; k < i && out->count < 1000; k++)
             if (strcmp(out->paths[i], out->paths[k]) == 0)
-                QS_FAIL(e, QS_EINVAL, "data file %s: is given twice; a weight says how often its rows come: %s:2", out->paths[i], out->paths[i]);
+                QS_FAIL(e, QS_EINVAL,
+                        "data file %s: is given twice; a weight says how often its rows come: %s:2",
+                        out->paths[i], out->paths[i]);
     return 0;
 }

@@ -10,8 +10,9 @@
 #include "src/data/row_json.h"
 #include "src/data/token_rows.h"
 
-#define EXPECTED                                                                                                        \
-    "instruction/input/output, question/answer, messages, conversations, prompt/completion, text, or input_ids[/labels]"
+#define EXPECTED                                                                                       \
+    "instruction/input/output, question/answer, messages, conversations, prompt/completion, text, or " \
+    "input_ids[/labels]"
 
 struct qs_dataset {
     qs_record_reader *reader;
@@ -61,15 +62,19 @@ void qs_dataset_close(qs_dataset *d)
     qs_free(d);
 }
 
-void qs_dataset_progress(const qs_dataset *d, uint64_t *done, uint64_t *of) { qs_record_reader_progress(d->reader, done, of); }
+void qs_dataset_progress(const qs_dataset *d, uint64_t *done, uint64_t *of)
+{
+    qs_record_reader_progress(d->reader, done, of);
+}
 
 qs_unused *qs_dataset_unused(qs_dataset *d) { return &d->unused; }
 
 bool qs_dataset_goes_on(const qs_dataset *d) { return d->row_failed || qs_record_reader_goes_on(d->reader); }
 
-/* ---- columns of text ---------------------------------------------------------------------------------------------------------- */
+/* ---- columns of text --------------------------------------------------------------------------------- */
 
-/* The string in the first of these columns (NULL at the end) that says something; "" when none does. Two that differ are refused. */
+/* The string in the first of these columns (NULL at the end) that says something; "" when none does. Two that
+ * differ are refused. */
 static int text_of(const qs_dataset *d, const char *const *names, json_t **out, qs_err *e)
 {
     const char *first = NULL;
@@ -77,10 +82,13 @@ static int text_of(const qs_dataset *d, const char *const *names, json_t **out, 
     for (; *names; names++) {
         json_t *v = json_object_get(d->object, *names);
         if (!v || (qs_column_is_empty(v) && json_is_string(v))) continue;
-        if (!json_is_string(v)) QS_FAIL(e, QS_EFORMAT, "column \"%s\" must be a string, found %s", *names, qs_json_type_name(v));
+        if (!json_is_string(v))
+            QS_FAIL(e, QS_EFORMAT, "column \"%s\" must be a string, found %s", *names, qs_json_type_name(v));
         if (first && !json_equal(v, *out))
-            QS_FAIL(e, QS_EFORMAT, "has both \"%s\" and \"%s\", which mean the same and differ; keep one, or say --ignore_columns %s", first, *names,
-                    *names);
+            QS_FAIL(e, QS_EFORMAT,
+                    "has both \"%s\" and \"%s\", which mean the same and differ; keep one, or say "
+                    "--ignore_columns %s",
+                    first, *names, *names);
         if (!first) *out = v;
         first = first ? first : *names;
     }
@@ -109,8 +117,10 @@ static json_t *joined(const json_t *instruction, const json_t *input)
 
 static int read_instruction(qs_dataset *d, qs_row *row, qs_err *e)
 {
-    static const char *const questions[] = {"instruction", "question", "query", NULL}, *const inputs[] = {"input", "context", NULL},
-                      *const answers[] = {"output", "response", "answer", NULL}, *const bare[] = {"input", NULL}, *const contexts[] = {"context", NULL};
+    static const char *const questions[] = {"instruction", "question", "query", NULL},
+                             *const inputs[] = {"input", "context", NULL},
+                             *const answers[] = {"output", "response", "answer", NULL},
+                             *const bare[] = {"input", NULL}, *const contexts[] = {"context", NULL};
     json_t *question, *input, *answer, *system, *history = json_object_get(d->object, "history");
     QS_TRY(text_of(d, questions, &question, e));
     bool only_input = !question && !json_object_get(d->object, "instruction");
@@ -123,7 +133,9 @@ static int read_instruction(qs_dataset *d, qs_row *row, qs_err *e)
     row->output = text(answer);
     row->system = text(system);
     if (qs_column_is_empty(history)) return 0;
-    if (!json_is_array(history)) QS_FAIL(e, QS_EFORMAT, "column \"history\" must be a list of pairs, found %s", qs_json_type_name(history));
+    if (!json_is_array(history))
+        QS_FAIL(e, QS_EFORMAT, "column \"history\" must be a list of pairs, found %s",
+                qs_json_type_name(history));
     json_t *user = joined(question, input), *assistant = answer ? json_incref(answer) : json_string("");
     int rc = qs_messages_from_turns(&d->messages, system, history, user, assistant, e);
     json_decref(user);
@@ -134,7 +146,8 @@ static int read_instruction(qs_dataset *d, qs_row *row, qs_err *e)
 
 static int read_completion(qs_dataset *d, qs_row *row, qs_err *e)
 {
-    static const char *const prompts[] = {"prompt", NULL}, *const completions[] = {"completion", "response", "output", "answer", NULL};
+    static const char *const prompts[] = {"prompt", NULL}, *const completions[] = {"completion", "response",
+                                                                                   "output", "answer", NULL};
     json_t *prompt, *completion, *system;
     QS_TRY(text_of(d, prompts, &prompt, e));
     QS_TRY(text_of(d, completions, &completion, e));
@@ -161,8 +174,10 @@ static int read_row(qs_dataset *d, qs_row *row, qs_err *e)
     const char *const texts[] = {d->choice.text ? d->choice.text : "text", NULL};
     json_t *v;
     switch (row->kind) {
-    case QS_ROW_ALPACA: return read_instruction(d, row, e);
-    case QS_ROW_COMPLETION: return read_completion(d, row, e);
+    case QS_ROW_ALPACA:
+        return read_instruction(d, row, e);
+    case QS_ROW_COMPLETION:
+        return read_completion(d, row, e);
     case QS_ROW_TEXT:
         QS_TRY(text_of(d, texts, &v, e));
         row->output = text(v);
@@ -179,9 +194,10 @@ static int read_row(qs_dataset *d, qs_row *row, qs_err *e)
     }
 }
 
-/* ---- rows --------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------- */
 
-static const char not_utf8[] = "is not UTF-8 (Latin-1 or Windows-1252?); convert the file: iconv -f WINDOWS-1252 -t UTF-8 FILE >NEW";
+static const char not_utf8[] =
+    "is not UTF-8 (Latin-1 or Windows-1252?); convert the file: iconv -f WINDOWS-1252 -t UTF-8 FILE >NEW";
 
 /* Plain text must be text. */
 static int check_text(const char *p, size_t n, qs_err *e)
@@ -189,9 +205,16 @@ static int check_text(const char *p, size_t n, qs_err *e)
     int64_t lines = 0;
     for (size_t i = 0; i < n;) {
         utf8proc_int32_t code;
-        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)p + i, (utf8proc_ssize_t)(n - i), &code);
-        if (used <= 0) QS_FAIL(e, QS_EFORMAT, "byte 0x%02x in the %lld. line of this text %s", (unsigned)(unsigned char)p[i], (long long)lines + 1, not_utf8);
-        if (!code) QS_FAIL(e, QS_EFORMAT, "has a NUL byte (0x00) in the %lld. line of this text; it is binary, or was not written whole", (long long)lines + 1);
+        utf8proc_ssize_t used =
+            utf8proc_iterate((const utf8proc_uint8_t *)p + i, (utf8proc_ssize_t)(n - i), &code);
+        if (used <= 0)
+            QS_FAIL(e, QS_EFORMAT, "byte 0x%02x in the %lld. line of this text %s",
+                    (unsigned)(unsigned char)p[i], (long long)lines + 1, not_utf8);
+        if (!code)
+            QS_FAIL(e, QS_EFORMAT,
+                    "has a NUL byte (0x00) in the %lld. line of this text; it is binary, or was not written "
+                    "whole",
+                    (long long)lines + 1);
         lines += code == '\n';
         i += (size_t)used;
     }
@@ -205,7 +228,8 @@ static int take_fields(qs_dataset *d, const qs_record *r, qs_err *e)
     for (size_t i = 0; i < r->field_count; i++) {
         if (!r->names[i].bytes) continue; /* the index that pandas writes */
         json_t *v = json_stringn(r->fields[i].text, r->fields[i].bytes);
-        if (!v || json_object_set_new(d->object, r->names[i].text, v)) QS_FAIL(e, QS_EFORMAT, "its column %zu %s", i + 1, not_utf8);
+        if (!v || json_object_set_new(d->object, r->names[i].text, v))
+            QS_FAIL(e, QS_EFORMAT, "its column %zu %s", i + 1, not_utf8);
     }
     return 0;
 }
@@ -216,10 +240,14 @@ static int take_object(qs_dataset *d, const qs_record *r, qs_err *e)
     d->odd = false;
     if (!r->text) return take_fields(d, r, e);
     d->object = qs_row_json_parse(r->text, r->bytes, &d->odd, &why);
-    if (!d->object && strstr(why.text, "unable to decode byte")) QS_FAIL(e, QS_EFORMAT, "%s: %s", why.text, not_utf8);
+    if (!d->object && strstr(why.text, "unable to decode byte"))
+        QS_FAIL(e, QS_EFORMAT, "%s: %s", why.text, not_utf8);
     if (!d->object && r->bytes > 1 && memcmp(r->text, "{'", 2) == 0)
-        QS_FAIL(e, QS_EFORMAT, "is no JSON but Python's way of writing, with single quotes; write rows with json.dumps");
-    if (!json_is_object(d->object)) QS_FAIL(e, QS_EFORMAT, "is not a JSON object: %s at column %d", d->object ? "something else" : why.text, why.column);
+        QS_FAIL(e, QS_EFORMAT,
+                "is no JSON but Python's way of writing, with single quotes; write rows with json.dumps");
+    if (!json_is_object(d->object))
+        QS_FAIL(e, QS_EFORMAT, "is not a JSON object: %s at column %d",
+                d->object ? "something else" : why.text, why.column);
     json_t *inner = json_object_get(d->object, "row");
     if (json_is_object(inner) && json_object_get(d->object, "row_idx")) { /* as the hub's rows are served */
         json_incref(inner);
@@ -234,8 +262,8 @@ static const char *holder_of_rows(const json_t *object)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)object, key, v)
-        if (json_is_object(json_array_get(v, 0))) return key;
+    json_object_foreach((json_t *)(uintptr_t)object, key,
+                        v) if (json_is_object(json_array_get(v, 0))) return key;
     return NULL;
 }
 
@@ -245,12 +273,17 @@ static int no_kind(qs_dataset *d, qs_err *e)
     const char *key = holder_of_rows(d->object);
     qs_columns_list(d->object, columns, sizeof columns);
     qs_unused ignored = {.count = 0};
-    int rc = d->decided ? 0 : qs_columns_check(d->object, &d->choice, QS_ROW_TEXT, false, &ignored, e); /* may name what they are */
+    int rc = d->decided ? 0
+                        : qs_columns_check(d->object, &d->choice, QS_ROW_TEXT, false, &ignored,
+                                           e); /* may name what they are */
     qs_unused_free(&ignored);
     if (rc) return rc;
     QS_FAIL(e, QS_EFORMAT, "expected the columns %s; found (null counts as absent): %s%s%.60s%s",
-            d->decided ? "of the first row, so that all rows are of one kind" : d->choice.text ? d->choice.text : EXPECTED, columns,
-            key ? " (\"" : "", key ? key : "", key ? "\" holds a list: are the rows inside it?)" : "");
+            d->decided       ? "of the first row, so that all rows are of one kind"
+            : d->choice.text ? d->choice.text
+                             : EXPECTED,
+            columns, key ? " (\"" : "", key ? key : "",
+            key ? "\" holds a list: are the rows inside it?)" : "");
 }
 
 static int take_record(qs_dataset *d, const qs_record *record, qs_row *row, qs_err *e)
@@ -263,7 +296,8 @@ static int take_record(qs_dataset *d, const qs_record *record, qs_row *row, qs_e
     QS_TRY(take_object(d, record, e));
     qs_columns_clean(d->object, &d->choice);
     qs_row_kind kind;
-    if (!qs_columns_classify(d->object, &d->choice, &kind) || (d->decided && kind != d->kind)) return no_kind(d, e);
+    if (!qs_columns_classify(d->object, &d->choice, &kind) || (d->decided && kind != d->kind))
+        return no_kind(d, e);
     QS_TRY(qs_columns_check(d->object, &d->choice, kind, d->odd, &d->unused, e));
     d->decided = true;
     row->kind = d->kind = kind;
@@ -272,7 +306,12 @@ static int take_record(qs_dataset *d, const qs_record *record, qs_row *row, qs_e
 
 int qs_dataset_next(qs_dataset *d, qs_row *row, qs_err *e)
 {
-    *row = (qs_row){.number = d->number, .line = d->line, .instruction = {"", 0}, .input = {"", 0}, .output = {"", 0}, .system = {"", 0}};
+    *row = (qs_row){.number = d->number,
+                    .line = d->line,
+                    .instruction = {"", 0},
+                    .input = {"", 0},
+                    .output = {"", 0},
+                    .system = {"", 0}};
     if (d->document && d->document < d->tokens.document_count) return hand_out_tokens(d, row), 1;
     d->document = 0;
     release_row(d);

@@ -1,18 +1,19 @@
 /* dataset.h - rows of a data file, one after another, in constant memory.
  *
- * A file is a JSON array of objects, JSON Lines, CSV or TSV with a header, or plain text; which one is seen from its first bytes (and the
- * name: .txt is text, .csv a table); packed files and UTF-16 are unpacked (record_reader.h). A row is recognised by its columns:
+ * A file is a JSON array of objects, JSON Lines, CSV or TSV with a header, or plain text; which one is seen
+ * from its first bytes (and the name: .txt is text, .csv a table); packed files and UTF-16 are unpacked
+ * (record_reader.h). A row is recognised by its columns:
  *
- *     instruction, input, output        Alpaca (also context, response as in Dolly; question, answer; system; history of pairs)
- *     messages [{role, content}]        OpenAI; "train", "loss", "weight" or "training" of 0 leaves an answer out of the loss
- *     conversations [{from, value}]     ShareGPT (from: human, gpt, system, tool, function_call, observation, ...)
- *     prompt, completion                as they are, one after the other; lists of messages are a conversation
- *     text                              trained whole
- *     input_ids, labels                 tokenised elsewhere; also attention_mask, completion_mask, assistant_masks, position_ids
+ *     instruction, input, output        Alpaca (also context, response as in Dolly; question, answer; system;
+ * history of pairs) messages [{role, content}]        OpenAI; "train", "loss", "weight" or "training" of 0
+ * leaves an answer out of the loss conversations [{from, value}]     ShareGPT (from: human, gpt, system,
+ * tool, function_call, observation, ...) prompt, completion                as they are, one after the other;
+ * lists of messages are a conversation text                              trained whole input_ids, labels
+ * tokenised elsewhere; also attention_mask, completion_mask, assistant_masks, position_ids
  *
- * The first row decides; later rows must be of the same kind. What other columns mean: columns.h. Plain text is cut into documents at lines
- * that hold only <|endoftext|>, and where there is none the file is one document; one longer than 1 MiB ends at the next line, so that
- * memory stays bounded.
+ * The first row decides; later rows must be of the same kind. What other columns mean: columns.h. Plain text
+ * is cut into documents at lines that hold only <|endoftext|>, and where there is none the file is one
+ * document; one longer than 1 MiB ends at the next line, so that memory stays bounded.
  *
  * A row's strings belong to the dataset and live until the next call.
  */
@@ -34,18 +35,20 @@ typedef struct qs_text {
 
 typedef struct qs_row {
     qs_row_kind kind;
-    int64_t number;                            /* 1 for the first row of the file */
-    int64_t line;                              /* of the file, 1-based, where the row begins */
-    bool continued;                            /* a further document of the row before (position_ids begin anew) */
-    qs_text instruction, input, output, system; /* ALPACA; COMPLETION: instruction = prompt, output = completion; TEXT: output */
-    const qs_conversation *conversation;       /* MESSAGES, and ALPACA with a history; else NULL */
-    const int32_t *ids, *labels;               /* TOKENS; labels NULL: all trained but the first */
+    int64_t number; /* 1 for the first row of the file */
+    int64_t line;   /* of the file, 1-based, where the row begins */
+    bool continued; /* a further document of the row before (position_ids begin anew) */
+    qs_text instruction, input, output,
+        system; /* ALPACA; COMPLETION: instruction = prompt, output = completion; TEXT: output */
+    const qs_conversation *conversation; /* MESSAGES, and ALPACA with a history; else NULL */
+    const int32_t *ids, *labels;         /* TOKENS; labels NULL: all trained but the first */
     size_t id_count;
 } qs_row;
 
 typedef struct qs_dataset qs_dataset;
 
-/* Opens a data file. choice may be NULL; it is borrowed. Errors: QS_EMISSING / QS_EIO, QS_EFORMAT naming file, line and what was expected. */
+/* Opens a data file. choice may be NULL; it is borrowed. Errors: QS_EMISSING / QS_EIO, QS_EFORMAT naming
+ * file, line and what was expected. */
 int qs_dataset_open(const char *path, const qs_column_choice *choice, qs_dataset **out, qs_err *e);
 void qs_dataset_close(qs_dataset *d);
 

@@ -19,10 +19,11 @@ void qs_cursor_free(qs_json_cursor *c)
 static int fail(const qs_json_cursor *c, const char *expected, qs_err *e)
 {
     if (c->at >= c->end)
-        QS_FAIL(e, QS_EFORMAT, "%s: expected %s at byte %zu, found the end of the text (is the file truncated?)", c->file, expected,
-                (size_t)(c->end - c->begin));
-    QS_FAIL(e, QS_EFORMAT, "%s: expected %s at byte %zu, found byte 0x%02x", c->file, expected, (size_t)(c->at - c->begin),
-            (unsigned)(unsigned char)*c->at);
+        QS_FAIL(e, QS_EFORMAT,
+                "%s: expected %s at byte %zu, found the end of the text (is the file truncated?)", c->file,
+                expected, (size_t)(c->end - c->begin));
+    QS_FAIL(e, QS_EFORMAT, "%s: expected %s at byte %zu, found byte 0x%02x", c->file, expected,
+            (size_t)(c->at - c->begin), (unsigned)(unsigned char)*c->at);
 }
 
 char qs_cursor_peek(qs_json_cursor *c)
@@ -71,7 +72,9 @@ static int hex4(qs_json_cursor *c, uint32_t *out, qs_err *e)
     *out = 0;
     for (int i = 0; i < 4; i++, c->at++) {
         int h = c->at < c->end ? *c->at : 0;
-        int digit = h >= '0' && h <= '9' ? h - '0' : (h | 32) >= 'a' && (h | 32) <= 'f' ? (h | 32) - 'a' + 10 : -1;
+        int digit = h >= '0' && h <= '9'                 ? h - '0'
+                    : (h | 32) >= 'a' && (h | 32) <= 'f' ? (h | 32) - 'a' + 10
+                                                         : -1;
         if (digit < 0) return fail(c, "four hexadecimal digits", e);
         *out = *out << 4 | (uint32_t)digit;
     }
@@ -93,7 +96,8 @@ static int escape(qs_json_cursor *c, qs_err *e)
     uint32_t code, low;
     QS_TRY(hex4(c, &code, e));
     if (code >= 0xd800 && code < 0xdc00) {
-        if (c->end - c->at < 2 || c->at[0] != '\\' || c->at[1] != 'u') return fail(c, "the second half of a surrogate pair", e);
+        if (c->end - c->at < 2 || c->at[0] != '\\' || c->at[1] != 'u')
+            return fail(c, "the second half of a surrogate pair", e);
         c->at += 2;
         QS_TRY(hex4(c, &low, e));
         if (low < 0xdc00 || low > 0xdfff) return fail(c, "the second half of a surrogate pair", e);
@@ -136,7 +140,8 @@ int qs_cursor_integer(qs_json_cursor *c, int64_t *out, qs_err *e)
     if (negative) c->at++;
     int64_t value = 0;
     const char *first = c->at;
-    while (c->at < c->end && *c->at >= '0' && *c->at <= '9' && c->at - first < 18) value = 10 * value + (*c->at++ - '0');
+    while (c->at < c->end && *c->at >= '0' && *c->at <= '9' && c->at - first < 18)
+        value = 10 * value + (*c->at++ - '0');
     if (c->at == first) return fail(c, "an integer", e);
     *out = negative ? -value : value;
     return 0;

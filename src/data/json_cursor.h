@@ -1,7 +1,7 @@
 /* json_cursor.h - reads a large JSON text in place, value by value, without a tree.
  *
- * A tokenizer.json holds hundreds of thousands of strings: a tree of them takes ten times the memory of the tables made
- * from it. The cursor walks the text once and hands out one string at a time.
+ * A tokenizer.json holds hundreds of thousands of strings: a tree of them takes ten times the memory of the
+ * tables made from it. The cursor walks the text once and hands out one string at a time.
  *
  *     QS_TRY(qs_cursor_enter(&c, '{', e));
  *     while (qs_cursor_more(&c, '}', &more, e) == 0 && more) {
@@ -27,8 +27,8 @@ typedef struct qs_json_part {
 typedef struct qs_json_cursor {
     const char *file; /* for messages; borrowed */
     const char *begin, *at, *end;
-    bool fresh;           /* just after an opening bracket: no comma expected */
-    char *string;         /* the last string, unescaped, NUL-terminated; owned, may hold NULs */
+    bool fresh;   /* just after an opening bracket: no comma expected */
+    char *string; /* the last string, unescaped, NUL-terminated; owned, may hold NULs */
     size_t string_bytes, string_capacity;
 } qs_json_cursor;
 

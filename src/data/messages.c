@@ -23,7 +23,7 @@ void qs_messages_free(qs_messages *m)
     *m = (qs_messages){0};
 }
 
-/* ---- JSON that lies in strings ------------------------------------------------------------------------------------------------ */
+/* ---- JSON that lies in strings ----------------------------------------------------------------------- */
 
 static const char *first_of(const json_t *v)
 {
@@ -32,7 +32,8 @@ static const char *first_of(const json_t *v)
     return p;
 }
 
-/* The value, or what its text holds (an array or object, as CSV and Parquet exports write them). A new reference; NULL with an error. */
+/* The value, or what its text holds (an array or object, as CSV and Parquet exports write them). A new
+ * reference; NULL with an error. */
 static json_t *unpacked(json_t *v, const char *name, qs_err *e)
 {
     const char *text = first_of(v);
@@ -41,7 +42,8 @@ static json_t *unpacked(json_t *v, const char *name, qs_err *e)
     json_t *inner = json_loads(text, JSON_ALLOW_NUL, &why);
     if (inner) return inner;
     bool python = strstr(text, "{'") != NULL;
-    qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "column \"%s\" is text that does not parse as JSON (%s)%s", name, why.text,
+    qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "column \"%s\" is text that does not parse as JSON (%s)%s",
+               name, why.text,
                python ? ": it is written in Python's way, with single quotes; write it with json.dumps" : "");
     return NULL;
 }
@@ -76,24 +78,39 @@ static int take_functions(json_t *row, json_t **tools, qs_err *e)
     int rc = take_list(row, "functions", &functions, e);
     if (!rc && functions && !*tools) {
         *tools = json_array();
-        json_array_foreach(functions, i, f) json_array_append_new(*tools, json_pack("{s:s,s:O}", "type", "function", "function", f));
+        json_array_foreach(functions, i, f)
+            json_array_append_new(*tools, json_pack("{s:s,s:O}", "type", "function", "function", f));
     }
     json_decref(functions);
     return rc;
 }
 
-/* ---- one message -------------------------------------------------------------------------------------------------------------- */
+/* ---- one message ------------------------------------------------------------------------------------- */
 
 static const char *canonical_role(const char *role, bool share_gpt)
 {
     static const struct {
         const char *name, *role;
         bool share_gpt; /* only where it is written as "from" */
-    } names[] = {{"human", "user", false},      {"gpt", "assistant", false},     {"chatgpt", "assistant", false}, {"bard", "assistant", true},
-                 {"bing", "assistant", true},   {"model", "assistant", false},   {"bot", "assistant", false},     {"observation", "tool", false},
-                 {"function", "tool", true},    {"tool_response", "tool", true}, {"function_response", "tool", true},
-                 {"system", "system", false},   {"developer", "developer", false}, {"user", "user", false},       {"assistant", "assistant", false},
-                 {"tool", "tool", false},       {"function", "function", false}, {"ipython", "ipython", false},   {"function_call", "function_call", false}};
+    } names[] = {{"human", "user", false},
+                 {"gpt", "assistant", false},
+                 {"chatgpt", "assistant", false},
+                 {"bard", "assistant", true},
+                 {"bing", "assistant", true},
+                 {"model", "assistant", false},
+                 {"bot", "assistant", false},
+                 {"observation", "tool", false},
+                 {"function", "tool", true},
+                 {"tool_response", "tool", true},
+                 {"function_response", "tool", true},
+                 {"system", "system", false},
+                 {"developer", "developer", false},
+                 {"user", "user", false},
+                 {"assistant", "assistant", false},
+                 {"tool", "tool", false},
+                 {"function", "function", false},
+                 {"ipython", "ipython", false},
+                 {"function_call", "function_call", false}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcasecmp(role, names[i].name) == 0 && (share_gpt || !names[i].share_gpt)) return names[i].role;
     return NULL;
@@ -104,7 +121,8 @@ static json_t *call_of(json_t *call)
 {
     json_t *name = json_object_get(call, "name"), *arguments = json_object_get(call, "arguments");
     if (!json_is_string(name)) return NULL;
-    json_t *parsed = json_is_string(arguments) ? json_loads(json_string_value(arguments), JSON_ALLOW_NUL, NULL) : NULL;
+    json_t *parsed =
+        json_is_string(arguments) ? json_loads(json_string_value(arguments), JSON_ALLOW_NUL, NULL) : NULL;
     if (!arguments) parsed = json_object();
     if (!parsed) parsed = json_incref(arguments);
     return json_pack("{s:s,s:{s:O,s:o}}", "type", "function", "function", "name", name, "arguments", parsed);
@@ -121,16 +139,25 @@ static int put_call(json_t *message, json_t *call, size_t i, qs_err *e)
 /* ShareGPT's turn "function_call", whose text is the call (or a list of calls) as JSON. */
 static int turn_into_call(json_t *message, size_t i, qs_err *e)
 {
-    json_t *value = json_object_get(message, "content"), *call = json_is_string(value) ? json_loads(json_string_value(value), 0, NULL) : NULL;
-    json_t *calls = json_is_array(call) ? json_incref(call) : json_pack("[O]", call ? call : value ? value : json_null()), *one, *list = json_array();
+    json_t *value = json_object_get(message, "content"),
+           *call = json_is_string(value) ? json_loads(json_string_value(value), 0, NULL) : NULL;
+    json_t *calls = json_is_array(call) ? json_incref(call)
+                                        : json_pack("[O]", call    ? call
+                                                           : value ? value
+                                                                   : json_null()),
+           *one, *list = json_array();
     size_t k;
     int rc = 0;
     json_array_foreach(calls, k, one)
     {
         json_t *made = call_of(one);
-        if (made) json_array_append_new(list, made);
-        else rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "message %zu has the role function_call, and its text is no call {\"name\", "
-                             "\"arguments\"} in JSON", i + 1);
+        if (made)
+            json_array_append_new(list, made);
+        else
+            rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
+                            "message %zu has the role function_call, and its text is no call {\"name\", "
+                            "\"arguments\"} in JSON",
+                            i + 1);
     }
     json_object_set_new(message, "role", json_string("assistant"));
     json_object_set_new(message, "content", json_string(""));
@@ -152,8 +179,9 @@ static int check_parts(json_t *message, json_t *parts, size_t i, qs_err *e)
         bool text = json_is_string(json_object_get(part, "text")) && (!type || strstr(type, "text"));
         plain |= json_is_string(part);
         if (!text && !json_is_string(part))
-            QS_FAIL(e, QS_EFORMAT, "message %zu has a part that is not text%s%.40s; only text can be trained on", i + 1, type ? " but of type " : "",
-                    type ? type : "");
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu has a part that is not text%s%.40s; only text can be trained on", i + 1,
+                    type ? " but of type " : "", type ? type : "");
     }
     if (!plain) return 0;
     char *joined;
@@ -170,9 +198,11 @@ static int check_content(json_t *message, size_t i, qs_err *e)
     if (json_is_array(content)) return check_parts(message, content, i, e);
     if (json_is_string(content)) return 0;
     if (content && !json_is_null(content))
-        QS_FAIL(e, QS_EFORMAT, "message %zu must have a string as content, found %s", i + 1, qs_json_type_name(content));
+        QS_FAIL(e, QS_EFORMAT, "message %zu must have a string as content, found %s", i + 1,
+                qs_json_type_name(content));
     if (qs_column_is_empty(json_object_get(message, "tool_calls")))
-        QS_FAIL(e, QS_EFORMAT, "message %zu must have a string as content, found %s", i + 1, qs_json_type_name(content));
+        QS_FAIL(e, QS_EFORMAT, "message %zu must have a string as content, found %s", i + 1,
+                qs_json_type_name(content));
     json_object_set_new(message, "content", json_null());
     return 0;
 }
@@ -186,10 +216,16 @@ static int take_masks(json_t *message, const char *role, size_t i, bool *untrain
         if (!v) continue;
         int mask = qs_mask_value(v);
         if (mask < 0)
-            QS_FAIL(e, QS_EFORMAT, "message %zu has \"%s\" that is neither 0 nor 1 (true, false); parts of a weight are not supported", i + 1, names[k]);
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu has \"%s\" that is neither 0 nor 1 (true, false); parts of a weight are not "
+                    "supported",
+                    i + 1, names[k]);
         if (mask && k < 4 && strcmp(role, "assistant") != 0)
-            QS_FAIL(e, QS_EFORMAT, "message %zu is from the %s and has \"%s\": true; only the assistant's messages are trained on (or all, with "
-                                   "--train_on_inputs)", i + 1, role, names[k]);
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu is from the %s and has \"%s\": true; only the assistant's messages are "
+                    "trained on (or all, with "
+                    "--train_on_inputs)",
+                    i + 1, role, names[k]);
         *untrained |= !mask;
         json_object_del(message, names[k]);
     }
@@ -198,11 +234,13 @@ static int take_masks(json_t *message, const char *role, size_t i, bool *untrain
 
 static int refuse_keys(const json_t *message, size_t i, qs_err *e)
 {
-    static const char *const keys[] = {"training_detail", "train_detail", "images", "image", "videos", "video", "audios", "audio"};
+    static const char *const keys[] = {"training_detail", "train_detail", "images", "image",
+                                       "videos",          "video",        "audios", "audio"};
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         if (!qs_column_is_empty(json_object_get(message, keys[k])))
             QS_FAIL(e, QS_EFORMAT, "message %zu has \"%s\", which is not honoured: %s", i + 1, keys[k],
-                    k < 2 ? "parts of a text cannot be masked; split it into messages" : "only text can be trained on");
+                    k < 2 ? "parts of a text cannot be masked; split it into messages"
+                          : "only text can be trained on");
     return 0;
 }
 
@@ -219,18 +257,21 @@ static int read_message(json_t *v, size_t i, bool *untrained, qs_err *e)
     const char *key;
     json_t *member;
     void *next;
-    json_object_foreach_safe(v, next, key, member)
-        if (json_is_null(member) && strcmp(key, "content") != 0) json_object_del(v, key);
+    json_object_foreach_safe(v, next, key, member) if (json_is_null(member) && strcmp(key, "content") != 0)
+        json_object_del(v, key);
     bool share_gpt = !json_object_get(v, "role") && json_object_get(v, "from");
     rename_key(v, "from", "role");
     if (!json_object_get(v, "content")) rename_key(v, "value", "content");
     const char *said = json_string_value(json_object_get(v, "role"));
     if (!said)
-        QS_FAIL(e, QS_EFORMAT, "message %zu needs \"role\" and \"content\" (or \"from\" and \"value\"), found %s", i + 1,
+        QS_FAIL(e, QS_EFORMAT,
+                "message %zu needs \"role\" and \"content\" (or \"from\" and \"value\"), found %s", i + 1,
                 json_is_object(v) ? "an object without them" : qs_json_type_name(v));
     const char *role = canonical_role(said, share_gpt);
     if (!role)
-        QS_FAIL(e, QS_EFORMAT, "message %zu has the role \"%.40s\"; expected system, user (human), assistant (gpt) or tool", i + 1, said);
+        QS_FAIL(e, QS_EFORMAT,
+                "message %zu has the role \"%.40s\"; expected system, user (human), assistant (gpt) or tool",
+                i + 1, said);
     json_object_set_new(v, "role", json_string(role));
     QS_TRY(refuse_keys(v, i, e));
     if (strcmp(role, "function_call") == 0) {
@@ -238,18 +279,21 @@ static int read_message(json_t *v, size_t i, bool *untrained, qs_err *e)
         role = "assistant";
     }
     json_t *call = json_object_get(v, "function_call");
-    if (!qs_column_is_empty(call) && qs_column_is_empty(json_object_get(v, "tool_calls"))) QS_TRY(put_call(v, call, i, e));
+    if (!qs_column_is_empty(call) && qs_column_is_empty(json_object_get(v, "tool_calls")))
+        QS_TRY(put_call(v, call, i, e));
     json_object_del(v, "function_call");
     json_t *calls = NULL;
     int rc = take_list(v, "tool_calls", &calls, e);
-    if (calls) json_object_set_new(v, "tool_calls", calls);
-    else json_object_del(v, "tool_calls");
+    if (calls)
+        json_object_set_new(v, "tool_calls", calls);
+    else
+        json_object_del(v, "tool_calls");
     if (rc) return rc;
     QS_TRY(take_masks(v, role, i, untrained, e));
     return check_content(v, i, e);
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the row ----------------------------------------------------------------------------------------- */
 
 /* Appends one side of a prompt/completion pair: a list, a single message, or a text. */
 static int append_side(qs_messages *m, json_t *v, const char *name, const char *role, qs_err *e)
@@ -257,10 +301,16 @@ static int append_side(qs_messages *m, json_t *v, const char *name, const char *
     json_t *side = v ? unpacked(v, name, e) : NULL;
     if (v && !side) return -QS_EFORMAT;
     int rc = 0;
-    if (json_is_array(side)) json_array_extend(m->list, side);
-    else if (json_is_object(side)) json_array_append(m->list, side);
-    else if (json_is_string(side)) json_array_append_new(m->list, json_pack("{s:s,s:O}", "role", role, "content", side));
-    else rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__, "column \"%s\" must be a list of messages or a string, found %s", name, qs_json_type_name(v));
+    if (json_is_array(side))
+        json_array_extend(m->list, side);
+    else if (json_is_object(side))
+        json_array_append(m->list, side);
+    else if (json_is_string(side))
+        json_array_append_new(m->list, json_pack("{s:s,s:O}", "role", role, "content", side));
+    else
+        rc = qs_err_set(e, QS_EFORMAT, __FILE__, __LINE__,
+                        "column \"%s\" must be a list of messages or a string, found %s", name,
+                        qs_json_type_name(v));
     json_decref(side);
     return rc;
 }
@@ -275,9 +325,11 @@ static int collect(qs_messages *m, json_t *row, size_t *context, qs_err *e)
         m->list = unpacked(v, names[i], e);
         if (!m->list) return -QS_EFORMAT;
         if (json_array_size(m->list)) return 0;
-        QS_FAIL(e, QS_EFORMAT, "expected a list of messages in \"%s\", found %s", names[i], json_is_array(m->list) ? "an empty one" : qs_json_type_name(v));
+        QS_FAIL(e, QS_EFORMAT, "expected a list of messages in \"%s\", found %s", names[i],
+                json_is_array(m->list) ? "an empty one" : qs_json_type_name(v));
     }
-    if (!json_object_get(row, "prompt")) QS_FAIL(e, QS_EFORMAT, "expected a list of messages, found an empty one");
+    if (!json_object_get(row, "prompt"))
+        QS_FAIL(e, QS_EFORMAT, "expected a list of messages, found an empty one");
     m->list = json_array();
     QS_TRY(append_side(m, json_object_get(row, "prompt"), "prompt", "user", e));
     *context = json_array_size(m->list);
@@ -290,12 +342,14 @@ static int put_system(qs_messages *m, const json_t *row, qs_err *e)
     json_t *system = json_object_get(row, name);
     if (qs_column_is_empty(system)) system = json_object_get(row, name = "system_prompt");
     if (qs_column_is_empty(system)) return 0;
-    if (!json_is_string(system)) QS_FAIL(e, QS_EFORMAT, "column \"%s\" must be a string, found %s", name, qs_json_type_name(system));
+    if (!json_is_string(system))
+        QS_FAIL(e, QS_EFORMAT, "column \"%s\" must be a string, found %s", name, qs_json_type_name(system));
     json_t *first = json_array_get(m->list, 0);
     const char *role = json_string_value(json_object_get(first, "role"));
     if (role && (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0)) {
         if (json_equal(json_object_get(first, "content"), system)) return 0;
-        QS_FAIL(e, QS_EFORMAT, "has a system message and the column \"%s\" with another text; keep one of them", name);
+        QS_FAIL(e, QS_EFORMAT,
+                "has a system message and the column \"%s\" with another text; keep one of them", name);
     }
     json_array_insert_new(m->list, 0, json_pack("{s:s,s:O}", "role", "system", "content", system));
     return 0;
@@ -343,7 +397,9 @@ int qs_messages_read(qs_messages *m, json_t *row, qs_err *e)
     if (!qs_column_is_empty(variables)) {
         m->variables = unpacked(variables, "chat_template_kwargs", e);
         if (!m->variables) return -QS_EFORMAT;
-        if (!json_is_object(m->variables)) QS_FAIL(e, QS_EFORMAT, "column \"chat_template_kwargs\" must be an object, found %s", qs_json_type_name(variables));
+        if (!json_is_object(m->variables))
+            QS_FAIL(e, QS_EFORMAT, "column \"chat_template_kwargs\" must be an object, found %s",
+                    qs_json_type_name(variables));
     }
     point(m);
     return 0;
@@ -354,7 +410,8 @@ static void append_turn(qs_messages *m, const char *role, json_t *text)
     json_array_append_new(m->list, json_pack("{s:s,s:O}", "role", role, "content", text));
 }
 
-int qs_messages_from_turns(qs_messages *m, json_t *system, json_t *history, json_t *user, json_t *assistant, qs_err *e)
+int qs_messages_from_turns(qs_messages *m, json_t *system, json_t *history, json_t *user, json_t *assistant,
+                           qs_err *e)
 {
     size_t i;
     json_t *pair;
@@ -365,7 +422,9 @@ int qs_messages_from_turns(qs_messages *m, json_t *system, json_t *history, json
     {
         json_t *question = json_array_get(pair, 0), *answer = json_array_get(pair, 1);
         if (!json_is_string(question) || !json_is_string(answer) || json_array_size(pair) != 2)
-            QS_FAIL(e, QS_EFORMAT, "column \"history\" must hold pairs of a question and an answer; entry %zu is none", i + 1);
+            QS_FAIL(e, QS_EFORMAT,
+                    "column \"history\" must hold pairs of a question and an answer; entry %zu is none",
+                    i + 1);
         append_turn(m, "user", question);
         append_turn(m, "assistant", answer);
     }

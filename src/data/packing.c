@@ -6,7 +6,8 @@
 #include "src/base/error.h"
 #include "src/base/memory.h"
 
-/* Rows that are still open, by the room left in them: a list per room, and a bitmap of the lists that are not empty. */
+/* Rows that are still open, by the room left in them: a list per room, and a bitmap of the lists that are not
+ * empty. */
 typedef struct open_rows {
     int32_t *head; /* [capacity + 1] a row, -1: none */
     int32_t *link; /* [rows] next row with the same room */
@@ -69,7 +70,8 @@ void qs_packing_build(const int32_t *lengths, int64_t count, int64_t capacity, q
     qs_free(open.bits);
     qs_free(sorted);
 
-    /* Samples by row, ascending in each: another counting sort. start[r] first counts, then points to the end, then the start. */
+    /* Samples by row, ascending in each: another counting sort. start[r] first counts, then points to the
+     * end, then the start. */
     *out = (qs_packing){rows, qs_calloc((size_t)rows + 1, sizeof(int32_t)), qs_malloc(n * sizeof(int32_t))};
     for (int64_t i = 0; i < count; i++) out->start[row_of[i]]++;
     for (int64_t r = 1; r <= rows; r++) out->start[r] += out->start[r - 1];

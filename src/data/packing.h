@@ -1,8 +1,9 @@
 /* packing.h - which samples share a packed row.
  *
- * Best-fit decreasing: samples from long to short, each into the row in which it leaves the least room (Johnson et al.,
- * "Worst-case performance bounds for simple one-dimensional packing algorithms", 1974: at most 11/9 of the best possible
- * number of rows). Equal lengths go in sample order, so the result is a function of the lengths alone.
+ * Best-fit decreasing: samples from long to short, each into the row in which it leaves the least room
+ * (Johnson et al., "Worst-case performance bounds for simple one-dimensional packing algorithms", 1974: at
+ * most 11/9 of the best possible number of rows). Equal lengths go in sample order, so the result is a
+ * function of the lengths alone.
  */
 #ifndef QS_DATA_PACKING_H
 #define QS_DATA_PACKING_H

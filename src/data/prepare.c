@@ -7,7 +7,8 @@
 #include "src/base/memory.h"
 #include "src/data/sample_text.h"
 
-/* max_position_embeddings of config.json, where scaled rotary positions reach further that; 0 when it is not told. */
+/* max_position_embeddings of config.json, where scaled rotary positions reach further that; 0 when it is not
+ * told. */
 static int64_t positions_of_model(const char *dir)
 {
     char *path = qs_path_join(dir, "config.json"), *text = NULL;
@@ -15,12 +16,14 @@ static int64_t positions_of_model(const char *dir)
     qs_err ignored;
     json_t *config = NULL;
     if (!qs_file_read(path, 1 << 20, &text, &bytes, &ignored)) config = json_loadb(text, bytes, 0, NULL);
-    json_t *inner = json_object_get(config, "text_config"), *o = json_is_object(inner) ? inner : config, *scaling = json_object_get(o, "rope_scaling");
+    json_t *inner = json_object_get(config, "text_config"), *o = json_is_object(inner) ? inner : config,
+           *scaling = json_object_get(o, "rope_scaling");
     int64_t positions = json_integer_value(json_object_get(o, "max_position_embeddings"));
     double factor = json_number_value(json_object_get(scaling, "factor")),
            original = json_number_value(json_object_get(scaling, "original_max_position_embeddings"));
     if (!original) original = (double)positions;
-    if (positions && factor > 1 && factor * original > (double)positions && factor * original < 1e12) positions = (int64_t)(factor * original);
+    if (positions && factor > 1 && factor * original > (double)positions && factor * original < 1e12)
+        positions = (int64_t)(factor * original);
     json_decref(config);
     qs_free(text);
     qs_free(path);
@@ -53,7 +56,9 @@ static void find_stop(qs_preparer *p)
 {
     qs_free(p->stop_text);
     p->stop_text = NULL;
-    p->stop = p->chat ? qs_chat_stop_id(p->chat, p->tokenizer) : p->tokenizer ? qs_tokenizer_info(p->tokenizer)->eos : -1;
+    p->stop = p->chat        ? qs_chat_stop_id(p->chat, p->tokenizer)
+              : p->tokenizer ? qs_tokenizer_info(p->tokenizer)->eos
+                             : -1;
     if (p->stop >= 0) p->stop_text = qs_tokenizer_decode(p->tokenizer, &p->stop, 1, QS_DECODE_CONTINUE, NULL);
     if (p->stop_text && !*p->stop_text) {
         qs_free(p->stop_text);
@@ -68,13 +73,18 @@ int qs_preparer_take_kind(qs_preparer *p, qs_row_kind kind, qs_err *e)
     p->chat = NULL;
     p->fatal = true; /* whatever fails here fails for every row */
     if (!p->tokenizer && kind != QS_ROW_TOKENS) {
-        if (p->o->model_dir) return qs_tokenizer_open(p->o->model_dir, &p->tokenizer, e); /* says what is missing */
-        QS_FAIL(e, QS_EMISSING, "%s: has text, and there is no model directory to take a tokenizer from", p->file);
+        if (p->o->model_dir)
+            return qs_tokenizer_open(p->o->model_dir, &p->tokenizer, e); /* says what is missing */
+        QS_FAIL(e, QS_EMISSING, "%s: has text, and there is no model directory to take a tokenizer from",
+                p->file);
     }
     QS_TRY(choose_template(p, e));
     if (p->tokenizer && kind != QS_ROW_TOKENS && qs_tokenizer_info(p->tokenizer)->eos < 0)
-        QS_FAIL(e, QS_EMISSING, "%s: the tokenizer names no end-of-sequence token, so nothing could learn to stop; expected eos_token in "
-                                "tokenizer_config.json or eos_token_id in generation_config.json", p->o->model_dir);
+        QS_FAIL(e, QS_EMISSING,
+                "%s: the tokenizer names no end-of-sequence token, so nothing could learn to stop; expected "
+                "eos_token in "
+                "tokenizer_config.json or eos_token_id in generation_config.json",
+                p->o->model_dir);
     p->fatal = false;
     p->audit.stop_known = p->tokenizer && qs_tokenizer_info(p->tokenizer)->eos >= 0;
     find_stop(p);
@@ -97,15 +107,18 @@ void qs_preparer_free(qs_preparer *p)
 
 char *qs_preparer_describe(const qs_preparer *p)
 {
-    static const char *const kinds[] = {"instruction rows", "conversations", "prompts and completions", "plain text", "rows of input_ids"};
-    return p->chat ? qs_printf("%s, template %s", kinds[p->kind], qs_chat_template_name(p->chat)) : qs_strdup(kinds[p->kind]);
+    static const char *const kinds[] = {"instruction rows", "conversations", "prompts and completions",
+                                        "plain text", "rows of input_ids"};
+    return p->chat ? qs_printf("%s, template %s", kinds[p->kind], qs_chat_template_name(p->chat))
+                   : qs_strdup(kinds[p->kind]);
 }
 
-/* ---- writing a row out ------------------------------------------------------------------------------------------------------ */
+/* ---- writing a row out ------------------------------------------------------------------------------- */
 
 static int render_by_jinja(qs_preparer *p, const qs_conversation *c, qs_err *e)
 {
-    return qs_chat_jinja_render(qs_chat_template_jinja(p->chat), p->tokenizer, c, false, p->o->train_on_inputs, &p->rendering, e);
+    return qs_chat_jinja_render(qs_chat_template_jinja(p->chat), p->tokenizer, c, false,
+                                p->o->train_on_inputs, &p->rendering, e);
 }
 
 static int render_messages(qs_preparer *p, const qs_message *m, size_t count, qs_err *e)
@@ -113,7 +126,8 @@ static int render_messages(qs_preparer *p, const qs_message *m, size_t count, qs
     if (qs_chat_template_jinja(p->chat)) {
         json_t *messages = json_array();
         for (size_t i = 0; i < count; i++)
-            json_array_append_new(messages, json_pack("{s:s, s:s%}", "role", qs_role_name(m[i].role), "content", m[i].text, m[i].bytes));
+            json_array_append_new(messages, json_pack("{s:s, s:s%}", "role", qs_role_name(m[i].role),
+                                                      "content", m[i].text, m[i].bytes));
         int rc = render_by_jinja(p, &(qs_conversation){.messages = messages}, e);
         json_decref(messages);
         return rc;
@@ -121,7 +135,10 @@ static int render_messages(qs_preparer *p, const qs_message *m, size_t count, qs
     return qs_chat_render(p->chat, p->tokenizer, m, count, false, p->o->train_on_inputs, &p->rendering, e);
 }
 
-static bool is_thought(const char *key) { return !strcmp(key, "reasoning_content") || !strcmp(key, "reasoning") || !strcmp(key, "thinking"); }
+static bool is_thought(const char *key)
+{
+    return !strcmp(key, "reasoning_content") || !strcmp(key, "reasoning") || !strcmp(key, "thinking");
+}
 
 /* A thought goes under the name that the template reads. */
 static bool rename_thought(const qs_chat_template *c, json_t *message, const char *key, json_t *thought)
@@ -132,7 +149,8 @@ static bool rename_thought(const qs_chat_template *c, json_t *message, const cha
     return false;
 }
 
-/* Every key of a message is read by the template, or named: an error where it carries something to be learnt. */
+/* Every key of a message is read by the template, or named: an error where it carries something to be learnt.
+ */
 static int check_keys(qs_preparer *p, json_t *message, size_t i, qs_err *e)
 {
     const char *key, *name = qs_chat_template_name(p->chat);
@@ -140,10 +158,14 @@ static int check_keys(qs_preparer *p, json_t *message, size_t i, qs_err *e)
     void *next;
     json_object_foreach_safe(message, next, key, v)
     {
-        if (qs_chat_reads(p->chat, key) || qs_column_is_empty(v) || rename_thought(p->chat, message, key, v)) continue;
+        if (qs_chat_reads(p->chat, key) || qs_column_is_empty(v) || rename_thought(p->chat, message, key, v))
+            continue;
         if (is_thought(key) || strcmp(key, "tool_calls") == 0)
-            QS_FAIL(e, QS_EFORMAT, "message %zu has %s%s, which the template %s does not write; write it as text in \"content\", or choose another "
-                                   "template", i + 1, key, is_thought(key) ? "" : " (or a function_call)", name);
+            QS_FAIL(e, QS_EFORMAT,
+                    "message %zu has %s%s, which the template %s does not write; write it as text in "
+                    "\"content\", or choose another "
+                    "template",
+                    i + 1, key, is_thought(key) ? "" : " (or a function_call)", name);
         if (p->unused) qs_unused_note(p->unused, "a message's ", key);
     }
     return 0;
@@ -160,11 +182,13 @@ static int check_conversation(qs_preparer *p, const qs_conversation *c, qs_err *
     size_t i;
     for (int k = 0; k < 2; k++)
         if (parts[k].value && !qs_chat_reads(p->chat, parts[k].key))
-            QS_FAIL(e, QS_EFORMAT, "has the column \"%s\", which the template %s does not write; --ignore_columns %s passes it over", parts[k].key,
-                    qs_chat_template_name(p->chat), parts[k].key);
-    json_object_foreach(c->variables, key, v)
-        if (!qs_chat_reads(p->chat, key))
-            QS_FAIL(e, QS_EFORMAT, "sets \"%s\" in the column chat_template_kwargs, which the template %s does not read", key, qs_chat_template_name(p->chat));
+            QS_FAIL(e, QS_EFORMAT,
+                    "has the column \"%s\", which the template %s does not write; --ignore_columns %s passes "
+                    "it over",
+                    parts[k].key, qs_chat_template_name(p->chat), parts[k].key);
+    json_object_foreach(c->variables, key, v) if (!qs_chat_reads(p->chat, key)) QS_FAIL(
+        e, QS_EFORMAT, "sets \"%s\" in the column chat_template_kwargs, which the template %s does not read",
+        key, qs_chat_template_name(p->chat));
     json_array_foreach(c->messages, i, v) QS_TRY(check_keys(p, v, i, e));
     return 0;
 }
@@ -200,21 +224,25 @@ static int render_exchange(qs_preparer *p, const qs_row *row, qs_err *e)
 static int render_instruction(qs_preparer *p, const qs_row *row, qs_err *e)
 {
     if (!qs_chat_is_alpaca(p->chat) || row->system.bytes) return render_exchange(p, row, e);
-    return qs_alpaca_render(p->chat, p->tokenizer, row->instruction.data, row->instruction.bytes, row->input.data, row->input.bytes,
-                            row->output.data, row->output.bytes, p->o->train_on_inputs, &p->rendering, e);
+    return qs_alpaca_render(p->chat, p->tokenizer, row->instruction.data, row->instruction.bytes,
+                            row->input.data, row->input.bytes, row->output.data, row->output.bytes,
+                            p->o->train_on_inputs, &p->rendering, e);
 }
 
-/* BOS, prompt, completion, EOS: the row as it is. Special tokens in it are tokens, for it is written for the model. */
+/* BOS, prompt, completion, EOS: the row as it is. Special tokens in it are tokens, for it is written for the
+ * model. */
 static void render_plain(qs_preparer *p, const qs_row *row)
 {
     const qs_token_info *info = qs_tokenizer_info(p->tokenizer);
     bool text = row->kind == QS_ROW_TEXT;
     if (info->add_bos && info->bos >= 0) qs_rendering_id(&p->rendering, info->bos, false);
-    qs_rendering_text(&p->rendering, row->instruction.data, row->instruction.bytes, QS_TEXT_BEGIN, true, p->o->train_on_inputs);
-    qs_rendering_text(&p->rendering, row->output.data, row->output.bytes, text ? QS_TEXT_BEGIN : QS_TEXT_CUT, true, true);
+    qs_rendering_text(&p->rendering, row->instruction.data, row->instruction.bytes, QS_TEXT_BEGIN, true,
+                      p->o->train_on_inputs);
+    qs_rendering_text(&p->rendering, row->output.data, row->output.bytes, text ? QS_TEXT_BEGIN : QS_TEXT_CUT,
+                      true, true);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------- */
 
 static bool is_blank(const char *text, size_t bytes)
 {
@@ -257,7 +285,8 @@ static void look_at_answers(qs_preparer *p, const qs_conversation *c)
         char *joined;
         size_t bytes;
         const char *text = qs_content_text(json_object_get(m, "content"), &joined, &bytes);
-        empty |= is_blank(text, bytes) && !json_array_size(json_object_get(m, "tool_calls")) && !(c->untrained && c->untrained[i]);
+        empty |= is_blank(text, bytes) && !json_array_size(json_object_get(m, "tool_calls")) &&
+                 !(c->untrained && c->untrained[i]);
         qs_free(joined);
     }
     p->audit.typed_ends += typed;
@@ -266,7 +295,8 @@ static void look_at_answers(qs_preparer *p, const qs_conversation *c)
 
 static void look_at_answer(qs_preparer *p, qs_row *row)
 {
-    size_t n = p->chat ? without_end(p, row->output.data, row->output.bytes) : row->output.bytes; /* as it is, it may hold the token */
+    size_t n = p->chat ? without_end(p, row->output.data, row->output.bytes)
+                       : row->output.bytes; /* as it is, it may hold the token */
     p->audit.typed_ends += n < row->output.bytes;
     row->output.bytes = n;
     p->audit.empty_answers += is_blank(row->output.data, n);
@@ -275,19 +305,24 @@ static void look_at_answer(qs_preparer *p, qs_row *row)
 static int render(qs_preparer *p, const qs_row *given, qs_err *e)
 {
     qs_row changed = *given, *row = &changed;
-    if (row->conversation) look_at_answers(p, row->conversation);
-    else if (row->kind != QS_ROW_TEXT) look_at_answer(p, row);
+    if (row->conversation)
+        look_at_answers(p, row->conversation);
+    else if (row->kind != QS_ROW_TEXT)
+        look_at_answer(p, row);
     if (row->conversation) return render_conversation(p, row->conversation, e);
     if (row->kind == QS_ROW_ALPACA) return render_instruction(p, row, e);
     if (p->chat) return render_exchange(p, row, e);
     if (row->system.bytes)
-        QS_FAIL(e, QS_EFORMAT, "has a \"system\" column beside prompt and completion, which are written as they are; choose a template with "
-                               "--chat_template, or write messages");
+        QS_FAIL(e, QS_EFORMAT,
+                "has a \"system\" column beside prompt and completion, which are written as they are; choose "
+                "a template with "
+                "--chat_template, or write messages");
     render_plain(p, row);
     return 0;
 }
 
-/* The template's own words of a rendering: marks in them that are no token of this tokenizer are learnt as letters. */
+/* The template's own words of a rendering: marks in them that are no token of this tokenizer are learnt as
+ * letters. */
 static void look_for_lost_marks(qs_preparer *p, const char *text, size_t bytes)
 {
     for (size_t at = 0; at < bytes; at++) {
@@ -311,8 +346,11 @@ static void count_texts(qs_preparer *p)
         const char *text = r->text + s->offset;
         if (s->id >= 0) continue;
         if (s->special && p->chat) look_for_lost_marks(p, text, s->bytes);
-        for (size_t at = 0; !s->special && at < s->bytes; at++) typed |= qs_is_added_mark(p->tokenizer, text, at, qs_mark_end(text, at, s->bytes));
-        for (const char *at = text; (at = memmem(at, s->bytes - (size_t)(at - text), "\xef\xbf\xbd", 3)); at += 3) p->audit.replaced++;
+        for (size_t at = 0; !s->special && at < s->bytes; at++)
+            typed |= qs_is_added_mark(p->tokenizer, text, at, qs_mark_end(text, at, s->bytes));
+        for (const char *at = text; (at = memmem(at, s->bytes - (size_t)(at - text), "\xef\xbf\xbd", 3));
+             at += 3)
+            p->audit.replaced++;
     }
     p->audit.typed_marks += typed;
 }
@@ -320,7 +358,8 @@ static void count_texts(qs_preparer *p)
 static void count_tokens(qs_preparer *p)
 {
     const qs_token_info *info = p->tokenizer ? qs_tokenizer_info(p->tokenizer) : NULL;
-    if (!info || info->unk < 0 || info->unk == info->eos || info->unk == info->bos || info->unk == info->pad) return;
+    if (!info || info->unk < 0 || info->unk == info->eos || info->unk == info->bos || info->unk == info->pad)
+        return;
     for (size_t i = 0; i < p->row.ids.count; i++) p->audit.unknown += p->row.ids.data[i] == info->unk;
 }
 
@@ -330,28 +369,32 @@ static int tokenise(qs_preparer *p, const qs_row *row, qs_err *e)
     qs_labelled_clear(out);
     if (row->kind == QS_ROW_TOKENS) {
         for (size_t i = 0; i < row->id_count; i++)
-            qs_labelled_push(out, row->ids[i], p->o->train_on_inputs || !row->labels || row->labels[i] != -100);
+            qs_labelled_push(out, row->ids[i],
+                             p->o->train_on_inputs || !row->labels || row->labels[i] != -100);
     } else {
         qs_rendering_clear(&p->rendering);
         QS_TRY(render(p, row, e));
         count_texts(p);
         QS_TRY(qs_rendering_encode(&p->rendering, p->tokenizer, out, e));
         int32_t eos = qs_tokenizer_info(p->tokenizer)->eos;
-        if (!p->chat && (!out->ids.count || out->ids.data[out->ids.count - 1] != eos)) qs_labelled_push(out, eos, true);
+        if (!p->chat && (!out->ids.count || out->ids.data[out->ids.count - 1] != eos))
+            qs_labelled_push(out, eos, true);
     }
     count_tokens(p);
     if (out->ids.count) out->trained[0] = 0; /* nothing comes before it to predict it from */
     int32_t bos = p->tokenizer ? qs_tokenizer_info(p->tokenizer)->bos : -1;
     if (bos >= 0 && out->ids.count > 1 && out->ids.data[0] == bos && out->ids.data[1] == bos)
-        QS_FAIL(e, QS_EFORMAT, "begins with two BOS tokens (\"%s\"); the tokenizer puts one there by itself: take it out of the data",
+        QS_FAIL(e, QS_EFORMAT,
+                "begins with two BOS tokens (\"%s\"); the tokenizer puts one there by itself: take it out of "
+                "the data",
                 qs_tokenizer_bos_text(p->tokenizer));
     return 0;
 }
 
-/* ---- handing samples on ----------------------------------------------------------------------------------------------------- */
+/* ---- handing samples on ------------------------------------------------------------------------------ */
 
-static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row, qs_sample_sink sink, void *user,
-                bool *kept, qs_err *e)
+static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row,
+                qs_sample_sink sink, void *user, bool *kept, qs_err *e)
 {
     qs_audit *a = &p->audit;
     int64_t targets = 0;
@@ -362,7 +405,8 @@ static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size
         return 0;
     }
     if (!a->samples)
-        for (size_t i = 0; i < count && i < QS_AUDIT_SHOWN_TOKENS; i++) qs_labelled_push(&a->shown, ids[i], trained[i]);
+        for (size_t i = 0; i < count && i < QS_AUDIT_SHOWN_TOKENS; i++)
+            qs_labelled_push(&a->shown, ids[i], trained[i]);
     a->samples++;
     a->tokens += (int64_t)count;
     a->targets += targets;
@@ -371,7 +415,8 @@ static int keep(qs_preparer *p, const int32_t *ids, const uint8_t *trained, size
     return sink(user, ids, trained, count, row, e);
 }
 
-/* Whether a row teaches to stop: its last token does, or the last but what a template writes behind a control token. */
+/* Whether a row teaches to stop: its last token does, or the last but what a template writes behind a control
+ * token. */
 static void count_end(qs_preparer *p, size_t count)
 {
     if (!p->audit.stop_known) return;
@@ -379,11 +424,12 @@ static void count_end(qs_preparer *p, size_t count)
     while (jinja && count > 1 && !p->row.trained[count - 1]) count--;
     int32_t id = p->row.ids.data[count - 1];
     p->audit.ends++;
-    p->audit.ends_trained += p->row.trained[count - 1] && (id == qs_tokenizer_info(p->tokenizer)->eos || id == p->stop);
+    p->audit.ends_trained +=
+        p->row.trained[count - 1] && (id == qs_tokenizer_info(p->tokenizer)->eos || id == p->stop);
 }
 
-/* Cuts a row into samples. Each later one begins with the row's BOS, or where there is none with the token before it, as context
- * alone: so every trained token is trained exactly once. */
+/* Cuts a row into samples. Each later one begins with the row's BOS, or where there is none with the token
+ * before it, as context alone: so every trained token is trained exactly once. */
 static int split(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void *user, qs_err *e)
 {
     const qs_labelled *all = &p->row;
@@ -418,7 +464,9 @@ static int hand_on(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void 
     }
     p->fatal = long_row && p->o->overlong == QS_OVERLONG_ERROR;
     if (p->fatal)
-        QS_FAIL(e, QS_EFORMAT, "has %zu tokens, more than max_seq_length %zu; raise max_seq_length, or choose overlong: truncate, drop or split",
+        QS_FAIL(e, QS_EFORMAT,
+                "has %zu tokens, more than max_seq_length %zu; raise max_seq_length, or choose overlong: "
+                "truncate, drop or split",
                 n, max);
     if (long_row && p->o->overlong == QS_OVERLONG_SPLIT) return split(p, row, sink, user, e);
     if (long_row && p->o->overlong == QS_OVERLONG_DROP) {
@@ -438,6 +486,7 @@ int qs_prepare_row(qs_preparer *p, const qs_row *row, qs_sample_sink sink, void 
 {
     int rc = hand_on(p, row, sink, user, e);
     if (rc == -QS_EFORMAT || rc == -QS_EINVAL)
-        return qs_err_prefix(e, "%s: row %lld (line %lld)", p->file, (long long)row->number, (long long)row->line);
+        return qs_err_prefix(e, "%s: row %lld (line %lld)", p->file, (long long)row->number,
+                             (long long)row->line);
     return rc;
 }

@@ -55,8 +55,11 @@ static void skip_line(qs_record_reader *r)
 
 static int fail_at_nul(const qs_record_reader *r, qs_err *e)
 {
-    QS_FAIL(e, QS_EFORMAT, "%s:%lld: NUL bytes (0x00) where a row should be: the file was not written whole (a crash, a sparse copy?); cut them "
-                           "off (tr -d '\\000' <FILE), or fetch it again", r->path, (long long)r->in.line);
+    QS_FAIL(e, QS_EFORMAT,
+            "%s:%lld: NUL bytes (0x00) where a row should be: the file was not written whole (a crash, a "
+            "sparse copy?); cut them "
+            "off (tr -d '\\000' <FILE), or fetch it again",
+            r->path, (long long)r->in.line);
 }
 
 /* "%s:%lld: expected WHAT, found ..." */
@@ -65,12 +68,16 @@ static int unexpected(const qs_record_reader *r, int c, const char *expected, qs
     QS_TRY(qs_byte_cursor_check(&r->in, e));
     if (c == 0) return fail_at_nul(r, e);
     if (c == QS_CURSOR_END)
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found the end of the file (is it truncated?)", r->path, (long long)r->in.line, expected);
-    if (c > ' ' && c < 0x7f) QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found '%c'", r->path, (long long)r->in.line, expected, c);
-    QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found byte 0x%02x", r->path, (long long)r->in.line, expected, (unsigned)c);
+        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found the end of the file (is it truncated?)", r->path,
+                (long long)r->in.line, expected);
+    if (c > ' ' && c < 0x7f)
+        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found '%c'", r->path, (long long)r->in.line, expected,
+                c);
+    QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected %s, found byte 0x%02x", r->path, (long long)r->in.line,
+            expected, (unsigned)c);
 }
 
-/* ---- one JSON value ----------------------------------------------------------------------------------------------------------- */
+/* ---- one JSON value ---------------------------------------------------------------------------------- */
 
 /* Where we are in a value that is being read. */
 typedef struct scan {
@@ -82,19 +89,25 @@ typedef struct scan {
 static bool scan_byte(scan *s, int c)
 {
     if (s->string) {
-        if (s->escaped) s->escaped = false;
-        else if (c == '\\') s->escaped = true;
-        else if (c == '"') s->string = false;
+        if (s->escaped)
+            s->escaped = false;
+        else if (c == '\\')
+            s->escaped = true;
+        else if (c == '"')
+            s->string = false;
         return false;
     }
-    if (c == '"') s->string = true;
-    else if (c == '{' || c == '[') s->depth++;
-    else if (c == '}' || c == ']') s->depth--;
+    if (c == '"')
+        s->string = true;
+    else if (c == '{' || c == '[')
+        s->depth++;
+    else if (c == '}' || c == ']')
+        s->depth--;
     return s->depth <= 0;
 }
 
-/* Reads on in a JSON object up to its closing bracket, strings respected. With one_line a newline ends it too: what is wrong with it
- * is then found by the parser, on its own line. */
+/* Reads on in a JSON object up to its closing bracket, strings respected. With one_line a newline ends it
+ * too: what is wrong with it is then found by the parser, on its own line. */
 static int read_rest(qs_record_reader *r, scan s, int64_t first_line, bool one_line, qs_err *e)
 {
     for (;;) {
@@ -103,16 +116,19 @@ static int read_rest(qs_record_reader *r, scan s, int64_t first_line, bool one_l
         next_byte(r);
         if (r->bytes >= QS_RECORD_MAX_BYTES) {
             r->lost = true;
-            QS_FAIL(e, QS_EFORMAT, "%s:%lld: this record is longer than %d MiB; expected one JSON object per sample", r->path,
-                    (long long)first_line, QS_RECORD_MAX_BYTES >> 20);
+            QS_FAIL(e, QS_EFORMAT,
+                    "%s:%lld: this record is longer than %d MiB; expected one JSON object per sample",
+                    r->path, (long long)first_line, QS_RECORD_MAX_BYTES >> 20);
         }
         append(r, c);
         if (scan_byte(&s, c)) return 0;
     }
     QS_TRY(qs_byte_cursor_check(&r->in, e));
     if (one_line) return 0;
-    QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected a complete JSON object, found the end of the file inside it (is the file truncated?)", r->path,
-            (long long)first_line);
+    QS_FAIL(e, QS_EFORMAT,
+            "%s:%lld: expected a complete JSON object, found the end of the file inside it (is the file "
+            "truncated?)",
+            r->path, (long long)first_line);
 }
 
 /* The object that begins with the "{" just read. */
@@ -124,7 +140,7 @@ static int read_object(qs_record_reader *r, bool one_line, qs_err *e)
     return read_rest(r, (scan){.depth = 1}, line, one_line, e);
 }
 
-/* ---- what the file is --------------------------------------------------------------------------------------------------------- */
+/* ---- what the file is -------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *s, size_t n, const char *tail)
 {
@@ -150,7 +166,8 @@ static bool is_named(const qs_record_reader *r, const char *const *suffixes)
 /* Keys under which whole files of rows are known to lie. */
 static bool is_wrapper(const char *key, size_t n)
 {
-    static const char *const keys[] = {"data", "rows", "examples", "train", "instances", "samples", "items", "records", "dataset", "entries"};
+    static const char *const keys[] = {"data",    "rows",  "examples", "train",   "instances",
+                                       "samples", "items", "records",  "dataset", "entries"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strlen(keys[i]) == n && memcmp(keys[i], key, n) == 0) return true;
     return false;
@@ -169,7 +186,8 @@ static bool after_wrapper(const char *text, size_t at)
     return at && is_wrapper(text + at, end - at);
 }
 
-/* Reads the first object until it ends (then it waits as the first record), or until it turns out to hold the rows under a key. */
+/* Reads the first object until it ends (then it waits as the first record), or until it turns out to hold the
+ * rows under a key. */
 static int read_first(qs_record_reader *r, qs_err *e)
 {
     scan s = {.depth = 1};
@@ -180,12 +198,15 @@ static int read_first(qs_record_reader *r, qs_err *e)
         int c = next_byte(r);
         if (c == QS_CURSOR_END) {
             QS_TRY(qs_byte_cursor_check(&r->in, e));
-            QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected a complete JSON object, found the end of the file inside it (is the file truncated?)",
+            QS_FAIL(e, QS_EFORMAT,
+                    "%s:%lld: expected a complete JSON object, found the end of the file inside it (is the "
+                    "file truncated?)",
                     r->path, (long long)r->first_line);
         }
         if (r->bytes >= QS_RECORD_MAX_BYTES)
-            QS_FAIL(e, QS_EFORMAT, "%s:%lld: this record is longer than %d MiB; expected one JSON object per sample", r->path,
-                    (long long)r->first_line, QS_RECORD_MAX_BYTES >> 20);
+            QS_FAIL(e, QS_EFORMAT,
+                    "%s:%lld: this record is longer than %d MiB; expected one JSON object per sample",
+                    r->path, (long long)r->first_line, QS_RECORD_MAX_BYTES >> 20);
         append(r, c);
         bool ends = scan_byte(&s, c);
         if (c == '[' && s.depth == 2 && !s.string && after_wrapper(r->text, r->bytes - 1)) {
@@ -213,22 +234,27 @@ static int read_header(qs_record_reader *r, qs_err *e)
     for (size_t i = 0; i < r->header.count; i++)
         for (size_t k = 0; k < i; k++)
             if (r->header.fields[i].bytes && strcmp(r->header.fields[i].text, r->header.fields[k].text) == 0)
-                QS_FAIL(e, QS_EFORMAT, "%s: its header names the column \"%.60s\" twice; is the first line a header?", r->path,
-                        r->header.fields[i].text);
+                QS_FAIL(e, QS_EFORMAT,
+                        "%s: its header names the column \"%.60s\" twice; is the first line a header?",
+                        r->path, r->header.fields[i].text);
     return 0;
 }
 
-/* Whether the first line looks like a table's header: names of columns that rows are known by, between separators. */
+/* Whether the first line looks like a table's header: names of columns that rows are known by, between
+ * separators. */
 static bool looks_like_header(const char *p, size_t n)
 {
-    static const char *const known[] = {"instruction", "messages", "conversations", "prompt", "question", "input_ids", "text"};
+    static const char *const known[] = {"instruction", "messages",  "conversations", "prompt",
+                                        "question",    "input_ids", "text"};
     size_t end = 0;
     while (end < n && p[end] != '\n') end++;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const char *at = memmem(p, end, known[i], strlen(known[i]));
         if (!at) continue;
         const char *after = at + strlen(known[i]) + (at > p && at[-1] == '"');
-        if ((at == p || strchr(",;\t\"", at[-1])) && after <= p + end && (after == p + end || strchr(",;\t\r", *after))) return true;
+        if ((at == p || strchr(",;\t\"", at[-1])) && after <= p + end &&
+            (after == p + end || strchr(",;\t\r", *after)))
+            return true;
     }
     return false;
 }
@@ -236,7 +262,8 @@ static bool looks_like_header(const char *p, size_t n)
 /* Decides the format; leaves the file at its first record. */
 static int detect(qs_record_reader *r, qs_err *e)
 {
-    static const char *const text[] = {".txt", ".text", ".md", NULL}, *const table[] = {".csv", ".tsv", ".tab", NULL};
+    static const char *const text[] = {".txt", ".text", ".md", NULL}, *const table[] = {".csv", ".tsv",
+                                                                                        ".tab", NULL};
     int c;
     qs_byte_cursor_peek(&r->in); /* fetches the first stretch */
     size_t n = (size_t)(r->in.end - r->in.at);
@@ -253,7 +280,8 @@ static int detect(qs_record_reader *r, qs_err *e)
     }
     while (is_space(c = qs_byte_cursor_peek(&r->in))) next_byte(r);
     QS_TRY(qs_byte_cursor_check(&r->in, e));
-    if (c == QS_CURSOR_END) QS_FAIL(e, QS_EFORMAT, "%s: is empty; expected a JSON array, JSON Lines, CSV or text", r->path);
+    if (c == QS_CURSOR_END)
+        QS_FAIL(e, QS_EFORMAT, "%s: is empty; expected a JSON array, JSON Lines, CSV or text", r->path);
     n = (size_t)(r->in.end - r->in.at);
     if (c == '[') {
         next_byte(r);
@@ -266,13 +294,16 @@ static int detect(qs_record_reader *r, qs_err *e)
     }
     if (c == 0) return fail_at_nul(r, e);
     if (c != '{')
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected '[' or '{' (a JSON array or JSON Lines), found byte 0x%02x; plain text must be named .txt, "
-                               "tables .csv or .tsv", r->path, (long long)r->in.line, (unsigned)c);
+        QS_FAIL(e, QS_EFORMAT,
+                "%s:%lld: expected '[' or '{' (a JSON array or JSON Lines), found byte 0x%02x; plain text "
+                "must be named .txt, "
+                "tables .csv or .tsv",
+                r->path, (long long)r->in.line, (unsigned)c);
     next_byte(r);
     return read_first(r, e);
 }
 
-/* ---- records ------------------------------------------------------------------------------------------------------------------ */
+/* ---- records ----------------------------------------------------------------------------------------- */
 
 /* After the "]" of rows that lie under a key: the rest of the object, and nothing behind it. */
 static int end_wrapper(qs_record_reader *r, qs_err *e)
@@ -281,9 +312,11 @@ static int end_wrapper(qs_record_reader *r, qs_err *e)
     int c, before = 0;
     do {
         c = next_byte(r);
-        if (c == QS_CURSOR_END) return unexpected(r, c, "'}' at the end of the object that holds the rows", e);
+        if (c == QS_CURSOR_END)
+            return unexpected(r, c, "'}' at the end of the object that holds the rows", e);
         if (c == '{' && before == '[' && s.depth == 2 && !s.string)
-            QS_FAIL(e, QS_EFORMAT, "%s:%lld: holds rows under two keys; split the file, one for each", r->path, (long long)r->in.line);
+            QS_FAIL(e, QS_EFORMAT, "%s:%lld: holds rows under two keys; split the file, one for each",
+                    r->path, (long long)r->in.line);
         if (!is_space(c)) before = c;
     } while (!scan_byte(&s, c));
     return 0;
@@ -293,7 +326,8 @@ static int next_of_array(qs_record_reader *r, int64_t *line, qs_err *e)
 {
     if (r->ended) return 0;
     int c = skip_space(r);
-    if (r->started && c == ',') c = skip_space(r);
+    if (r->started && c == ',')
+        c = skip_space(r);
     else if (r->started && c != ']') {
         if (c != QS_CURSOR_END && c != 0) return unexpected(r, c, "',' or ']' after an element", e);
         return unexpected(r, c, "']' at the end of the array", e);
@@ -331,14 +365,17 @@ static int next_object(qs_record_reader *r, int64_t *line, qs_err *e)
         }
         QS_TRY(read_object(r, lines, e));
     }
-    bool rest = lines && r->text[r->bytes - 1] == '}'; /* otherwise the line is used up, and the parser will say what it lacks */
+    bool rest = lines && r->text[r->bytes - 1] ==
+                             '}'; /* otherwise the line is used up, and the parser will say what it lacks */
     while (rest) {
         int c = qs_byte_cursor_peek(&r->in);
         if (c == QS_CURSOR_END) return qs_byte_cursor_check(&r->in, e) ? r->in.failed : 1;
         if (!is_space(c)) {
             int rc = unexpected(r, c, "the end of the line after the object", e);
-            if (c == 0) r->lost = true;
-            else skip_line(r);
+            if (c == 0)
+                r->lost = true;
+            else
+                skip_line(r);
             return rc;
         }
         next_byte(r);
@@ -352,8 +389,8 @@ static int next_row(qs_record_reader *r, qs_err *e)
     int got = qs_table_next(&r->in, r->path, r->separator, &r->row, e);
     if (got < 1) return got;
     if (r->row.count != r->header.count)
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: has %zu fields; the header names %zu columns", r->path, (long long)r->row.line, r->row.count,
-                r->header.count);
+        QS_FAIL(e, QS_EFORMAT, "%s:%lld: has %zu fields; the header names %zu columns", r->path,
+                (long long)r->row.line, r->row.count, r->header.count);
     return 1;
 }
 
@@ -377,7 +414,8 @@ static int next_document(qs_record_reader *r, int64_t *line, qs_err *e)
         while (!end) {
             size_t length = read_line(r, &end);
             QS_TRY(qs_byte_cursor_check(&r->in, e));
-            if (length == sizeof document_end - 1 && memcmp(r->text + r->bytes - length, document_end, length) == 0) {
+            if (length == sizeof document_end - 1 &&
+                memcmp(r->text + r->bytes - length, document_end, length) == 0) {
                 r->bytes -= length;
                 break;
             }
@@ -401,7 +439,10 @@ int qs_record_reader_next(qs_record_reader *r, qs_record *out, qs_err *e)
     int64_t line = r->in.line;
     if (r->format == QS_RECORDS_TABLE) {
         int got = next_row(r, e);
-        *out = (qs_record){.names = r->header.fields, .fields = r->row.fields, .field_count = r->row.count, .line = r->row.line};
+        *out = (qs_record){.names = r->header.fields,
+                           .fields = r->row.fields,
+                           .field_count = r->row.count,
+                           .line = r->row.line};
         return got;
     }
     int got = r->format == QS_RECORDS_ARRAY  ? next_of_array(r, &line, e)
@@ -425,8 +466,10 @@ int qs_record_reader_open(const char *path, qs_record_reader **out, qs_err *e)
     r->in = (qs_byte_cursor){.source = source, .line = 1};
     r->path = qs_strdup(path);
     int rc = detect(r, e);
-    if (rc) qs_record_reader_close(r);
-    else *out = r;
+    if (rc)
+        qs_record_reader_close(r);
+    else
+        *out = r;
     return rc;
 }
 

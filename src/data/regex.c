@@ -34,7 +34,8 @@ static void puts_to(pattern_text *t, const char *s) { put(t, s, strlen(s)); }
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
 #define WORD "\\p{L}\\p{M}\\p{N}\\p{Pc}"
 
-/* Rewrites one escape, p[0] being the backslash; returns its length, 0 when it means something else to Oniguruma. */
+/* Rewrites one escape, p[0] being the backslash; returns its length, 0 when it means something else to
+ * Oniguruma. */
 static size_t put_escape(pattern_text *t, const char *p, bool in_class)
 {
     char kind = p[1];
@@ -67,7 +68,8 @@ static const char *translate(const char *p, size_t bytes, pattern_text *t)
             continue;
         }
         if (in_class && p[i] == '[') return "a character class within a class";
-        if (in_class && p[i] == '&' && i + 1 < bytes && p[i + 1] == '&') return "an intersection (&&) of classes";
+        if (in_class && p[i] == '&' && i + 1 < bytes && p[i + 1] == '&')
+            return "an intersection (&&) of classes";
         if (!in_class && p[i] == '[') {
             in_class = true;
             class_start = i + 1 + (i + 1 < bytes && p[i + 1] == '^');
@@ -86,34 +88,42 @@ static void put_literal(const char *p, size_t bytes, pattern_text *t)
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < bytes; i++) {
         unsigned char c = (unsigned char)p[i];
-        if (c < 0x80) put(t, (char[]){'\\', 'x', digits[c >> 4], digits[c & 15]}, 4);
-        else put(t, p + i, 1);
+        if (c < 0x80)
+            put(t, (char[]){'\\', 'x', digits[c >> 4], digits[c & 15]}, 4);
+        else
+            put(t, p + i, 1);
     }
 }
 
-int qs_regex_compile(const char *file, const char *pattern, size_t bytes, bool literal, qs_regex **out, qs_err *e)
+int qs_regex_compile(const char *file, const char *pattern, size_t bytes, bool literal, qs_regex **out,
+                     qs_err *e)
 {
     *out = NULL;
     pattern_text t = {0};
     const char *trouble = NULL;
-    if (literal) put_literal(pattern, bytes, &t);
-    else trouble = translate(pattern, bytes, &t);
+    if (literal)
+        put_literal(pattern, bytes, &t);
+    else
+        trouble = translate(pattern, bytes, &t);
     if (trouble) {
         qs_free(t.data);
-        QS_FAIL(e, QS_EUNSUP, "%s: the regular expression \"%.120s\" uses %s, which is not supported", file, pattern, trouble);
+        QS_FAIL(e, QS_EUNSUP, "%s: the regular expression \"%.120s\" uses %s, which is not supported", file,
+                pattern, trouble);
     }
     int error;
     PCRE2_SIZE at;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)(t.data ? t.data : ""), t.bytes,
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at, context);
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                     &error, &at, context);
     pcre2_compile_context_free(context);
     qs_free(t.data);
     if (!code) {
         PCRE2_UCHAR why[160];
         pcre2_get_error_message(error, why, sizeof why);
-        QS_FAIL(e, QS_EFORMAT, "%s: the regular expression \"%.120s\" is not valid: %s", file, pattern, (char *)why);
+        QS_FAIL(e, QS_EFORMAT, "%s: the regular expression \"%.120s\" is not valid: %s", file, pattern,
+                (char *)why);
     }
     qs_regex *r = qs_calloc(1, sizeof *r);
     r->code = code;
@@ -138,17 +148,20 @@ void qs_regex_free(qs_regex *r)
     qs_free(r);
 }
 
-int qs_regex_find(const qs_regex *r, const char *text, size_t bytes, size_t from, size_t *start, size_t *end, qs_err *e)
+int qs_regex_find(const qs_regex *r, const char *text, size_t bytes, size_t from, size_t *start, size_t *end,
+                  qs_err *e)
 {
     int rc = pcre2_match(r->code, (PCRE2_SPTR)text, bytes, from, PCRE2_NO_UTF_CHECK, r->data, r->context);
     if (rc == PCRE2_ERROR_NOMATCH) return 0;
     if (rc < 0) {
         PCRE2_UCHAR why[160];
         pcre2_get_error_message(rc, why, sizeof why);
-        QS_FAIL(e, QS_EINVAL, "the tokenizer's regular expression gave up on a text of %zu bytes: %s", bytes, (char *)why);
+        QS_FAIL(e, QS_EINVAL, "the tokenizer's regular expression gave up on a text of %zu bytes: %s", bytes,
+                (char *)why);
     }
     const PCRE2_SIZE *range = pcre2_get_ovector_pointer(r->data);
     *start = range[0];
-    *end = range[1] < range[0] ? range[0] : range[1]; /* \K is refused; a look-behind cannot turn the range around */
+    *end = range[1] < range[0] ? range[0]
+                               : range[1]; /* \K is refused; a look-behind cannot turn the range around */
     return 1;
 }

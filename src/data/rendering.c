@@ -27,7 +27,8 @@ static void add_segment(qs_rendering *r, qs_segment s)
     r->segments[r->count++] = s;
 }
 
-void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, qs_text_join join, bool special, bool trained)
+void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, qs_text_join join, bool special,
+                       bool trained)
 {
     if (!bytes) return;
     if (r->bytes + bytes > r->text_capacity) {
@@ -39,7 +40,10 @@ void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, qs_text_
     r->bytes += bytes;
 }
 
-void qs_rendering_id(qs_rendering *r, int32_t id, bool trained) { add_segment(r, (qs_segment){.id = id, .trained = trained}); }
+void qs_rendering_id(qs_rendering *r, int32_t id, bool trained)
+{
+    add_segment(r, (qs_segment){.id = id, .trained = trained});
+}
 
 void qs_labelled_clear(qs_labelled *l) { l->ids.count = 0; }
 
@@ -79,7 +83,8 @@ static size_t group_of(const qs_rendering *r, size_t at, qs_text_piece *pieces)
     return n;
 }
 
-static int encode_groups(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out, qs_err *e)
+static int encode_groups(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out,
+                         qs_err *e)
 {
     for (size_t i = 0; i < r->count;) {
         const qs_segment *s = &r->segments[i];
@@ -99,25 +104,29 @@ static int encode_groups(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *
     return 0;
 }
 
-/* ---- whole texts ------------------------------------------------------------------------------------------------------------ */
+/* ---- whole texts ------------------------------------------------------------------------------------- */
 
 static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/* Bytes of a text that begins with a token's own; 0 where it does not. SentencePiece's mark of a space, written in the text, is a space
- * in the token. */
+/* Bytes of a text that begins with a token's own; 0 where it does not. SentencePiece's mark of a space,
+ * written in the text, is a space in the token. */
 static size_t matching(const char *own, size_t n, const char *text, size_t bytes)
 {
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        if (at < bytes && own[i] == text[at]) at++;
-        else if (own[i] == ' ' && bytes - at >= 3 && memcmp(text + at, "\xe2\x96\x81", 3) == 0) at += 3;
-        else return 0;
+        if (at < bytes && own[i] == text[at])
+            at++;
+        else if (own[i] == ' ' && bytes - at >= 3 && memcmp(text + at, "\xe2\x96\x81", 3) == 0)
+            at += 3;
+        else
+            return 0;
     }
     return at;
 }
 
-/* The bytes of a text that a token stands for, from *at on: its own, or without the space that the tokenizer invents; an added token may
- * have swallowed blanks around it. False when it stands for something else (a normalizer changed the text, an unknown character). */
+/* The bytes of a text that a token stands for, from *at on: its own, or without the space that the tokenizer
+ * invents; an added token may have swallowed blanks around it. False when it stands for something else (a
+ * normalizer changed the text, an unknown character). */
 static bool token_place(qs_tokenizer *t, int32_t id, const char *text, size_t bytes, size_t *at, size_t *from)
 {
     size_t n, found;
@@ -144,8 +153,10 @@ static bool label_by_place(const qs_rendering *r, qs_tokenizer *t, qs_labelled *
     label_from(out, first, false);
     for (size_t i = first; i < out->ids.count; i++) {
         if (!token_place(t, out->ids.data[i], r->text, r->bytes, &at, &from)) return false;
-        while (segment < r->count && r->segments[segment].offset + r->segments[segment].bytes <= from) segment++;
-        for (size_t s = segment; s < r->count && r->segments[s].offset < at; s++) out->trained[i] |= r->segments[s].trained;
+        while (segment < r->count && r->segments[segment].offset + r->segments[segment].bytes <= from)
+            segment++;
+        for (size_t s = segment; s < r->count && r->segments[s].offset < at; s++)
+            out->trained[i] |= r->segments[s].trained;
     }
     while (at < r->bytes && is_blank(r->text[at])) at++;
     return at == r->bytes;
@@ -168,7 +179,8 @@ static void untrain_blanks(qs_tokenizer *t, qs_labelled *l, size_t first)
     }
 }
 
-static int encode_whole(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out, qs_err *e)
+static int encode_whole(const qs_rendering *r, qs_tokenizer *t, qs_text_piece *pieces, qs_labelled *out,
+                        qs_err *e)
 {
     size_t first = out->ids.count;
     bool all = true, none = true;

@@ -1,12 +1,15 @@
-/* rendering.h - a sample as written out for the model: segments of text and single tokens, each trained or not.
+/* rendering.h - a sample as written out for the model: segments of text and single tokens, each trained or
+ * not.
  *
- * Markers (a template's own words, in which special tokens are tokens) and content (what people wrote, in which they are plain
- * text) stand next to each other and are still tokenised as one text where an inference program would do so.
+ * Markers (a template's own words, in which special tokens are tokens) and content (what people wrote, in
+ * which they are plain text) stand next to each other and are still tokenised as one text where an inference
+ * program would do so.
  *
- * Where tokens are cut. Everything up to the point where the model takes over is tokenised as one text, and what the model says
- * as another: the ids a trained model meets when it is asked are those it has learnt from. So a segment that the model begins
- * is marked QS_TEXT_CUT; the ids do not depend on what is trained. A rendering marked `whole` is tokenised as one text, as transformers does
- * with what a chat template gives; a token that reaches into a trained segment is trained.
+ * Where tokens are cut. Everything up to the point where the model takes over is tokenised as one text, and
+ * what the model says as another: the ids a trained model meets when it is asked are those it has learnt
+ * from. So a segment that the model begins is marked QS_TEXT_CUT; the ids do not depend on what is trained. A
+ * rendering marked `whole` is tokenised as one text, as transformers does with what a chat template gives; a
+ * token that reaches into a trained segment is trained.
  */
 #ifndef QS_DATA_RENDERING_H
 #define QS_DATA_RENDERING_H
@@ -28,7 +31,7 @@ typedef struct qs_segment {
     size_t offset, bytes; /* of the rendering's text; unused when id >= 0 */
     int32_t id;           /* this token, or -1: text */
     qs_text_join join;
-    bool special;         /* special tokens in the text are tokens */
+    bool special; /* special tokens in the text are tokens */
     bool trained;
 } qs_segment;
 
@@ -43,7 +46,8 @@ typedef struct qs_rendering {
 void qs_rendering_clear(qs_rendering *r);
 void qs_rendering_free(qs_rendering *r);
 /* Append a text (copied; empty ones leave no segment) or a token. */
-void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, qs_text_join join, bool special, bool trained);
+void qs_rendering_text(qs_rendering *r, const char *text, size_t bytes, qs_text_join join, bool special,
+                       bool trained);
 void qs_rendering_id(qs_rendering *r, int32_t id, bool trained);
 
 /* Token ids with their loss mask. */

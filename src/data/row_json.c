@@ -15,7 +15,8 @@ static bool is_odd(const char *text, size_t n)
     char number[400];
     const char *digits = text + (*text == '-');
     size_t left = n - (size_t)(digits - text);
-    if ((left == 8 && memcmp(digits, "Infinity", 8) == 0) || (n == 3 && memcmp(text, "NaN", 3) == 0)) return true;
+    if ((left == 8 && memcmp(digits, "Infinity", 8) == 0) || (n == 3 && memcmp(text, "NaN", 3) == 0))
+        return true;
     if (!left || !isdigit((unsigned char)*digits)) return false;
     size_t whole = 0;
     while (whole < left && isdigit((unsigned char)digits[whole])) whole++;
@@ -38,8 +39,10 @@ static char *without_odd(const char *text, size_t bytes, size_t *out_bytes)
     bool string = false;
     for (size_t i = 0; i < bytes; i++) {
         if (string) {
-            if (text[i] == '\\') i++;
-            else if (text[i] == '"') string = false;
+            if (text[i] == '\\')
+                i++;
+            else if (text[i] == '"')
+                string = false;
             continue;
         }
         if (text[i] == '"') string = true;
@@ -47,7 +50,9 @@ static char *without_odd(const char *text, size_t bytes, size_t *out_bytes)
         size_t n = 1;
         while (i + n < bytes && in_number(text[i + n])) n++;
         if (is_odd(text + i, n)) {
-            if (!out) out = qs_malloc(4 * bytes + 64); /* the shortest such number has 3 characters and grows by 8 */
+            if (!out)
+                out =
+                    qs_malloc(4 * bytes + 64); /* the shortest such number has 3 characters and grows by 8 */
             memcpy(out + used, text + copied, i - copied);
             used += i - copied;
             memcpy(out + used, begins, sizeof begins - 1);
@@ -85,9 +90,8 @@ const char *qs_row_json_odd(const json_t *v)
     json_t *member;
     size_t i;
     if (json_is_string(v)) return *json_string_value(v) == 1 ? json_string_value(v) + 1 : NULL;
-    json_object_foreach((json_t *)(uintptr_t)v, key, member)
-        if ((found = qs_row_json_odd(member))) return found;
-    json_array_foreach((json_t *)(uintptr_t)v, i, member)
-        if ((found = qs_row_json_odd(member))) return found;
+    json_object_foreach((json_t *)(uintptr_t)v, key,
+                        member) if ((found = qs_row_json_odd(member))) return found;
+    json_array_foreach((json_t *)(uintptr_t)v, i, member) if ((found = qs_row_json_odd(member))) return found;
     return NULL;
 }

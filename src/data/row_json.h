@@ -1,7 +1,8 @@
-/* row_json.h - the JSON text of a row as Python writes it: NaN, Infinity, integers of any length and numbers beyond a double are taken.
+/* row_json.h - the JSON text of a row as Python writes it: NaN, Infinity, integers of any length and numbers
+ * beyond a double are taken.
  *
- * Such a number has no place in a json_t: it becomes a string that begins with \1, so that a column that nothing uses does not
- * matter, and one that is used can be refused by name.
+ * Such a number has no place in a json_t: it becomes a string that begins with \1, so that a column that
+ * nothing uses does not matter, and one that is used can be refused by name.
  */
 #ifndef QS_DATA_ROW_JSON_H
 #define QS_DATA_ROW_JSON_H

@@ -6,7 +6,8 @@
 
 enum { SHOWN_END_BYTES = 500, SHOWN_IDS = 32, MARK_BYTES = 64 };
 
-const qs_sample_style qs_sample_plain = {.margin = "    | ", .begin = "\u00ab", .end = "\u00bb", .special = "", .plain = "", .run_bytes = 1200};
+const qs_sample_style qs_sample_plain = {
+    .margin = "    | ", .begin = "\u00ab", .end = "\u00bb", .special = "", .plain = "", .run_bytes = 1200};
 
 size_t qs_mark_end(const char *text, size_t at, size_t bytes)
 {
@@ -34,9 +35,12 @@ static void put_shown(qs_page *p, const qs_sample_style *style, const char *text
 {
     for (size_t i = 0; i < bytes; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c == '\n') qs_page_say(p, "\n%s", style->margin);
-        else if (c < 0x20 || c == 0x7f) qs_page_put(p, c == '\t' ? "\t" : ".", 1);
-        else qs_page_put(p, text + i, 1);
+        if (c == '\n')
+            qs_page_say(p, "\n%s", style->margin);
+        else if (c < 0x20 || c == 0x7f)
+            qs_page_put(p, c == '\t' ? "\t" : ".", 1);
+        else
+            qs_page_put(p, text + i, 1);
     }
 }
 
@@ -80,7 +84,8 @@ static places find_specials(const qs_tokenizer *t, const int32_t *ids, size_t co
 }
 
 /* A stretch of text in which marks that are no tokens get a backslash, and those that are their colour. */
-static bool put_marked(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const places *s, const char *text, size_t from, size_t to)
+static bool put_marked(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const places *s,
+                       const char *text, size_t from, size_t to)
 {
     bool typed = false;
     size_t next = 0;
@@ -93,19 +98,24 @@ static bool put_marked(qs_page *p, const qs_sample_style *style, const qs_tokeni
         put_shown(p, style, text + done, at - done);
         if (at >= to) return typed;
         if (end > to) end = to;
-        if (!real) qs_page_put(p, "\\", 1);
-        else qs_page_say(p, "%s", style->special);
+        if (!real)
+            qs_page_put(p, "\\", 1);
+        else
+            qs_page_say(p, "%s", style->special);
         put_shown(p, style, text + at, end - at);
         if (real) qs_page_say(p, "%s", style->plain);
         typed |= !real;
         next += real;
         done = end;
-        if (end > at) at = end - 1;
-        else if (real) at--;
+        if (end > at)
+            at = end - 1;
+        else if (real)
+            at--;
     }
 }
 
-static bool put_run(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const int32_t *ids, size_t count, bool first)
+static bool put_run(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const int32_t *ids,
+                    size_t count, bool first)
 {
     size_t bytes;
     unsigned flags = first ? 0 : QS_DECODE_CONTINUE;
@@ -126,15 +136,18 @@ static bool put_run(qs_page *p, const qs_sample_style *style, const qs_tokenizer
     return typed;
 }
 
-bool qs_sample_text(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const int32_t *ids, const uint8_t *trained, size_t count)
+bool qs_sample_text(qs_page *p, const qs_sample_style *style, const qs_tokenizer *t, const int32_t *ids,
+                    const uint8_t *trained, size_t count)
 {
     bool typed = false;
     qs_page_say(p, "%s", style->margin);
     for (size_t from = 0, to; from < count; from = to) {
         for (to = from + 1; to < count && trained[to] == trained[from];) to++;
         if (trained[from]) qs_page_say(p, "%s", style->begin);
-        if (t) typed |= put_run(p, style, t, ids + from, to - from, !from);
-        else put_ids(p, ids + from, to - from);
+        if (t)
+            typed |= put_run(p, style, t, ids + from, to - from, !from);
+        else
+            put_ids(p, ids + from, to - from);
         qs_page_say(p, "%s", trained[from] ? style->end : t ? "" : " ");
     }
     return typed;

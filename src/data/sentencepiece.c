@@ -1,9 +1,11 @@
-/* SentencePiece's tokenizer.model: a protobuf message (sentencepiece_model.proto), of which the BPE kind is read.
+/* SentencePiece's tokenizer.model: a protobuf message (sentencepiece_model.proto), of which the BPE kind is
+ * read.
  *
  * ModelProto     1: pieces (repeated)   2: trainer_spec   3: normalizer_spec
  * SentencePiece  1: piece   2: score (fixed32)   3: type
- * TrainerSpec    3: model_type   24: treat_whitespace_as_suffix   35: byte_fallback   40-43: unk, bos, eos, pad id
- * NormalizerSpec 2: precompiled_charsmap   3: add_dummy_prefix   4: remove_extra_whitespaces   5: escape_whitespaces
+ * TrainerSpec    3: model_type   24: treat_whitespace_as_suffix   35: byte_fallback   40-43: unk, bos, eos,
+ * pad id NormalizerSpec 2: precompiled_charsmap   3: add_dummy_prefix   4: remove_extra_whitespaces   5:
+ * escape_whitespaces
  */
 #include <string.h>
 
@@ -28,7 +30,8 @@ typedef struct field {
 
 static int damaged(const reader *r, qs_err *e)
 {
-    QS_FAIL(e, QS_EFORMAT, "%s: is damaged or not a SentencePiece model (a protobuf field runs past its end)", r->path);
+    QS_FAIL(e, QS_EFORMAT, "%s: is damaged or not a SentencePiece model (a protobuf field runs past its end)",
+            r->path);
 }
 
 static int varint(reader *r, uint64_t *out, qs_err *e)
@@ -48,13 +51,19 @@ static int next_field(reader *r, field *f, qs_err *e)
     QS_TRY(varint(r, &tag, e));
     *f = (field){.number = (uint32_t)(tag >> 3), .wire = tag & 7};
     if (f->wire == 0) return varint(r, &f->value, e);
-    if (f->wire == 1) bytes = 8;
-    else if (f->wire == 5) bytes = 4;
-    else if (f->wire == 2) QS_TRY(varint(r, &bytes, e));
-    else return damaged(r, e);
+    if (f->wire == 1)
+        bytes = 8;
+    else if (f->wire == 5)
+        bytes = 4;
+    else if (f->wire == 2)
+        QS_TRY(varint(r, &bytes, e));
+    else
+        return damaged(r, e);
     if (bytes > (uint64_t)(r->end - r->at)) return damaged(r, e);
     f->bytes = (reader){r->path, r->at, r->at + bytes};
-    if (f->wire == 5) f->value = (uint64_t)r->at[0] | (uint64_t)r->at[1] << 8 | (uint64_t)r->at[2] << 16 | (uint64_t)r->at[3] << 24;
+    if (f->wire == 5)
+        f->value = (uint64_t)r->at[0] | (uint64_t)r->at[1] << 8 | (uint64_t)r->at[2] << 16 |
+                   (uint64_t)r->at[3] << 24;
     r->at += bytes;
     return 0;
 }
@@ -70,14 +79,29 @@ static int read_trainer(reader r, settings *s, qs_err *e)
     while (r.at < r.end) {
         QS_TRY(next_field(&r, &f, e));
         switch (f.number) {
-        case 3: s->model_type = (int64_t)f.value; break;
-        case 24: s->suffix = f.value != 0; break;
-        case 35: s->byte_fallback = f.value != 0; break;
-        case 40: s->unk = (int32_t)f.value; break;
-        case 41: s->bos = (int32_t)f.value; break;
-        case 42: s->eos = (int32_t)f.value; break;
-        case 43: s->pad = (int32_t)f.value; break;
-        default: break;
+        case 3:
+            s->model_type = (int64_t)f.value;
+            break;
+        case 24:
+            s->suffix = f.value != 0;
+            break;
+        case 35:
+            s->byte_fallback = f.value != 0;
+            break;
+        case 40:
+            s->unk = (int32_t)f.value;
+            break;
+        case 41:
+            s->bos = (int32_t)f.value;
+            break;
+        case 42:
+            s->eos = (int32_t)f.value;
+            break;
+        case 43:
+            s->pad = (int32_t)f.value;
+            break;
+        default:
+            break;
         }
     }
     return 0;
@@ -89,11 +113,20 @@ static int read_normalizer(reader r, settings *s, qs_err *e)
     while (r.at < r.end) {
         QS_TRY(next_field(&r, &f, e));
         switch (f.number) {
-        case 2: s->charsmap = f.bytes.end > f.bytes.at; break;
-        case 3: s->dummy_prefix = f.value != 0; break;
-        case 4: s->squeeze = f.value != 0; break;
-        case 5: s->escape = f.value != 0; break;
-        default: break;
+        case 2:
+            s->charsmap = f.bytes.end > f.bytes.at;
+            break;
+        case 3:
+            s->dummy_prefix = f.value != 0;
+            break;
+        case 4:
+            s->squeeze = f.value != 0;
+            break;
+        case 5:
+            s->escape = f.value != 0;
+            break;
+        default:
+            break;
         }
     }
     return 0;
@@ -101,10 +134,14 @@ static int read_normalizer(reader r, settings *s, qs_err *e)
 
 static int refuse(const char *path, const char *what, qs_err *e)
 {
-    QS_FAIL(e, QS_EUNSUP, "%s: a SentencePiece model with %s is not supported; a tokenizer.json beside it would be read instead", path, what);
+    QS_FAIL(e, QS_EUNSUP,
+            "%s: a SentencePiece model with %s is not supported; a tokenizer.json beside it would be read "
+            "instead",
+            path, what);
 }
 
-/* Adds one piece under the next id. Only ordinary pieces are found by their text; the others are known by id. */
+/* Adds one piece under the next id. Only ordinary pieces are found by their text; the others are known by id.
+ */
 static int add_piece(qs_tokenizer *t, reader r, float **scores, int32_t *capacity, qs_err *e)
 {
     field f;
@@ -131,8 +168,11 @@ static int add_piece(qs_tokenizer *t, reader r, float **scores, int32_t *capacit
     (*scores)[id] = score;
     if (bytes && (type == CONTROL || type == UNKNOWN || type == USER_DEFINED)) {
         if (t->added.count >= QS_ADDED_TOKENS_MAX) return refuse(r.path, "so many control pieces", e);
-        qs_added_tokens_add(&t->added, &(qs_added_token){.id = id, .content = (char *)(uintptr_t)text.at, .bytes = bytes,
-                                                         .special = type != USER_DEFINED, .normalized = type == USER_DEFINED});
+        qs_added_tokens_add(&t->added, &(qs_added_token){.id = id,
+                                                         .content = (char *)(uintptr_t)text.at,
+                                                         .bytes = bytes,
+                                                         .special = type != USER_DEFINED,
+                                                         .normalized = type == USER_DEFINED});
     }
     return 0;
 }
@@ -147,11 +187,22 @@ static int check(const char *path, const settings *s, qs_err *e)
     return 0;
 }
 
-static int32_t known(const qs_tokenizer *t, int64_t id) { return id >= 0 && id < t->bpe.vocab.count ? (int32_t)id : -1; }
-
-int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const char *text, size_t bytes, bool legacy, qs_err *e)
+static int32_t known(const qs_tokenizer *t, int64_t id)
 {
-    settings s = {.model_type = MODEL_UNIGRAM, .unk = 0, .bos = 1, .eos = 2, .pad = -1, .dummy_prefix = true, .squeeze = true, .escape = true};
+    return id >= 0 && id < t->bpe.vocab.count ? (int32_t)id : -1;
+}
+
+int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const char *text, size_t bytes,
+                                    bool legacy, qs_err *e)
+{
+    settings s = {.model_type = MODEL_UNIGRAM,
+                  .unk = 0,
+                  .bos = 1,
+                  .eos = 2,
+                  .pad = -1,
+                  .dummy_prefix = true,
+                  .squeeze = true,
+                  .escape = true};
     reader r = {path, (const unsigned char *)text, (const unsigned char *)text + bytes};
     field f;
     int32_t capacity = 0;
@@ -162,7 +213,8 @@ int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const cha
         if (f.number == 2) QS_TRY(read_trainer(f.bytes, &s, e));
         if (f.number == 3) QS_TRY(read_normalizer(f.bytes, &s, e));
     }
-    if (!t->bpe.vocab.count) QS_FAIL(e, QS_EFORMAT, "%s: holds no pieces; expected a SentencePiece model", path);
+    if (!t->bpe.vocab.count)
+        QS_FAIL(e, QS_EFORMAT, "%s: holds no pieces; expected a SentencePiece model", path);
     QS_TRY(check(path, &s, e));
     qs_vocab_index(&t->bpe.vocab);
     t->bpe.scores = qs_realloc(t->bpe.scores, (size_t)t->bpe.vocab.count * sizeof *t->bpe.scores);
@@ -175,7 +227,8 @@ int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const cha
     t->strip_left = s.dummy_prefix;
     /* Every segment between special tokens gets its own leading space (legacy), or only the first one. */
     if (s.squeeze) { /* remove_extra_whitespaces: none at the ends, one between words */
-        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, "\\A +|(?: |" QS_SPACE_MARK ")+\\z", "", false, 0, e));
+        QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, "\\A +|(?: |" QS_SPACE_MARK ")+\\z",
+                                  "", false, 0, e));
         QS_TRY(qs_steps_add_regex(&t->normalizer, path, QS_STEP_REPLACE, " {2,}", " ", false, 0, e));
     }
     if (s.dummy_prefix) qs_steps_add_prepend(&t->normalizer, QS_SPACE_MARK);

@@ -62,8 +62,8 @@ static void skip_line(qs_byte_cursor *c)
 static int check_size(qs_byte_cursor *c, const char *path, const qs_table_row *row, qs_err *e)
 {
     if (row->bytes <= QS_TABLE_ROW_MAX_BYTES && row->count < QS_TABLE_MAX_FIELDS) return 0;
-    QS_FAIL(e, QS_EFORMAT, "%s:%lld: this row has more than %d MiB or %d fields; does a quote not end?", path, (long long)row->line,
-            QS_TABLE_ROW_MAX_BYTES >> 20, QS_TABLE_MAX_FIELDS);
+    QS_FAIL(e, QS_EFORMAT, "%s:%lld: this row has more than %d MiB or %d fields; does a quote not end?", path,
+            (long long)row->line, QS_TABLE_ROW_MAX_BYTES >> 20, QS_TABLE_MAX_FIELDS);
 }
 
 /* The rest of a field in quotes, the opening one read. */
@@ -73,7 +73,8 @@ static int read_quoted(qs_byte_cursor *c, const char *path, char separator, qs_t
         int b = qs_byte_cursor_next(c);
         if (b == QS_CURSOR_END) {
             QS_TRY(qs_byte_cursor_check(c, e));
-            QS_FAIL(e, QS_EFORMAT, "%s:%lld: the row ends inside quotes, at the end of the file (is it truncated?)", path,
+            QS_FAIL(e, QS_EFORMAT,
+                    "%s:%lld: the row ends inside quotes, at the end of the file (is it truncated?)", path,
                     (long long)row->line);
         }
         if (b == '\r' && qs_byte_cursor_peek(c) == '\n') continue; /* line ends are \n here too */
@@ -89,8 +90,11 @@ static int read_quoted(qs_byte_cursor *c, const char *path, char separator, qs_t
         }
         if (b == separator || b == '\n' || b == '\r' || b == QS_CURSOR_END) return 0;
         skip_line(c);
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected a separator or the end of the line after a closing quote, found byte 0x%02x; a quote "
-                               "inside quotes is written twice", path, (long long)row->line, (unsigned)b);
+        QS_FAIL(e, QS_EFORMAT,
+                "%s:%lld: expected a separator or the end of the line after a closing quote, found byte "
+                "0x%02x; a quote "
+                "inside quotes is written twice",
+                path, (long long)row->line, (unsigned)b);
     }
 }
 
@@ -109,9 +113,12 @@ int qs_table_next(qs_byte_cursor *c, const char *path, char separator, qs_table_
             continue;
         }
         fresh = b == separator;
-        if (b == '\r' && (qs_byte_cursor_peek(c) == '\n' || qs_byte_cursor_peek(c) == QS_CURSOR_END)) continue;
-        if (b == separator || b == '\n' || b == QS_CURSOR_END) end_field(row);
-        else append(row, b);
+        if (b == '\r' && (qs_byte_cursor_peek(c) == '\n' || qs_byte_cursor_peek(c) == QS_CURSOR_END))
+            continue;
+        if (b == separator || b == '\n' || b == QS_CURSOR_END)
+            end_field(row);
+        else
+            append(row, b);
         if (b == QS_CURSOR_END) QS_TRY(qs_byte_cursor_check(c, e));
         if (b == '\n' || b == QS_CURSOR_END) break;
         QS_TRY(check_size(c, path, row, e));

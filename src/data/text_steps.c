@@ -42,14 +42,19 @@ void qs_steps_free(qs_steps *s)
     *s = (qs_steps){0};
 }
 
-static bool puts_in_front(const qs_step *step) { return step->kind == QS_STEP_PREPEND || step->kind == QS_STEP_PREFIX; }
+static bool puts_in_front(const qs_step *step)
+{
+    return step->kind == QS_STEP_PREPEND || step->kind == QS_STEP_PREFIX;
+}
 
 void qs_steps_drop_prefix(qs_steps *s)
 {
     int kept = 0;
     for (int i = 0; i < s->count; i++) {
-        if (puts_in_front(&s->step[i])) qs_free(s->step[i].text);
-        else s->step[kept++] = s->step[i];
+        if (puts_in_front(&s->step[i]))
+            qs_free(s->step[i].text);
+        else
+            s->step[kept++] = s->step[i];
     }
     s->count = kept;
 }
@@ -59,9 +64,10 @@ void qs_steps_prefix_once(qs_steps *s)
     for (int i = 0; i < s->count; i++) s->step[i].first_only |= puts_in_front(&s->step[i]);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------------ */
+/* ---- running ----------------------------------------------------------------------------------------- */
 
-/* Expressions that match the empty string are refused when they are read; an empty match (by looking around) is passed over. */
+/* Expressions that match the empty string are refused when they are read; an empty match (by looking around)
+ * is passed over. */
 static int replace(const qs_step *step, const qs_buffer *in, qs_buffer *out, qs_err *e)
 {
     size_t from = 0, search = 0, start, end;
@@ -87,7 +93,8 @@ static int normal_form(const qs_step *step, const qs_buffer *in, qs_buffer *out,
 {
     const utf8proc_uint8_t *text = (const utf8proc_uint8_t *)in->data;
     utf8proc_option_t options = (utf8proc_option_t)step->unicode;
-    utf8proc_ssize_t bytes = (utf8proc_ssize_t)in->bytes, n = utf8proc_decompose(text, bytes, NULL, 0, options);
+    utf8proc_ssize_t bytes = (utf8proc_ssize_t)in->bytes,
+                     n = utf8proc_decompose(text, bytes, NULL, 0, options);
     utf8proc_int32_t *codes = n < 0 ? NULL : qs_malloc(((size_t)n + 1) * sizeof *codes);
     if (n >= 0) n = utf8proc_decompose(text, bytes, codes, n, options);
     if (n >= 0) n = utf8proc_reencode(codes, n, options); /* in place, UTF-8 */
@@ -103,10 +110,14 @@ static void lower_case(const qs_buffer *in, qs_buffer *out)
     for (size_t at = 0; at < in->bytes;) {
         utf8proc_int32_t code;
         utf8proc_uint8_t text[4];
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at, (utf8proc_ssize_t)(in->bytes - at), &code);
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at,
+                                              (utf8proc_ssize_t)(in->bytes - at), &code);
         at += (size_t)n;
-        if (code == 0x130) qs_buffer_put(out, "i\xcc\x87", 3);
-        else qs_buffer_put(out, (const char *)text, (size_t)utf8proc_encode_char(utf8proc_tolower(code), text));
+        if (code == 0x130)
+            qs_buffer_put(out, "i\xcc\x87", 3);
+        else
+            qs_buffer_put(out, (const char *)text,
+                          (size_t)utf8proc_encode_char(utf8proc_tolower(code), text));
     }
 }
 
@@ -114,9 +125,11 @@ static void drop_marks(const qs_buffer *in, qs_buffer *out)
 {
     for (size_t at = 0; at < in->bytes;) {
         utf8proc_int32_t code;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at, (utf8proc_ssize_t)(in->bytes - at), &code);
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)in->data + at,
+                                              (utf8proc_ssize_t)(in->bytes - at), &code);
         utf8proc_category_t c = utf8proc_category(code);
-        if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME) qs_buffer_put(out, in->data + at, (size_t)n);
+        if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME)
+            qs_buffer_put(out, in->data + at, (size_t)n);
         at += (size_t)n;
     }
 }
@@ -158,15 +171,19 @@ int qs_normalize(qs_steps *s, const char *text, size_t bytes, qs_place place, qs
 }
 
 /* Adds a stretch that matches or not to the pieces of [first, ...), as `cut` says for its kind. */
-static void add_piece(qs_cut cut, size_t start, size_t end, bool match, bool *last_match, size_t first, qs_spans *out)
+static void add_piece(qs_cut cut, size_t start, size_t end, bool match, bool *last_match, size_t first,
+                      qs_spans *out)
 {
     if (start == end) return;
     bool any = out->count > first;
     qs_span *last = any ? &out->data[out->count - 1] : NULL;
-    bool join = any && ((cut == QS_CUT_PREVIOUS && match && !*last_match) || (cut == QS_CUT_CONTIGUOUS && match == *last_match) ||
+    bool join = any && ((cut == QS_CUT_PREVIOUS && match && !*last_match) ||
+                        (cut == QS_CUT_CONTIGUOUS && match == *last_match) ||
                         (cut == QS_CUT_NEXT && !match && *last_match));
-    if (join) last->end = end;
-    else if (cut != QS_CUT_REMOVED || !match) qs_spans_put(out, start, end);
+    if (join)
+        last->end = end;
+    else if (cut != QS_CUT_REMOVED || !match)
+        qs_spans_put(out, start, end);
     *last_match = match;
 }
 
@@ -195,8 +212,8 @@ static int split(const qs_step *step, const char *text, qs_span piece, qs_spans 
     return 0;
 }
 
-static void prefix(const qs_step *step, const qs_buffer *in, const qs_spans *pieces, qs_place place, qs_buffer *out,
-                   qs_spans *out_pieces)
+static void prefix(const qs_step *step, const qs_buffer *in, const qs_spans *pieces, qs_place place,
+                   qs_buffer *out, qs_spans *out_pieces)
 {
     size_t n = strlen(step->text);
     for (size_t i = 0; i < pieces->count; i++) {
@@ -217,7 +234,9 @@ static void to_alphabet(const qs_buffer *in, const qs_spans *pieces, qs_buffer *
         size_t start = out->bytes;
         for (size_t at = pieces->data[i].start; at < pieces->data[i].end; at++) {
             utf8proc_uint8_t text[4];
-            qs_buffer_put(out, (const char *)text, (size_t)utf8proc_encode_char(qs_byte_level_code((unsigned char)in->data[at]), text));
+            qs_buffer_put(
+                out, (const char *)text,
+                (size_t)utf8proc_encode_char(qs_byte_level_code((unsigned char)in->data[at]), text));
         }
         qs_spans_put(out_pieces, start, out->bytes);
     }
@@ -230,7 +249,8 @@ static void from_alphabet(qs_buffer *text, qs_spans *words)
     for (size_t i = 0; i < words->count; i++) {
         size_t bytes, start = to;
         qs_span w = words->data[i];
-        qs_bytes_of_byte_level(text->data + w.start, w.end - w.start, text->data + to, &bytes); /* a byte is never longer than its character */
+        qs_bytes_of_byte_level(text->data + w.start, w.end - w.start, text->data + to,
+                               &bytes); /* a byte is never longer than its character */
         to += bytes;
         words->data[i] = (qs_span){start, to};
     }
@@ -247,7 +267,8 @@ int qs_pretokenize(qs_steps *s, qs_buffer *text, qs_place place, qs_spans *words
         const qs_step *step = &s->step[i];
         s->spare_spans.count = 0;
         if (step->kind == QS_STEP_SPLIT) {
-            for (size_t k = 0; k < words->count; k++) QS_TRY(split(step, text->data, words->data[k], &s->spare_spans, e));
+            for (size_t k = 0; k < words->count; k++)
+                QS_TRY(split(step, text->data, words->data[k], &s->spare_spans, e));
         } else {
             s->spare.bytes = 0;
             if (step->kind == QS_STEP_PREFIX) {

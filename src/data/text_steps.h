@@ -1,7 +1,9 @@
-/* text_steps.h - what happens to a text before its words are encoded: the normalizer and the pre_tokenizer of tokenizer.json.
+/* text_steps.h - what happens to a text before its words are encoded: the normalizer and the pre_tokenizer of
+ * tokenizer.json.
  *
- * Both are lists of steps. A normalizer step turns text into text. A pre-tokenizer step cuts pieces into smaller ones, nearly
- * always by a regular expression; some change the text as well (Metaspace, ByteLevel's leading space).
+ * Both are lists of steps. A normalizer step turns text into text. A pre-tokenizer step cuts pieces into
+ * smaller ones, nearly always by a regular expression; some change the text as well (Metaspace, ByteLevel's
+ * leading space).
  */
 #ifndef QS_DATA_TEXT_STEPS_H
 #define QS_DATA_TEXT_STEPS_H
@@ -45,7 +47,13 @@ typedef enum qs_step_kind {
 } qs_step_kind;
 
 /* What becomes of the matches of a splitting expression. */
-typedef enum qs_cut { QS_CUT_ISOLATED, QS_CUT_REMOVED, QS_CUT_PREVIOUS, QS_CUT_NEXT, QS_CUT_CONTIGUOUS } qs_cut;
+typedef enum qs_cut {
+    QS_CUT_ISOLATED,
+    QS_CUT_REMOVED,
+    QS_CUT_PREVIOUS,
+    QS_CUT_NEXT,
+    QS_CUT_CONTIGUOUS
+} qs_cut;
 
 typedef struct qs_step {
     qs_step_kind kind;
@@ -71,10 +79,11 @@ typedef struct qs_steps {
 int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e);
 int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e);
 /* Appends single steps; for tokenizers that have no such JSON. `text` and pattern are copied. */
-int qs_steps_add_regex(qs_steps *s, const char *file, qs_step_kind kind, const char *pattern, const char *text, bool literal,
-                       qs_cut cut, qs_err *e);
+int qs_steps_add_regex(qs_steps *s, const char *file, qs_step_kind kind, const char *pattern,
+                       const char *text, bool literal, qs_cut cut, qs_err *e);
 void qs_steps_add_prepend(qs_steps *s, const char *text);
-/* Takes the steps that put something in front of a text away, or has them do it at the very beginning of the input alone. */
+/* Takes the steps that put something in front of a text away, or has them do it at the very beginning of the
+ * input alone. */
 void qs_steps_drop_prefix(qs_steps *s);
 void qs_steps_prefix_once(qs_steps *s);
 void qs_steps_free(qs_steps *s);

@@ -8,14 +8,15 @@
 /* The next free step, or an error when there are more than any tokenizer has. */
 static int new_step(const char *file, qs_steps *s, qs_step_kind kind, qs_step **out, qs_err *e)
 {
-    if (s->count == QS_STEPS_MAX) QS_FAIL(e, QS_EUNSUP, "%s: has more than %d normalisation or splitting steps", file, QS_STEPS_MAX);
+    if (s->count == QS_STEPS_MAX)
+        QS_FAIL(e, QS_EUNSUP, "%s: has more than %d normalisation or splitting steps", file, QS_STEPS_MAX);
     *out = &s->step[s->count++];
     **out = (qs_step){.kind = kind};
     return 0;
 }
 
-int qs_steps_add_regex(qs_steps *s, const char *file, qs_step_kind kind, const char *pattern, const char *text, bool literal,
-                       qs_cut cut, qs_err *e)
+int qs_steps_add_regex(qs_steps *s, const char *file, qs_step_kind kind, const char *pattern,
+                       const char *text, bool literal, qs_cut cut, qs_err *e)
 {
     qs_step *step = NULL;
     QS_TRY(new_step(file, s, kind, &step, e));
@@ -59,7 +60,8 @@ static int pattern_of(const char *file, json_t *o, const char **pattern, bool *l
     *literal = json_is_string(string);
     *pattern = json_string_value(string ? string : regex);
     if (!*pattern || !**pattern)
-        QS_FAIL(e, QS_EFORMAT, "%s: %s has no \"pattern\" with a \"String\" or a \"Regex\"", file, string_at(o, "type"));
+        QS_FAIL(e, QS_EFORMAT, "%s: %s has no \"pattern\" with a \"String\" or a \"Regex\"", file,
+                string_at(o, "type"));
     return 0;
 }
 
@@ -86,7 +88,8 @@ int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e
     if (strcmp(type, "Sequence") == 0) {
         size_t i;
         json_t *part;
-        json_array_foreach(json_object_get(json, "normalizers"), i, part) QS_TRY(qs_normalizer_parse(file, part, out, e));
+        json_array_foreach(json_object_get(json, "normalizers"), i, part)
+            QS_TRY(qs_normalizer_parse(file, part, out, e));
         return 0;
     }
     if (strcmp(type, "Prepend") == 0) {
@@ -96,10 +99,15 @@ int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e
     }
     if (strcmp(type, "Replace") == 0) {
         QS_TRY(pattern_of(file, json, &pattern, &literal, e));
-        QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, pattern, string_at(json, "content"), literal, 0, e));
+        QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, pattern, string_at(json, "content"), literal, 0,
+                                  e));
         size_t start, end;
         int empty = qs_regex_find(out->step[out->count - 1].regex, "", 0, 0, &start, &end, e);
-        if (empty) QS_FAIL(e, QS_EUNSUP, "%s: the normalizer Replace with the pattern \"%.60s\", which matches nothing, is not supported", file, pattern);
+        if (empty)
+            QS_FAIL(e, QS_EUNSUP,
+                    "%s: the normalizer Replace with the pattern \"%.60s\", which matches nothing, is not "
+                    "supported",
+                    file, pattern);
         return 0;
     }
     if (unicode_form(type) >= 0) {
@@ -114,7 +122,9 @@ int qs_normalizer_parse(const char *file, json_t *json, qs_steps *out, qs_err *e
         if (left) QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, "\\A\\s+", "", false, 0, e));
         return right ? qs_steps_add_regex(out, file, QS_STEP_REPLACE, "\\s+\\z", "", false, 0, e) : 0;
     }
-    QS_FAIL(e, QS_EUNSUP, "%s: the normalizer \"%.60s\" is not supported; expected Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents or Strip",
+    QS_FAIL(e, QS_EUNSUP,
+            "%s: the normalizer \"%.60s\" is not supported; expected Sequence, Prepend, Replace, NFC, NFD, "
+            "NFKC, NFKD, Lowercase, StripAccents or Strip",
             file, type);
 }
 
@@ -122,8 +132,11 @@ static int parse_metaspace(const char *file, json_t *json, qs_steps *out, qs_err
 {
     const char *mark = string_at(json, "replacement"), *scheme = string_at(json, "prepend_scheme");
     if (!*mark) mark = "\xe2\x96\x81";
-    if (!*scheme) scheme = true_at(json, "add_prefix_space", true) ? "always" : "never"; /* files made before prepend_scheme */
-    if (out->count) QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer Metaspace after another one is not supported", file);
+    if (!*scheme)
+        scheme = true_at(json, "add_prefix_space", true) ? "always"
+                                                         : "never"; /* files made before prepend_scheme */
+    if (out->count)
+        QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer Metaspace after another one is not supported", file);
     QS_TRY(qs_steps_add_regex(out, file, QS_STEP_REPLACE, " ", mark, true, 0, e));
     if (strcmp(scheme, "never") != 0) QS_TRY(add_prefix(file, out, mark, strcmp(scheme, "first") == 0, e));
     if (!true_at(json, "split", true)) return 0;
@@ -133,11 +146,14 @@ static int parse_metaspace(const char *file, json_t *json, qs_steps *out, qs_err
 /* "behavior" of Split and Punctuation, which may lack it. */
 static int cut_of(const char *file, json_t *json, qs_cut *out, qs_err *e)
 {
-    static const char *names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext",
+                                  "Contiguous"};
     const char *behavior = string_at(json, "behavior");
     int cut = 0;
     while (*behavior && cut < 5 && strcmp(behavior, names[cut]) != 0) cut++;
-    if (cut == 5) QS_FAIL(e, QS_EUNSUP, "%s: the behavior \"%.60s\" of %s is not supported", file, behavior, string_at(json, "type"));
+    if (cut == 5)
+        QS_FAIL(e, QS_EUNSUP, "%s: the behavior \"%.60s\" of %s is not supported", file, behavior,
+                string_at(json, "type"));
     *out = (qs_cut)cut;
     return 0;
 }
@@ -161,13 +177,17 @@ int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err 
     if (strcmp(type, "Sequence") == 0) {
         size_t i;
         json_t *part;
-        json_array_foreach(json_object_get(json, "pretokenizers"), i, part) QS_TRY(qs_pretokenizer_parse(file, part, out, e));
+        json_array_foreach(json_object_get(json, "pretokenizers"), i, part)
+            QS_TRY(qs_pretokenizer_parse(file, part, out, e));
         return 0;
     }
     if (out->byte_level) { /* Falcon's: what comes after works on the characters that stand for bytes */
         qs_step *step;
-        bool mapped = false, fits = !strcmp(type, "Digits") || !strcmp(type, "Split") || !strcmp(type, "Punctuation");
-        if (!fits) QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer \"%.60s\" after ByteLevel is not supported", file, type);
+        bool mapped = false,
+             fits = !strcmp(type, "Digits") || !strcmp(type, "Split") || !strcmp(type, "Punctuation");
+        if (!fits)
+            QS_FAIL(e, QS_EUNSUP, "%s: the pre_tokenizer \"%.60s\" after ByteLevel is not supported", file,
+                    type);
         for (int i = 0; i < out->count; i++) mapped |= out->step[i].kind == QS_STEP_BYTES;
         if (!mapped) QS_TRY(new_step(file, out, QS_STEP_BYTES, &step, e));
     }
@@ -180,22 +200,27 @@ int qs_pretokenizer_parse(const char *file, json_t *json, qs_steps *out, qs_err 
     if (strcmp(type, "Split") == 0) return parse_split(file, json, out, e);
     if (strcmp(type, "Metaspace") == 0) return parse_metaspace(file, json, out, e);
     if (strcmp(type, "Digits") == 0)
-        return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\p{N}", NULL, false,
-                                  true_at(json, "individual_digits", false) ? QS_CUT_ISOLATED : QS_CUT_CONTIGUOUS, e);
+        return qs_steps_add_regex(
+            out, file, QS_STEP_SPLIT, "\\p{N}", NULL, false,
+            true_at(json, "individual_digits", false) ? QS_CUT_ISOLATED : QS_CUT_CONTIGUOUS, e);
     if (strcmp(type, "Punctuation") == 0) {
         qs_cut cut;
         QS_TRY(cut_of(file, json, &cut, e));
-        return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "[\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e\\p{P}]", NULL, false, cut, e);
+        return qs_steps_add_regex(out, file, QS_STEP_SPLIT,
+                                  "[\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e\\p{P}]", NULL, false, cut,
+                                  e);
     }
     if (strcmp(type, "Whitespace") == 0) {
-        QS_TRY(qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\w+|[^\\w\\s]+", NULL, false, QS_CUT_REMOVED, e));
+        QS_TRY(
+            qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\w+|[^\\w\\s]+", NULL, false, QS_CUT_REMOVED, e));
         out->step[out->count - 1].invert = true;
         return 0;
     }
     if (strcmp(type, "WhitespaceSplit") == 0)
         return qs_steps_add_regex(out, file, QS_STEP_SPLIT, "\\s", NULL, false, QS_CUT_REMOVED, e);
     QS_FAIL(e, QS_EUNSUP,
-            "%s: the pre_tokenizer \"%.60s\" is not supported; expected Sequence, ByteLevel, Split, Metaspace, Digits, Punctuation, "
+            "%s: the pre_tokenizer \"%.60s\" is not supported; expected Sequence, ByteLevel, Split, "
+            "Metaspace, Digits, Punctuation, "
             "Whitespace or WhitespaceSplit",
             file, type);
 }

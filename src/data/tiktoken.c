@@ -1,7 +1,9 @@
-/* A vocabulary as tiktoken writes it: a line for each token, its bytes in base64 and its rank, which is its id. Llama 3 was published so.
+/* A vocabulary as tiktoken writes it: a line for each token, its bytes in base64 and its rank, which is its
+ * id. Llama 3 was published so.
  *
- * The pair whose concatenation has the lowest rank is joined first, and a word that is a token is that token. The file names no special tokens (tokenizer_config.json does)
- * and no expression to cut words by: it is cl100k's, as in transformers. */
+ * The pair whose concatenation has the lowest rank is joined first, and a word that is a token is that token.
+ * The file names no special tokens (tokenizer_config.json does) and no expression to cut words by: it is
+ * cl100k's, as in transformers. */
 #include <string.h>
 
 #include "src/base/memory.h"
@@ -36,14 +38,18 @@ static int decode_base64(const char *text, size_t bytes, char *out)
 enum { LINE_MAX_BYTES = 4096 };
 
 /* One line at *at: the token's bytes into token, its rank; false when it is none. */
-static bool next_line(const char **at, const char *end, char token[LINE_MAX_BYTES], int *token_bytes, int64_t *rank)
+static bool next_line(const char **at, const char *end, char token[LINE_MAX_BYTES], int *token_bytes,
+                      int64_t *rank)
 {
     const char *stop = memchr(*at, '\n', (size_t)(end - *at)), *last = stop ? stop : end;
     const char *space = memchr(*at, ' ', (size_t)(last - *at));
-    if (!space || space - *at >= LINE_MAX_BYTES || (*token_bytes = decode_base64(*at, (size_t)(space - *at), token)) < 1) return false;
+    if (!space || space - *at >= LINE_MAX_BYTES ||
+        (*token_bytes = decode_base64(*at, (size_t)(space - *at), token)) < 1)
+        return false;
     *rank = 0;
     const char *p = space + 1;
-    for (; p < last && *p >= '0' && *p <= '9' && *rank < QS_VOCAB_MAX_ID; p++) *rank = 10 * *rank + (*p - '0');
+    for (; p < last && *p >= '0' && *p <= '9' && *rank < QS_VOCAB_MAX_ID; p++)
+        *rank = 10 * *rank + (*p - '0');
     if (p == space + 1 || (p < last && *p != '\r')) return false;
     *at = stop ? stop + 1 : end;
     return true;
@@ -72,6 +78,8 @@ int qs_tokenizer_load_tiktoken(qs_tokenizer *t, const char *path, const char *te
     }
     qs_vocab_index(&t->bpe.vocab);
     t->bpe.scores = qs_calloc((size_t)t->bpe.vocab.count, sizeof *t->bpe.scores);
-    for (int32_t id = 0; id < t->bpe.vocab.count; id++) t->bpe.scores[id] = -(float)id; /* exact: ids are below 2^24 */
-    return qs_steps_add_regex(&t->pretokenizer, path, QS_STEP_SPLIT, QS_REGEX_LLAMA3, NULL, false, QS_CUT_ISOLATED, e);
+    for (int32_t id = 0; id < t->bpe.vocab.count; id++)
+        t->bpe.scores[id] = -(float)id; /* exact: ids are below 2^24 */
+    return qs_steps_add_regex(&t->pretokenizer, path, QS_STEP_SPLIT, QS_REGEX_LLAMA3, NULL, false,
+                              QS_CUT_ISOLATED, e);
 }

@@ -18,11 +18,12 @@
 #include "src/data/chat_source.h"
 #include "src/data/token_cache_file.h"
 
-/* ---- the key ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the key ----------------------------------------------------------------------------------------- */
 
 /* Everything in a model directory that decides ids or templates. */
-static const char *const model_files[] = {"tokenizer.json",         "tokenizer.model",        "vocab.json",  "merges.txt", "tokenizer_config.json",
-                                          "special_tokens_map.json", "generation_config.json", "config.json"};
+static const char *const model_files[] = {
+    "tokenizer.json",          "tokenizer.model",        "vocab.json", "merges.txt", "tokenizer_config.json",
+    "special_tokens_map.json", "generation_config.json", "config.json"};
 
 /* Hashes a file's length and content; an absent one only as such, unless it is required. */
 static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err *e)
@@ -30,7 +31,9 @@ static int hash_file(XXH3_state_t *hash, const char *path, bool required, qs_err
     enum { CHUNK = 1 << 20 };
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint64_t total = 0;
-    if (fd < 0 && required) QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path, strerror(errno));
+    if (fd < 0 && required)
+        QS_FAIL(e, errno == ENOENT ? QS_EMISSING : QS_EIO, "cannot open data file %s: %s", path,
+                strerror(errno));
     ssize_t n = 0;
     char *chunk = qs_malloc(CHUNK);
     while (fd >= 0 && ((n = read(fd, chunk, CHUNK)) > 0 || (n < 0 && errno == EINTR))) {
@@ -62,12 +65,14 @@ static int hash_data_file(const char *path, uint64_t out[2], qs_err *e)
 /* Everything of the options that decides tokens, samples or what the audit says. */
 static char *options_text(const qs_data_options *o)
 {
-    return qs_printf("%d %lld %d %d %d %s %d %s %s", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length, (int)o->overlong, o->train_on_inputs,
-                     o->drop_bad_rows, o->chat_template ? o->chat_template : "auto", o->data_count, o->ignore_columns ? o->ignore_columns : "",
-                     o->text_column ? o->text_column : "");
+    return qs_printf("%d %lld %d %d %d %s %d %s %s", QS_TOKEN_CACHE_VERSION, (long long)o->max_seq_length,
+                     (int)o->overlong, o->train_on_inputs, o->drop_bad_rows,
+                     o->chat_template ? o->chat_template : "auto", o->data_count,
+                     o->ignore_columns ? o->ignore_columns : "", o->text_column ? o->text_column : "");
 }
 
-/* The chat template, what it is told, and the day where it asks for it. That there may be none is said when it is needed. */
+/* The chat template, what it is told, and the day where it asks for it. That there may be none is said when
+ * it is needed. */
 static void hash_template(const qs_data_options *o, XXH3_state_t *hash)
 {
     const qs_chat_choice choice = {o->model_dir, o->chat_template, o->chat_template_kwargs, o->template_date};
@@ -124,9 +129,10 @@ static int make_key(const qs_data_options *o, uint64_t key[2], uint64_t (*file_h
     return rc;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------- */
 
-/* The hash of a file from QS_TOKEN_CACHE_TOKENS_AT on, read rather than mapped so that it leaves nothing resident. */
+/* The hash of a file from QS_TOKEN_CACHE_TOKENS_AT on, read rather than mapped so that it leaves nothing
+ * resident. */
 static bool content_matches(int fd, const qs_token_cache_header *h)
 {
     enum { CHUNK = 1 << 20 };
@@ -135,7 +141,8 @@ static bool content_matches(int fd, const qs_token_cache_header *h)
     XXH3_64bits_reset(hash);
     uint64_t at = QS_TOKEN_CACHE_TOKENS_AT;
     ssize_t n;
-    while (at < h->file_bytes && ((n = pread(fd, chunk, CHUNK, (off_t)at)) > 0 || (n < 0 && errno == EINTR))) {
+    while (at < h->file_bytes &&
+           ((n = pread(fd, chunk, CHUNK, (off_t)at)) > 0 || (n < 0 && errno == EINTR))) {
         if (n < 0) continue;
         XXH3_64bits_update(hash, chunk, (size_t)n);
         at += (uint64_t)n;
@@ -151,19 +158,23 @@ static const char *defect(int fd, uint64_t bytes, const uint64_t key[2])
 {
     qs_token_cache_header h;
     uint64_t at = QS_TOKEN_CACHE_TOKENS_AT;
-    if (pread(fd, &h, sizeof h, 0) != (ssize_t)sizeof h || memcmp(h.magic, QS_TOKEN_CACHE_MAGIC, sizeof h.magic) != 0)
+    if (pread(fd, &h, sizeof h, 0) != (ssize_t)sizeof h ||
+        memcmp(h.magic, QS_TOKEN_CACHE_MAGIC, sizeof h.magic) != 0)
         return "it is not a token cache";
-    if (h.version != QS_TOKEN_CACHE_VERSION || h.header_bytes != sizeof h) return "it was made by another version";
+    if (h.version != QS_TOKEN_CACHE_VERSION || h.header_bytes != sizeof h)
+        return "it was made by another version";
     if (h.header_hash != qs_token_cache_header_hash(&h)) return "its header is damaged";
     if (memcmp(h.key, key, sizeof h.key) != 0) return "it was made from other data";
     if (h.file_bytes != bytes) return "its size is wrong";
     if (h.samples_at < at || h.samples_at > bytes || h.audit_at < h.samples_at || h.audit_at >= bytes ||
-        h.token_count > (h.samples_at - at) / sizeof(uint32_t) || h.sample_count > (h.audit_at - h.samples_at) / sizeof(qs_sample))
+        h.token_count > (h.samples_at - at) / sizeof(uint32_t) ||
+        h.sample_count > (h.audit_at - h.samples_at) / sizeof(qs_sample))
         return "its parts do not fit into it";
     return content_matches(fd, &h) ? NULL : "its checksum is wrong";
 }
 
-/* Checks and maps the file of `path`. Returns 1; 0 when there is none that fits (a damaged one is mentioned); or an error. */
+/* Checks and maps the file of `path`. Returns 1; 0 when there is none that fits (a damaged one is mentioned);
+ * or an error. */
 static int map_cache(qs_token_cache *c, const uint64_t key[2], qs_err *e)
 {
     int fd = open(c->path, O_RDONLY | O_CLOEXEC);
@@ -207,7 +218,8 @@ static int take_header(qs_token_cache *c, const qs_data_options *o, qs_err *e)
     memcpy(c->key, h->key, sizeof c->key);
     if (o->vocab_size > 0 && h->max_id >= o->vocab_size)
         QS_FAIL(e, QS_EFORMAT,
-                "%s: row %u has the token id %lld, but the model's vocabulary has %lld rows; expected a tokenizer that belongs to the model "
+                "%s: row %u has the token id %lld, but the model's vocabulary has %lld rows; expected a "
+                "tokenizer that belongs to the model "
                 "(tokens added without resizing the embeddings?)",
                 c->files[h->max_id_file], h->max_id_row, (long long)h->max_id, (long long)o->vocab_size);
     return 0;
@@ -225,11 +237,14 @@ static int wait_for_maker(const char *path, int *lock, qs_err *e)
         held = qs_lock_try(name, true, lock, e);
     }
     qs_free(name);
-    return held > 0 ? qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped while another process was tokenising") : held;
+    return held > 0 ? qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__,
+                                 "stopped while another process was tokenising")
+                    : held;
 }
 
 /* Makes the file, unless another process has made it meanwhile, and maps it. */
-static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_t key[2], int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_t key[2],
+                      int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
 {
     int lock, got;
     QS_TRY(wait_for_maker(c->path, &lock, e));
@@ -237,7 +252,9 @@ static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_
     if (!got) {
         got = qs_token_cache_build(o, c->path, key, progress, user, e);
         if (!got) got = map_cache(c, key, e);
-        if (!got) got = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: does not read back as it was written; is the disk failing?", c->path);
+        if (!got)
+            got = qs_err_set(e, QS_EIO, __FILE__, __LINE__,
+                             "%s: does not read back as it was written; is the disk failing?", c->path);
     }
     char *name = qs_printf("%s.lock", c->path);
     unlink(name); /* whoever waits for this one looks again */
@@ -247,7 +264,8 @@ static int make_cache(const qs_data_options *o, qs_token_cache *c, const uint64_
 }
 
 /* With the files found and their weights known. */
-static int open_files(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+static int open_files(const qs_data_options *o, qs_token_cache *c,
+                      int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
 {
     uint64_t key[2];
     uint64_t(*hashes)[2] = qs_calloc((size_t)o->data_count, sizeof *hashes);
@@ -263,11 +281,13 @@ static int open_files(const qs_data_options *o, qs_token_cache *c, int (*progres
     return take_header(c, o, e);
 }
 
-static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
+static int open_cache(const qs_data_options *o, qs_token_cache *c,
+                      int (*progress)(void *, uint64_t, uint64_t), void *user, qs_err *e)
 {
     if (o->data_count < 1) QS_FAIL(e, QS_EINVAL, "there is no data file; expected at least one");
     if (o->max_seq_length < 2 || o->max_seq_length > INT32_MAX)
-        QS_FAIL(e, QS_EINVAL, "max_seq_length must be 2 to 2^31 - 1, found %lld", (long long)o->max_seq_length);
+        QS_FAIL(e, QS_EINVAL, "max_seq_length must be 2 to 2^31 - 1, found %lld",
+                (long long)o->max_seq_length);
     qs_data_files found;
     int rc = qs_data_files_find(o->data, o->data_count, o->validation, &found, e);
     c->files = (const char *const *)found.paths;
@@ -281,8 +301,9 @@ static int open_cache(const qs_data_options *o, qs_token_cache *c, int (*progres
     return rc;
 }
 
-int qs_token_cache_open(const qs_data_options *o, FILE *report, int (*progress)(void *, uint64_t done, uint64_t of), void *user,
-                        qs_token_cache **out, qs_err *e)
+int qs_token_cache_open(const qs_data_options *o, FILE *report,
+                        int (*progress)(void *, uint64_t done, uint64_t of), void *user, qs_token_cache **out,
+                        qs_err *e)
 {
     *out = NULL;
     qs_token_cache *c = qs_calloc(1, sizeof *c);

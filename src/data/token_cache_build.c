@@ -1,5 +1,5 @@
-/* Makes a token cache file in one pass over the data, in constant memory: tokens go straight to the file, the index to a second
- * file that is appended at the end. */
+/* Makes a token cache file in one pass over the data, in constant memory: tokens go straight to the file, the
+ * index to a second file that is appended at the end. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,21 +72,24 @@ static void end(stream *s)
     XXH3_freeState(s->hash);
 }
 
-/* How often a row comes in an epoch: its weight, and for what is behind the point a draw that the row's number decides. */
+/* How often a row comes in an epoch: its weight, and for what is behind the point a draw that the row's
+ * number decides. */
 static int64_t copies_of(double weight, int64_t row)
 {
     double whole = floor(weight);
     return (int64_t)whole + ((double)(XXH3_64bits(&row, sizeof row) >> 11) * 0x1p-53 < weight - whole);
 }
 
-static int add_sample(void *user, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row, qs_err *e)
+static int add_sample(void *user, const int32_t *ids, const uint8_t *trained, size_t count, const qs_row *row,
+                      qs_err *e)
 {
     builder *b = user;
     int64_t copies = copies_of(b->audit->weight, row->number);
     b->audit->samples++;
     b->audit->tokens += (int64_t)count;
     if (!copies) return 0;
-    qs_sample s = {.first = b->h.token_count, .tokens = (int32_t)count, .row = (uint32_t)row->number, .file = b->file};
+    qs_sample s = {
+        .first = b->h.token_count, .tokens = (int32_t)count, .row = (uint32_t)row->number, .file = b->file};
     for (size_t i = 0; i < count; i++) {
         if (ids[i] > b->h.max_id) {
             b->h.max_id = ids[i];
@@ -125,7 +128,8 @@ static int report(const reporter *r, const qs_dataset *d, qs_err *e)
 {
     uint64_t done, of;
     qs_dataset_progress(d, &done, &of);
-    if (r->call && r->call(r->user, r->before + done, r->total)) QS_FAIL(e, QS_EINTERRUPT, "stopped while tokenising");
+    if (r->call && r->call(r->user, r->before + done, r->total))
+        QS_FAIL(e, QS_EINTERRUPT, "stopped while tokenising");
     return 0;
 }
 
@@ -165,7 +169,8 @@ static int add_rows(builder *b, qs_preparer *p, qs_dataset *d, const char *path,
             p->audit.rows += got < 0;
             note_bad_row(&p->audit, e);
         }
-        if (rc && (!goes_on || (!b->o->drop_bad_rows && p->audit.bad >= BAD_ROWS_MAX))) return goes_on ? 0 : rc;
+        if (rc && (!goes_on || (!b->o->drop_bad_rows && p->audit.bad >= BAD_ROWS_MAX)))
+            return goes_on ? 0 : rc;
         if (n % 256 == 0) QS_TRY(report(r, d, e));
     }
 }
@@ -189,10 +194,12 @@ static int refuse_bad_rows(const qs_audit *a, qs_err *e)
 {
     static const char way[] = "--bad_rows drop leaves such rows out";
     if (a->bad == 1) QS_FAIL(e, QS_EFORMAT, "%s; %s", a->bad_rows[0].text, way);
-    for (int i = 0; i < QS_BAD_ROWS_SHOWN && a->bad_rows[i].text; i++) qs_log(QS_LOG_ERROR, "%s", a->bad_rows[i].text);
+    for (int i = 0; i < QS_BAD_ROWS_SHOWN && a->bad_rows[i].text; i++)
+        qs_log(QS_LOG_ERROR, "%s", a->bad_rows[i].text);
     bool more = a->bad >= BAD_ROWS_MAX;
-    QS_FAIL(e, QS_EFORMAT, "%s%lld of %lld rows cannot be used, the first %d of them above (%s); %s", more ? "at least " : "", (long long)a->bad,
-            (long long)a->rows, a->bad < QS_BAD_ROWS_SHOWN ? (int)a->bad : QS_BAD_ROWS_SHOWN, a->bad_rows[0].text, way);
+    QS_FAIL(e, QS_EFORMAT, "%s%lld of %lld rows cannot be used, the first %d of them above (%s); %s",
+            more ? "at least " : "", (long long)a->bad, (long long)a->rows,
+            a->bad < QS_BAD_ROWS_SHOWN ? (int)a->bad : QS_BAD_ROWS_SHOWN, a->bad_rows[0].text, way);
 }
 
 static int check_something_is_left(const builder *b, const qs_audit *a, qs_err *e)
@@ -201,14 +208,19 @@ static int check_something_is_left(const builder *b, const qs_audit *a, qs_err *
     if (!a->rows) QS_FAIL(e, QS_EFORMAT, "%s: holds no rows", b->o->data[0]);
     if (!a->samples && a->untrained)
         QS_FAIL(e, QS_EFORMAT,
-                "%s: not one of its %lld samples has a token to train on (all labels are -100, no assistant's message, or only prompts fit in "
+                "%s: not one of its %lld samples has a token to train on (all labels are -100, no "
+                "assistant's message, or only prompts fit in "
                 "max_seq_length %lld); check the columns, the roles and max_seq_length",
                 b->o->data[0], (long long)a->untrained, (long long)b->o->max_seq_length);
     if (!a->samples)
-        QS_FAIL(e, QS_EFORMAT, "%s: no sample is left of its %lld rows (%lld empty, %lld bad, %lld dropped as longer than max_seq_length %lld)%s%s",
-                b->o->data[0], (long long)a->rows, (long long)a->empty, (long long)a->bad, (long long)a->dropped, (long long)b->o->max_seq_length,
-                a->bad ? "; the first bad row: " : "", a->bad ? a->bad_rows[0].text : "");
-    if (!b->h.sample_count) QS_FAIL(e, QS_EFORMAT, "%s: its weight leaves no sample to train on", b->o->data[0]);
+        QS_FAIL(e, QS_EFORMAT,
+                "%s: no sample is left of its %lld rows (%lld empty, %lld bad, %lld dropped as longer than "
+                "max_seq_length %lld)%s%s",
+                b->o->data[0], (long long)a->rows, (long long)a->empty, (long long)a->bad,
+                (long long)a->dropped, (long long)b->o->max_seq_length, a->bad ? "; the first bad row: " : "",
+                a->bad ? a->bad_rows[0].text : "");
+    if (!b->h.sample_count)
+        QS_FAIL(e, QS_EFORMAT, "%s: its weight leaves no sample to train on", b->o->data[0]);
     return 0;
 }
 
@@ -223,7 +235,8 @@ static int add_files(builder *b, qs_preparer *p, reporter *r, qs_err *e)
         b->audit = &a->files[i];
         *b->audit = (qs_file_audit){.path = b->o->data[i], .weight = b->o->weights[i]};
         int rc = add_file(b, p, b->o->data[i], r, e);
-        if (rc && a->bad > 1 && is_bad_row(rc)) return refuse_bad_rows(a, e); /* also what was found before the file was lost */
+        if (rc && a->bad > 1 && is_bad_row(rc))
+            return refuse_bad_rows(a, e); /* also what was found before the file was lost */
         if (rc) return rc;
         r->before += bytes_of(b->o->data[i]);
     }
@@ -273,8 +286,12 @@ static int finish(builder *b, const char *audit, const char *json, qs_err *e)
 int qs_token_cache_build(const qs_data_options *o, const char *path, const uint64_t key[2],
                          int (*progress)(void *, uint64_t done, uint64_t of), void *user, qs_err *e)
 {
-    builder b = {.o = o, .h = {.magic = QS_TOKEN_CACHE_MAGIC, .version = QS_TOKEN_CACHE_VERSION, .header_bytes = sizeof b.h,
-                               .key = {key[0], key[1]}, .max_id = -1}};
+    builder b = {.o = o,
+                 .h = {.magic = QS_TOKEN_CACHE_MAGIC,
+                       .version = QS_TOKEN_CACHE_VERSION,
+                       .header_bytes = sizeof b.h,
+                       .key = {key[0], key[1]},
+                       .max_id = -1}};
     qs_preparer p = {0};
     reporter r = {.call = progress, .user = user};
     char *index_path = qs_printf("%s.index", path);

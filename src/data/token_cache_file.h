@@ -1,6 +1,7 @@
 /* token_cache_file.h - the cache file's layout, shared by its writer and its reader.
  *
- *     header (zero-padded to QS_TOKEN_CACHE_TOKENS_AT) | tokens (uint32) | padding to 8 | samples (qs_sample) | audit text, NUL
+ *     header (zero-padded to QS_TOKEN_CACHE_TOKENS_AT) | tokens (uint32) | padding to 8 | samples (qs_sample)
+ * | audit text, NUL
  */
 #ifndef QS_DATA_TOKEN_CACHE_FILE_H
 #define QS_DATA_TOKEN_CACHE_FILE_H

@@ -13,8 +13,8 @@ typedef struct qs_token_progress {
     bool shown;
 } qs_token_progress;
 
-/* For qs_token_cache_open; user is a qs_token_progress. On a terminal one line is written over, elsewhere one comes every ten seconds.
- * Returns 1 when the person has asked to stop. */
+/* For qs_token_cache_open; user is a qs_token_progress. On a terminal one line is written over, elsewhere one
+ * comes every ten seconds. Returns 1 when the person has asked to stop. */
 int qs_token_progress_show(void *user, uint64_t done, uint64_t of);
 
 #endif

@@ -1,5 +1,5 @@
-/* vocab.json + merges.txt: byte-level BPE as GPT-2 and Qwen2 were published before tokenizer.json. What a tokenizer.json
- * says about normalising and splitting is known from the class in tokenizer_config.json. */
+/* vocab.json + merges.txt: byte-level BPE as GPT-2 and Qwen2 were published before tokenizer.json. What a
+ * tokenizer.json says about normalising and splitting is known from the class in tokenizer_config.json. */
 #include <string.h>
 
 #include "io/file.h"
@@ -22,21 +22,22 @@ static int load_vocab(qs_tokenizer *t, const char *path, const char *text, size_
 }
 
 /* One line of merges.txt: two tokens with a space between them. */
-static int load_merge(qs_tokenizer *t, const char *path, const char *line, size_t bytes, int64_t number, qs_buffer *whole, qs_err *e)
+static int load_merge(qs_tokenizer *t, const char *path, const char *line, size_t bytes, int64_t number,
+                      qs_buffer *whole, qs_err *e)
 {
     const char *space = memchr(line, ' ', bytes);
     size_t left = space ? (size_t)(space - line) : 0, right = space ? bytes - left - 1 : 0;
     if (!left || !right || memchr(space + 1, ' ', right))
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected two tokens with one space between them, found \"%.*s\"", path, (long long)number,
-                (int)(bytes < 60 ? bytes : 60), line);
+        QS_FAIL(e, QS_EFORMAT, "%s:%lld: expected two tokens with one space between them, found \"%.*s\"",
+                path, (long long)number, (int)(bytes < 60 ? bytes : 60), line);
     whole->bytes = 0;
     qs_buffer_put(whole, line, left);
     qs_buffer_put(whole, space + 1, right);
     int32_t l = qs_tokenizer_find_vocab(t, line, left), r = qs_tokenizer_find_vocab(t, space + 1, right);
     int32_t both = qs_tokenizer_find_vocab(t, whole->data, whole->bytes);
     if (l < 0 || r < 0 || both < 0)
-        QS_FAIL(e, QS_EFORMAT, "%s:%lld: the merge \"%.*s\" uses or makes a token that is not in vocab.json", path, (long long)number,
-                (int)(bytes < 60 ? bytes : 60), line);
+        QS_FAIL(e, QS_EFORMAT, "%s:%lld: the merge \"%.*s\" uses or makes a token that is not in vocab.json",
+                path, (long long)number, (int)(bytes < 60 ? bytes : 60), line);
     if (!qs_bpe_add_merge(&t->bpe, l, r, both)) t->bpe.merge_count++;
     return 0;
 }
@@ -56,13 +57,15 @@ static int load_merges(qs_tokenizer *t, const char *path, const char *text, size
         at = stop ? stop + 1 : end;
         number++;
         if (n && line[n - 1] == '\r') n--;
-        if (n && !(number == 1 && strncmp(line, "#version", 8) == 0)) rc = load_merge(t, path, line, n, number, &whole, e);
+        if (n && !(number == 1 && strncmp(line, "#version", 8) == 0))
+            rc = load_merge(t, path, line, n, number, &whole, e);
     }
     qs_buffer_free(&whole);
     return rc;
 }
 
-static int add_steps(qs_tokenizer *t, const char *path, const char *tokenizer_class, bool prefix_space, qs_err *e)
+static int add_steps(qs_tokenizer *t, const char *path, const char *tokenizer_class, bool prefix_space,
+                     qs_err *e)
 {
     json_t *nfc = json_pack("{s:s}", "type", "NFC");
     json_t *byte_level = json_pack("{s:s, s:b}", "type", "ByteLevel", "add_prefix_space", (int)prefix_space);
@@ -70,13 +73,16 @@ static int add_steps(qs_tokenizer *t, const char *path, const char *tokenizer_cl
     if (strncmp(tokenizer_class, "Qwen2", 5) == 0) {
         json_object_set_new(byte_level, "use_regex", json_false());
         rc = qs_normalizer_parse(path, nfc, &t->normalizer, e);
-        if (!rc) rc = qs_steps_add_regex(&t->pretokenizer, path, QS_STEP_SPLIT, QS_REGEX_QWEN2, NULL, false, QS_CUT_ISOLATED, e);
+        if (!rc)
+            rc = qs_steps_add_regex(&t->pretokenizer, path, QS_STEP_SPLIT, QS_REGEX_QWEN2, NULL, false,
+                                    QS_CUT_ISOLATED, e);
         if (!rc) rc = qs_pretokenizer_parse(path, byte_level, &t->pretokenizer, e);
     } else if (!*tokenizer_class || strncmp(tokenizer_class, "GPT2", 4) == 0) {
         rc = qs_pretokenizer_parse(path, byte_level, &t->pretokenizer, e);
     } else {
         rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__,
-                        "%s: the tokenizer class \"%.60s\" is only supported through tokenizer.json; expected GPT2Tokenizer or "
+                        "%s: the tokenizer class \"%.60s\" is only supported through tokenizer.json; "
+                        "expected GPT2Tokenizer or "
                         "Qwen2Tokenizer for vocab.json and merges.txt",
                         path, tokenizer_class);
     }
@@ -85,7 +91,8 @@ static int add_steps(qs_tokenizer *t, const char *path, const char *tokenizer_cl
     return rc;
 }
 
-int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char *tokenizer_class, bool prefix_space, qs_err *e)
+int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char *tokenizer_class,
+                                   bool prefix_space, qs_err *e)
 {
     char *vocab_path = qs_path_join(dir, "vocab.json"), *merges_path = qs_path_join(dir, "merges.txt");
     char *vocab = NULL, *merges = NULL;
@@ -94,8 +101,10 @@ int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char 
     int rc = qs_tokenizer_read(vocab_path, &vocab, &vocab_bytes, e);
     if (rc == 1) rc = qs_tokenizer_read(merges_path, &merges, &merges_bytes, e);
     if (rc == 0)
-        rc = qs_err_set(e, QS_EMISSING, __FILE__, __LINE__,
-                        "%s: no tokenizer found; expected tokenizer.json, tokenizer.model, or vocab.json with merges.txt", dir);
+        rc = qs_err_set(
+            e, QS_EMISSING, __FILE__, __LINE__,
+            "%s: no tokenizer found; expected tokenizer.json, tokenizer.model, or vocab.json with merges.txt",
+            dir);
     if (rc == 1) rc = load_vocab(t, vocab_path, vocab, vocab_bytes, e);
     if (!rc) {
         qs_vocab_index(&t->bpe.vocab);
@@ -105,7 +114,10 @@ int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char 
     /* GPT-2 marks all ends with one token, which no file but the vocabulary names. */
     int32_t end = rc || *tokenizer_class ? -1 : qs_vocab_find(&t->bpe.vocab, "<|endoftext|>", 13);
     if (end >= 0) {
-        qs_added_tokens_add(&t->added, &(qs_added_token){.id = end, .content = (char *)(uintptr_t)"<|endoftext|>", .bytes = 13, .special = true});
+        qs_added_tokens_add(&t->added, &(qs_added_token){.id = end,
+                                                         .content = (char *)(uintptr_t) "<|endoftext|>",
+                                                         .bytes = 13,
+                                                         .special = true});
         t->info.bos = t->info.eos = t->info.unk = end;
     }
     qs_free(vocab_path);

@@ -1,5 +1,5 @@
-/* tokenizer.json (Hugging Face tokenizers): walked once for where its parts lie, then the small parts are parsed as trees and
- * the two large ones, vocab and merges, string by string. */
+/* tokenizer.json (Hugging Face tokenizers): walked once for where its parts lie, then the small parts are
+ * parsed as trees and the two large ones, vocab and merges, string by string. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -7,7 +7,7 @@
 #include "src/data/json_cursor.h"
 #include "src/data/tokenizer_parts.h"
 
-/* ---- parts of the file ---------------------------------------------------------------------------------------------------- */
+/* ---- parts of the file ------------------------------------------------------------------------------- */
 
 typedef struct part {
     const char *name;
@@ -57,18 +57,22 @@ static int load_vocab(qs_tokenizer *t, const char *path, qs_json_part vocab, qs_
 }
 
 /* Adds the merge of two tokens in the file's spelling. */
-static int add_merge(qs_tokenizer *t, const char *path, const char *left, size_t left_bytes, const char *right, size_t right_bytes,
-                     qs_buffer *whole, qs_err *e)
+static int add_merge(qs_tokenizer *t, const char *path, const char *left, size_t left_bytes,
+                     const char *right, size_t right_bytes, qs_buffer *whole, qs_err *e)
 {
     whole->bytes = 0;
     qs_buffer_put(whole, left, left_bytes);
     qs_buffer_put(whole, right, right_bytes);
-    int32_t l = qs_tokenizer_find_vocab(t, left, left_bytes), r = qs_tokenizer_find_vocab(t, right, right_bytes);
+    int32_t l = qs_tokenizer_find_vocab(t, left, left_bytes),
+            r = qs_tokenizer_find_vocab(t, right, right_bytes);
     int32_t both = qs_tokenizer_find_vocab(t, whole->data, whole->bytes);
     if (l < 0 || r < 0 || both < 0)
-        QS_FAIL(e, QS_EFORMAT, "%s: merge %u (\"%.*s\" and \"%.*s\") uses or makes a token that is not in the vocabulary", path,
-                t->bpe.merge_count, (int)(left_bytes < 60 ? left_bytes : 60), left, (int)(right_bytes < 60 ? right_bytes : 60), right);
-    if (!qs_bpe_add_merge(&t->bpe, l, r, both)) t->bpe.merge_count++; /* a repeated pair: the first rank holds */
+        QS_FAIL(e, QS_EFORMAT,
+                "%s: merge %u (\"%.*s\" and \"%.*s\") uses or makes a token that is not in the vocabulary",
+                path, t->bpe.merge_count, (int)(left_bytes < 60 ? left_bytes : 60), left,
+                (int)(right_bytes < 60 ? right_bytes : 60), right);
+    if (!qs_bpe_add_merge(&t->bpe, l, r, both))
+        t->bpe.merge_count++; /* a repeated pair: the first rank holds */
     return 0;
 }
 
@@ -86,15 +90,16 @@ static int load_merge(qs_tokenizer *t, qs_json_cursor *c, qs_buffer *left, qs_bu
         QS_TRY(qs_cursor_string(c, e));
         QS_TRY(add_merge(t, c->file, left->data, left->bytes, c->string, c->string_bytes, whole, e));
         QS_TRY(qs_cursor_more(c, ']', &more, e));
-        if (more) QS_FAIL(e, QS_EFORMAT, "%s: merge %u has more than two parts", c->file, t->bpe.merge_count - 1);
+        if (more)
+            QS_FAIL(e, QS_EFORMAT, "%s: merge %u has more than two parts", c->file, t->bpe.merge_count - 1);
         return 0;
     }
     QS_TRY(qs_cursor_string(c, e));
     const char *space = memchr(c->string, ' ', c->string_bytes);
     size_t n = space ? (size_t)(space - c->string) : 0;
     if (!space || memchr(space + 1, ' ', c->string_bytes - n - 1))
-        QS_FAIL(e, QS_EFORMAT, "%s: merge %u must be two tokens with one space between them, found \"%.60s\"", c->file,
-                t->bpe.merge_count, c->string);
+        QS_FAIL(e, QS_EFORMAT, "%s: merge %u must be two tokens with one space between them, found \"%.60s\"",
+                c->file, t->bpe.merge_count, c->string);
     return add_merge(t, c->file, c->string, n, space + 1, c->string_bytes - n - 1, whole, e);
 }
 
@@ -124,21 +129,23 @@ static int load_added_tokens(qs_tokenizer *t, const char *path, json_t *list, qs
     size_t i;
     json_t *v;
     if (json_array_size(list) > QS_ADDED_TOKENS_MAX)
-        QS_FAIL(e, QS_EUNSUP, "%s: has %zu added tokens; at most %d are supported", path, json_array_size(list), QS_ADDED_TOKENS_MAX);
+        QS_FAIL(e, QS_EUNSUP, "%s: has %zu added tokens; at most %d are supported", path,
+                json_array_size(list), QS_ADDED_TOKENS_MAX);
     json_array_foreach(list, i, v)
     {
         json_t *id = json_object_get(v, "id"), *content = json_object_get(v, "content");
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= QS_VOCAB_MAX_ID || !json_is_string(content) ||
-            !json_string_length(content))
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= QS_VOCAB_MAX_ID ||
+            !json_is_string(content) || !json_string_length(content))
             QS_FAIL(e, QS_EFORMAT, "%s: added_tokens[%zu] needs an \"id\" and a \"content\"", path, i);
-        qs_added_tokens_add(&t->added, &(qs_added_token){.id = (int32_t)json_integer_value(id),
-                                                         .content = (char *)(uintptr_t)json_string_value(content),
-                                                         .bytes = json_string_length(content),
-                                                         .special = json_is_true(json_object_get(v, "special")),
-                                                         .normalized = json_is_true(json_object_get(v, "normalized")),
-                                                         .lstrip = json_is_true(json_object_get(v, "lstrip")),
-                                                         .rstrip = json_is_true(json_object_get(v, "rstrip")),
-                                                         .single_word = json_is_true(json_object_get(v, "single_word"))});
+        qs_added_tokens_add(
+            &t->added, &(qs_added_token){.id = (int32_t)json_integer_value(id),
+                                         .content = (char *)(uintptr_t)json_string_value(content),
+                                         .bytes = json_string_length(content),
+                                         .special = json_is_true(json_object_get(v, "special")),
+                                         .normalized = json_is_true(json_object_get(v, "normalized")),
+                                         .lstrip = json_is_true(json_object_get(v, "lstrip")),
+                                         .rstrip = json_is_true(json_object_get(v, "rstrip")),
+                                         .single_word = json_is_true(json_object_get(v, "single_word"))});
     }
     return 0;
 }
@@ -157,8 +164,10 @@ static int load_post_processor(qs_tokenizer *t, const char *path, json_t *p, qs_
     }
     if (type && strcmp(type, "ByteLevel") == 0) return 0;
     if (!type || strcmp(type, "TemplateProcessing") != 0)
-        QS_FAIL(e, QS_EUNSUP, "%s: the post_processor \"%.60s\" is not supported; expected Sequence, ByteLevel or TemplateProcessing", path,
-                type ? type : "");
+        QS_FAIL(e, QS_EUNSUP,
+                "%s: the post_processor \"%.60s\" is not supported; expected Sequence, ByteLevel or "
+                "TemplateProcessing",
+                path, type ? type : "");
     bool text_seen = false;
     json_array_foreach(json_object_get(p, "single"), i, v)
     {
@@ -171,7 +180,8 @@ static int load_post_processor(qs_tokenizer *t, const char *path, json_t *p, qs_
         int32_t *slot = text_seen ? &t->info.eos : &t->info.bos;
         bool *flag = text_seen ? &t->info.add_eos : &t->info.add_bos;
         if (id < 0 || *flag)
-            QS_FAIL(e, QS_EUNSUP, "%s: the post_processor must put at most one known token before and after a text", path);
+            QS_FAIL(e, QS_EUNSUP,
+                    "%s: the post_processor must put at most one known token before and after a text", path);
         *slot = id;
         *flag = true;
     }
@@ -211,9 +221,11 @@ static int load_model_flags(qs_tokenizer *t, const char *path, json_t *m, const 
     static const char *must_be_empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
         json_t *v = json_object_get(m, must_be_empty[i]);
-        if (json_string_length(v)) QS_FAIL(e, QS_EUNSUP, "%s: a BPE model with \"%s\" is not supported", path, must_be_empty[i]);
+        if (json_string_length(v))
+            QS_FAIL(e, QS_EUNSUP, "%s: a BPE model with \"%s\" is not supported", path, must_be_empty[i]);
     }
-    if (json_number_value(json_object_get(m, "dropout")) > 0) QS_FAIL(e, QS_EUNSUP, "%s: BPE dropout is not supported", path);
+    if (json_number_value(json_object_get(m, "dropout")) > 0)
+        QS_FAIL(e, QS_EUNSUP, "%s: BPE dropout is not supported", path);
     t->bpe.byte_fallback = json_is_true(json_object_get(m, "byte_fallback"));
     t->bpe.fuse_unk = json_is_true(json_object_get(m, "fuse_unk"));
     t->bpe.ignore_merges = json_is_true(json_object_get(m, "ignore_merges"));
@@ -221,24 +233,27 @@ static int load_model_flags(qs_tokenizer *t, const char *path, json_t *m, const 
     return 0;
 }
 
-/* The model's small members, put into one tree: its type is checked first, for other models have other members. */
+/* The model's small members, put into one tree: its type is checked first, for other models have other
+ * members. */
 static int load_model(qs_tokenizer *t, const char *path, qs_json_part model, qs_err *e)
 {
     enum { TYPE, VOCAB, MERGES, SMALL, COUNT = SMALL + 7 };
-    part parts[COUNT] = {{.name = "type"},         {.name = "vocab"},
-                         {.name = "merges"},       {.name = "dropout"},
-                         {.name = "unk_token"},    {.name = "continuing_subword_prefix"},
-                         {.name = "fuse_unk"},     {.name = "end_of_word_suffix"},
+    part parts[COUNT] = {{.name = "type"},          {.name = "vocab"},
+                         {.name = "merges"},        {.name = "dropout"},
+                         {.name = "unk_token"},     {.name = "continuing_subword_prefix"},
+                         {.name = "fuse_unk"},      {.name = "end_of_word_suffix"},
                          {.name = "byte_fallback"}, {.name = "ignore_merges"}};
     QS_TRY(find_parts(path, model, parts, COUNT, e));
     json_t *small = json_object(), *v;
     int rc = 0;
     for (int i = 0; i < COUNT && !rc; i++)
-        if (i != VOCAB && i != MERGES && !(rc = tree_of(path, &parts[i], &v, e)) && v) json_object_set_new(small, parts[i].name, v);
+        if (i != VOCAB && i != MERGES && !(rc = tree_of(path, &parts[i], &v, e)) && v)
+            json_object_set_new(small, parts[i].name, v);
     const char *type = json_string_value(json_object_get(small, "type")), *unk = NULL;
     if (!rc && ((type && strcmp(type, "BPE") != 0) || !parts[VOCAB].value.text || !parts[MERGES].value.text))
-        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: the model \"%.60s\" is not supported; expected BPE with vocab and merges",
-                        path, type ? type : "without a type");
+        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__,
+                        "%s: the model \"%.60s\" is not supported; expected BPE with vocab and merges", path,
+                        type ? type : "without a type");
     if (!rc) rc = load_model_flags(t, path, small, &unk, e);
     if (!rc) rc = load_vocab(t, path, parts[VOCAB].value, e);
     if (!rc) {
@@ -256,7 +271,9 @@ int qs_tokenizer_load_json(qs_tokenizer *t, const char *path, const char *text, 
     part parts[COUNT] = {{.name = "model"},         {.name = "added_tokens"},   {.name = "normalizer"},
                          {.name = "pre_tokenizer"}, {.name = "post_processor"}, {.name = "decoder"}};
     QS_TRY(find_parts(path, (qs_json_part){text, bytes}, parts, COUNT, e));
-    if (!parts[MODEL].value.text) QS_FAIL(e, QS_EFORMAT, "%s: has no \"model\"; expected a tokenizer.json of Hugging Face tokenizers", path);
+    if (!parts[MODEL].value.text)
+        QS_FAIL(e, QS_EFORMAT, "%s: has no \"model\"; expected a tokenizer.json of Hugging Face tokenizers",
+                path);
     json_t *tree[COUNT] = {0};
     int rc = 0;
     for (int i = ADDED; i < COUNT && !rc; i++) rc = tree_of(path, &parts[i], &tree[i], e);

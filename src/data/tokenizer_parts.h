@@ -1,4 +1,5 @@
-/* tokenizer_parts.h - what a tokenizer is made of, and the readers that put it together. Private to the tokenizer's files. */
+/* tokenizer_parts.h - what a tokenizer is made of, and the readers that put it together. Private to the
+ * tokenizer's files. */
 #ifndef QS_DATA_TOKENIZER_PARTS_H
 #define QS_DATA_TOKENIZER_PARTS_H
 
@@ -18,8 +19,8 @@ struct qs_tokenizer {
     qs_added_tokens added;
     qs_steps normalizer, pretokenizer;
     bool post_processor; /* tokenizer.json says what is put around a text */
-    bool byte_level; /* tokens are bytes; otherwise they are text with U+2581 for spaces */
-    int strip_left;  /* decoding: spaces taken off the front of the text */
+    bool byte_level;     /* tokens are bytes; otherwise they are text with U+2581 for spaces */
+    int strip_left;      /* decoding: spaces taken off the front of the text */
     char *bos_text, *eos_text;
     /* scratch of encode */
     qs_buffer joined, normal, word_text;
@@ -35,16 +36,20 @@ int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e);
 
 /* Each fills bpe, steps, added tokens; `text` is the content of `path`. */
 int qs_tokenizer_load_json(qs_tokenizer *t, const char *path, const char *text, size_t bytes, qs_err *e);
-int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const char *text, size_t bytes, bool legacy, qs_err *e);
+int qs_tokenizer_load_sentencepiece(qs_tokenizer *t, const char *path, const char *text, size_t bytes,
+                                    bool legacy, qs_err *e);
 int qs_tokenizer_load_tiktoken(qs_tokenizer *t, const char *path, const char *text, size_t bytes, qs_err *e);
 bool qs_tokenizer_is_tiktoken(const char *text, size_t bytes);
-int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char *tokenizer_class, bool prefix_space, qs_err *e);
+int qs_tokenizer_load_vocab_merges(qs_tokenizer *t, const char *dir, const char *tokenizer_class,
+                                   bool prefix_space, qs_err *e);
 
-/* The id of a special token given as a string or as {"content": ...}; -1 when it is absent, null or unknown. */
+/* The id of a special token given as a string or as {"content": ...}; -1 when it is absent, null or unknown.
+ */
 int32_t qs_tokenizer_special_id(const qs_tokenizer *t, json_t *value);
 
 /* Adds a token string to the vocabulary, as bytes when byte_level. */
-int qs_tokenizer_add_vocab(qs_tokenizer *t, const char *path, int64_t id, const char *text, size_t bytes, qs_err *e);
+int qs_tokenizer_add_vocab(qs_tokenizer *t, const char *path, int64_t id, const char *text, size_t bytes,
+                           qs_err *e);
 /* The id of a token string in the file's spelling, or -1. */
 int32_t qs_tokenizer_find_vocab(const qs_tokenizer *t, const char *text, size_t bytes);
 

@@ -12,7 +12,8 @@ int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
     *text = NULL;
     if (!qs_file_exists(path)) return 0;
     QS_TRY(qs_file_read(path, QS_TOKENIZER_FILE_MAX, text, bytes, e));
-    const char *trouble = qs_file_kind_trouble(*text, *bytes < QS_FILE_KIND_BYTES ? *bytes : QS_FILE_KIND_BYTES);
+    const char *trouble =
+        qs_file_kind_trouble(*text, *bytes < QS_FILE_KIND_BYTES ? *bytes : QS_FILE_KIND_BYTES);
     if (!trouble) return 1;
     qs_free(*text);
     *text = NULL;
@@ -21,18 +22,22 @@ int qs_tokenizer_read(const char *path, char **text, size_t *bytes, qs_err *e)
 
 enum { TOKEN_MAX_BYTES = 64 << 10 };
 
-int qs_tokenizer_add_vocab(qs_tokenizer *t, const char *path, int64_t id, const char *text, size_t bytes, qs_err *e)
+int qs_tokenizer_add_vocab(qs_tokenizer *t, const char *path, int64_t id, const char *text, size_t bytes,
+                           qs_err *e)
 {
     if (id < 0 || id >= QS_VOCAB_MAX_ID)
-        QS_FAIL(e, QS_EFORMAT, "%s: token \"%.60s\" has the id %lld; expected 0 to %d", path, text, (long long)id, QS_VOCAB_MAX_ID - 1);
-    if (bytes > TOKEN_MAX_BYTES) QS_FAIL(e, QS_EFORMAT, "%s: token %lld is %zu bytes long", path, (long long)id, bytes);
+        QS_FAIL(e, QS_EFORMAT, "%s: token \"%.60s\" has the id %lld; expected 0 to %d", path, text,
+                (long long)id, QS_VOCAB_MAX_ID - 1);
+    if (bytes > TOKEN_MAX_BYTES)
+        QS_FAIL(e, QS_EFORMAT, "%s: token %lld is %zu bytes long", path, (long long)id, bytes);
     char raw[TOKEN_MAX_BYTES];
     size_t raw_bytes;
     bool mapped = t->byte_level && qs_bytes_of_byte_level(text, bytes, raw, &raw_bytes);
     /* A token outside of ByteLevel's alphabet can be written but never read. */
     bool hidden = t->byte_level && !mapped;
     if (!qs_vocab_add(&t->bpe.vocab, (int32_t)id, mapped ? raw : text, mapped ? raw_bytes : bytes, hidden))
-        QS_FAIL(e, QS_EFORMAT, "%s: two tokens have the id %lld, one of them \"%.60s\"", path, (long long)id, text);
+        QS_FAIL(e, QS_EFORMAT, "%s: two tokens have the id %lld, one of them \"%.60s\"", path, (long long)id,
+                text);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* architecture.c - config.json into a qs_architecture: finds the family, whose file does the rest; names and sizes. */
+/* architecture.c - config.json into a qs_architecture: finds the family, whose file does the rest; names and
+ * sizes. */
 #include "src/model/architecture.h"
 
 #include <stdio.h>
@@ -53,7 +54,8 @@ static int find_family(qs_json j, const qs_family **out, qs_err *e)
         /* The first Llama conversions were called LLaMAForCausalLM. */
         if (first && strcasecmp(json_string_value(first), f->class_name) != 0) {
             char expected[96];
-            snprintf(expected, sizeof expected, "%s: only causal language models are supported", f->class_name);
+            snprintf(expected, sizeof expected, "%s: only causal language models are supported",
+                     f->class_name);
             return qs_json_unexpected(j, "architectures", QS_EUNSUP, expected, e);
         }
     }
@@ -111,7 +113,7 @@ int32_t qs_architecture_ffn(const qs_architecture *a)
     return most;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------- */
 
 void qs_architecture_tensor_name(const qs_architecture *a, int32_t layer, const qs_tensor *t, char name[128])
 {
@@ -141,8 +143,10 @@ void qs_architecture_embedding_name(const qs_architecture *a, const qs_source *s
 
 void qs_architecture_head_name(const qs_architecture *a, const qs_source *source, char name[128])
 {
-    if (a->tied) qs_architecture_embedding_name(a, source, name);
-    else own_head(a, source, name);
+    if (a->tied)
+        qs_architecture_embedding_name(a, source, name);
+    else
+        own_head(a, source, name);
 }
 
 const char *qs_module_last(const char *path)

@@ -9,7 +9,7 @@
 typedef struct layer_saved {
     qs_part_saved part[QS_PARTS_MAX];
     void *branch[QS_PARTS_MAX]; /* what goes into the norm after a part; rows as saved of the part */
-    void *middle;              /* [rows, hidden] the stream after the first part */
+    void *middle;               /* [rows, hidden] the stream after the first part */
 } layer_saved;
 
 /* The work buffers as one kind of layer uses them. */
@@ -23,12 +23,13 @@ struct qs_block {
     qs_block_config c;
     layer_memory kind[QS_LAYER_KINDS_MAX];
     /* Rows as in a micro-batch. */
-    void *in;                  /* [rows, hidden] a part's normed input */
-    void *d_in;                /* its gradient */
-    void *d_branch;            /* [rows, hidden] gradient of a part's output before the norm after it */
-    void *d_stream;            /* [rows, hidden] with a parallel residual: gradient of x so far, while dy is still needed */
-    void *dh;                  /* gradient of LoRA's inner activations */
-    void *dropped;             /* [rows, widest input] with dropout */
+    void *in;       /* [rows, hidden] a part's normed input */
+    void *d_in;     /* its gradient */
+    void *d_branch; /* [rows, hidden] gradient of a part's output before the norm after it */
+    void *d_stream; /* [rows, hidden] with a parallel residual: gradient of x so far, while dy is still needed
+                     */
+    void *dh;       /* gradient of LoRA's inner activations */
+    void *dropped;  /* [rows, widest input] with dropout */
     size_t workspace_bytes, saved_bytes;
 };
 
@@ -44,16 +45,20 @@ typedef struct call {
     bool kept;
 } call;
 
-/* ---- memory -------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------ */
 
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
 static qs_part_sizes sizes_of(const qs_block *b, int kind, bool kept)
 {
     const qs_block_config *c = &b->c;
-    qs_part_sizes s = {.type = c->type, .rows = c->max_rows, .chunk = c->mlp_rows, .saved_rows = kept ? c->max_rows : c->mlp_rows,
+    qs_part_sizes s = {.type = c->type,
+                       .rows = c->max_rows,
+                       .chunk = c->mlp_rows,
+                       .saved_rows = kept ? c->max_rows : c->mlp_rows,
                        .dropout = c->lora->dropout > 0};
-    for (int g = 0; g < QS_GROUPS_MAX; g++) s.h_cols[g] = (int64_t)c->lora->kind[kind].group_targets[g] * c->lora->r;
+    for (int g = 0; g < QS_GROUPS_MAX; g++)
+        s.h_cols[g] = (int64_t)c->lora->kind[kind].group_targets[g] * c->lora->r;
     return s;
 }
 
@@ -63,7 +68,8 @@ static size_t branch_rows(const qs_layer *l, int p, const qs_part_sizes *s)
     return (size_t)(l->part[p].table->chunked ? s->saved_rows : s->rows);
 }
 
-static void carve_saved(const qs_block *b, const qs_layer *l, int p, const qs_part_sizes *s, qs_arena *a, layer_saved *out)
+static void carve_saved(const qs_block *b, const qs_layer *l, int p, const qs_part_sizes *s, qs_arena *a,
+                        layer_saved *out)
 {
     size_t row = (size_t)b->c.a->hidden * qs_dtype_bytes(s->type);
     l->part[p].table->saved(l, p, s, a, &out->part[p]);
@@ -73,7 +79,8 @@ static void carve_saved(const qs_block *b, const qs_layer *l, int p, const qs_pa
 /* The stream between the parts; with a parallel residual the backward pass does not read it. */
 static void carve_middle(const qs_block *b, const qs_part_sizes *s, qs_arena *a, layer_saved *out)
 {
-    out->middle = qs_arena_take(a, (size_t)s->rows * (size_t)b->c.a->hidden * qs_dtype_bytes(s->type), QS_ARENA_ALIGN);
+    out->middle =
+        qs_arena_take(a, (size_t)s->rows * (size_t)b->c.a->hidden * qs_dtype_bytes(s->type), QS_ARENA_ALIGN);
 }
 
 static layer_saved kept_of(const qs_block *b, int kind, qs_arena *a)
@@ -86,7 +93,8 @@ static layer_saved kept_of(const qs_block *b, int kind, qs_arena *a)
     return out;
 }
 
-/* The first part's saved activations live while the second is at work; everything of the second, and the first's scratch, takes turns. */
+/* The first part's saved activations live while the second is at work; everything of the second, and the
+ * first's scratch, takes turns. */
 static void carve_kind(qs_block *b, int kind, qs_arena *a)
 {
     const qs_layer *l = &b->c.a->kind[kind];
@@ -154,7 +162,10 @@ static size_t workspace(const qs_block *like)
         seen |= 1 << kind;
         qs_layer_weights w = qs_weights_of(c.layout, layer, c.type, nowhere, nowhere);
         for (int dropout = 0; dropout <= (c.lora->dropout > 0); dropout++) {
-            qs_block_lora l = {.lora = &c.lora->kind[kind], .r = c.lora->r, .values = nowhere, .gradients = nowhere,
+            qs_block_lora l = {.lora = &c.lora->kind[kind],
+                               .r = c.lora->r,
+                               .values = nowhere,
+                               .gradients = nowhere,
                                .dropout = dropout ? c.lora->dropout : 0};
             qs_block_forward(&b, &w, &l, &batch, nowhere, (char *)nowhere + 64, NULL);
             qs_block_backward(&b, &w, &l, &batch, nowhere, (char *)nowhere + 64, nowhere, true, NULL);
@@ -183,13 +194,21 @@ void qs_block_free(qs_block *b) { qs_free(b); }
 size_t qs_block_workspace_bytes(const qs_block *b) { return b->workspace_bytes; }
 size_t qs_block_saved_bytes(const qs_block *b) { return b->saved_bytes; }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------- */
 
-static call begin(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *kept)
+static call begin(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch,
+                  void *kept)
 {
     int kind = (int)(w->layer - b->c.a->kind);
     QS_ASSERT(batch->rows <= b->c.max_rows);
-    call c = {.b = b, .layer = w->layer, .w = w, .l = l, .batch = batch, .m = &b->kind[kind], .saved = b->kind[kind].own, .kept = kept};
+    call c = {.b = b,
+              .layer = w->layer,
+              .w = w,
+              .l = l,
+              .batch = batch,
+              .m = &b->kind[kind],
+              .saved = b->kind[kind].own,
+              .kept = kept};
     qs_arena memory = {.base = kept, .capacity = b->saved_bytes};
     if (kept) c.saved = kept_of(b, kind, &memory);
     return c;
@@ -198,23 +217,45 @@ static call begin(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l
 static qs_part_call part_call(const call *c, int p, int64_t first)
 {
     const qs_block *b = c->b;
-    return (qs_part_call){.device = b->c.device, .a = b->c.a, .layer = c->layer, .part = p, .sizes = &c->m->sizes, .w = c->w, .l = c->l,
-                          .batch = c->batch, .saved = c->saved.part[p], .scratch = c->m->scratch[p], .kept = c->kept, .formed = c->kept,
-                          .dh = b->dh, .dropped = b->dropped, .first = first};
+    return (qs_part_call){.device = b->c.device,
+                          .a = b->c.a,
+                          .layer = c->layer,
+                          .part = p,
+                          .sizes = &c->m->sizes,
+                          .w = c->w,
+                          .l = c->l,
+                          .batch = c->batch,
+                          .saved = c->saved.part[p],
+                          .scratch = c->m->scratch[p],
+                          .kept = c->kept,
+                          .formed = c->kept,
+                          .dh = b->dh,
+                          .dropped = b->dropped,
+                          .first = first};
 }
 
-static qs_mat mat(const call *c, void *data) { return qs_mat_of(data, c->b->c.type, c->batch->rows, c->b->c.a->hidden); }
-static qs_mat rows_of(qs_mat m, int64_t first, int64_t rows) { return qs_mat_part(m, first, rows, 0, m.cols); }
+static qs_mat mat(const call *c, void *data)
+{
+    return qs_mat_of(data, c->b->c.type, c->batch->rows, c->b->c.a->hidden);
+}
+static qs_mat rows_of(qs_mat m, int64_t first, int64_t rows)
+{
+    return qs_mat_part(m, first, rows, 0, m.cols);
+}
 
 /* Rows that the part takes at a time, from `first` on. */
 static int64_t chunk(const call *c, int p, int64_t first)
 {
-    int64_t left = c->batch->rows - first, at_most = c->layer->part[p].table->chunked ? c->m->sizes.chunk : left;
+    int64_t left = c->batch->rows - first,
+            at_most = c->layer->part[p].table->chunked ? c->m->sizes.chunk : left;
     return left < at_most ? left : at_most;
 }
 
 /* The stream that the part reads. */
-static qs_mat read_by(const call *c, int p, void *x) { return mat(c, p && !c->layer->parallel ? c->saved.middle : x); }
+static qs_mat read_by(const call *c, int p, void *x)
+{
+    return mat(c, p && !c->layer->parallel ? c->saved.middle : x);
+}
 
 /* The part's input: normed into the block's own buffer, or the stream itself. */
 static qs_mat input(const call *c, int p, void *x)
@@ -249,8 +290,8 @@ static void run_part(const call *c, int p, qs_mat in, qs_mat from, qs_mat to)
     }
 }
 
-void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y,
-                      void *kept)
+void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
+                      const qs_block_batch *batch, void *x, void *y, void *kept)
 {
     call c = begin(b, w, l, batch, kept);
     QS_ASSERT(x != y);
@@ -262,7 +303,7 @@ void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lor
     }
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------ */
+/* ---- backward ---------------------------------------------------------------------------------------- */
 
 /* Rows [first, first + n) of part p back: d_in from dy. */
 static void part_backward(const call *c, int p, qs_mat in, qs_mat dy, qs_mat d_in, int64_t first)
@@ -274,7 +315,8 @@ static void part_backward(const call *c, int p, qs_mat in, qs_mat dy, qs_mat d_i
         qs_mat raw = branch(c, p, first, dy.rows), d_raw = rows_of(mat(c, c->b->d_branch), first, dy.rows);
         if (!at.formed) part->table->forward(&at, in, raw);
         at.formed = true;
-        qs_norm_backward(c->b->c.device, c->b->c.a, qs_weights_norm(c->w, part->after), raw, dy, (qs_mat){0}, d_raw);
+        qs_norm_backward(c->b->c.device, c->b->c.a, qs_weights_norm(c->w, part->after), raw, dy, (qs_mat){0},
+                         d_raw);
         dy = d_raw;
     }
     part->table->backward(&at, in, dy, d_in);
@@ -284,16 +326,20 @@ static void part_backward(const call *c, int p, qs_mat in, qs_mat dy, qs_mat d_i
 static void join(const call *c, int p, qs_mat stream, qs_mat d_in, qs_mat dy, qs_mat dx)
 {
     const qs_layer_part *part = &c->layer->part[p];
-    if (part->norm_before) qs_norm_backward(c->b->c.device, c->b->c.a, qs_weights_norm(c->w, part->before), stream, d_in, dy, dx);
-    else qs_op_add(c->b->c.device, dx, dy, d_in);
+    if (part->norm_before)
+        qs_norm_backward(c->b->c.device, c->b->c.a, qs_weights_norm(c->w, part->before), stream, d_in, dy,
+                         dx);
+    else
+        qs_op_add(c->b->c.device, dx, dy, d_in);
 }
 
-void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *g,
-                       void *dx, bool need_dx, void *kept)
+void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
+                       const qs_block_batch *batch, void *x, void *g, void *dx, bool need_dx, void *kept)
 {
     call c = begin(b, w, l, batch, kept);
     QS_ASSERT(x != g && c.layer->parts == 2);
-    qs_mat grad = mat(&c, g), d_in = mat(&c, b->d_in), d_stream = c.layer->parallel ? mat(&c, b->d_stream) : grad;
+    qs_mat grad = mat(&c, g), d_in = mat(&c, b->d_in),
+           d_stream = c.layer->parallel ? mat(&c, b->d_stream) : grad;
     if (!kept) run_part(&c, 0, input(&c, 0, x), mat(&c, x), mat(&c, c.saved.middle));
 
     qs_mat in = input(&c, 1, x), stream = read_by(&c, 1, x);

@@ -1,9 +1,10 @@
 /* block.h - one layer, forward and backward: its parts around the residual stream (layer.h).
  *
- * Forward keeps nothing but y. Backward gets x and dy, runs the forward again as far as it needs it, and goes back through
- * the parts. Where memory is left, a caller lets forward keep what backward would form again: a quarter of a step's
- * arithmetic less, the same bits. Base weights are frozen: only LoRA gradients are formed, accumulated in fp32. The same
- * functions serve every micro-batch and every kind of layer; all calls only queue work on the device.
+ * Forward keeps nothing but y. Backward gets x and dy, runs the forward again as far as it needs it, and goes
+ * back through the parts. Where memory is left, a caller lets forward keep what backward would form again: a
+ * quarter of a step's arithmetic less, the same bits. Base weights are frozen: only LoRA gradients are
+ * formed, accumulated in fp32. The same functions serve every micro-batch and every kind of layer; all calls
+ * only queue work on the device.
  */
 #ifndef QS_MODEL_BLOCK_H
 #define QS_MODEL_BLOCK_H
@@ -17,29 +18,31 @@ typedef struct qs_block_config {
     const qs_architecture *a;
     const qs_lora *lora;
     const qs_layout *layout;
-    qs_dtype type;           /* compute type */
-    int32_t max_rows;        /* of a micro-batch */
-    int32_t mlp_rows;        /* rows of a chunk of a part that is taken in chunks: part of the numeric identity */
+    qs_dtype type;    /* compute type */
+    int32_t max_rows; /* of a micro-batch */
+    int32_t mlp_rows; /* rows of a chunk of a part that is taken in chunks: part of the numeric identity */
 } qs_block_config;
 
 /* Takes the work buffers from `memory` (device memory; may be a counting arena). Free with qs_block_free. */
 void qs_block_create(const qs_block_config *config, qs_arena *memory, qs_block **out);
 void qs_block_free(qs_block *b);
 
-/* Workspace bytes that the operations of this block need (qs_device_set_workspace): those of a forward and backward of each
- * kind of layer, with and without dropout. */
+/* Workspace bytes that the operations of this block need (qs_device_set_workspace): those of a forward and
+ * backward of each kind of layer, with and without dropout. */
 size_t qs_block_workspace_bytes(const qs_block *b);
 
-/* Device bytes, a multiple of 4096, that the saved activations of one layer and micro-batch take when they are kept. */
+/* Device bytes, a multiple of 4096, that the saved activations of one layer and micro-batch take when they
+ * are kept. */
 size_t qs_block_saved_bytes(const qs_block *b);
 
-/* y[rows, hidden] from x. y must not be x. kept: NULL, or memory of qs_block_saved_bytes for what backward needs. */
-void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *y,
-                      void *kept);
+/* y[rows, hidden] from x. y must not be x. kept: NULL, or memory of qs_block_saved_bytes for what backward
+ * needs. */
+void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
+                      const qs_block_batch *batch, void *x, void *y, void *kept);
 
-/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as it is.
- * kept: what forward was given for this layer and micro-batch; used up. */
-void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch, void *x, void *g,
-                       void *dx, bool need_dx, void *kept);
+/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as
+ * it is. kept: what forward was given for this layer and micro-batch; used up. */
+void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
+                       const qs_block_batch *batch, void *x, void *g, void *dx, bool need_dx, void *kept);
 
 #endif

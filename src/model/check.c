@@ -1,4 +1,5 @@
-/* check.c - does the checkpoint have what config.json says? Only headers are looked at, so it costs nothing to ask first. */
+/* check.c - does the checkpoint have what config.json says? Only headers are looked at, so it costs nothing
+ * to ask first. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,14 +15,16 @@ enum { SHAPE_BYTES = 96, NAME_BYTES = 128 };
 static void shape_text(int dims, const int64_t *shape, char *text)
 {
     int n = snprintf(text, SHAPE_BYTES, "[");
-    for (int i = 0; i < dims && n < SHAPE_BYTES - 24; i++) n += snprintf(text + n, 24, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    for (int i = 0; i < dims && n < SHAPE_BYTES - 24; i++)
+        n += snprintf(text + n, 24, "%s%lld", i ? ", " : "", (long long)shape[i]);
     snprintf(text + n, (size_t)(SHAPE_BYTES - n), "]");
 }
 
 /* Other tools store a quantised weight under other names beside its place. */
 static const char *quantised_sibling(const qs_source *s, const char *name)
 {
-    static const char *const tails[] = {"qweight", "weight_packed", "weight.absmax", "weight.quant_map", "SCB", "weight_scale", "weight_scale_inv", "scales"};
+    static const char *const tails[] = {"qweight", "weight_packed", "weight.absmax",    "weight.quant_map",
+                                        "SCB",     "weight_scale",  "weight_scale_inv", "scales"};
     size_t stem = strlen(name) - strlen("weight");
     if (strcmp(name + stem, "weight") != 0) return NULL;
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
@@ -33,20 +36,28 @@ static const char *quantised_sibling(const qs_source *s, const char *name)
 }
 
 /* `asked` completes the sentence that says why the tensor should be there. */
-static int check_missing(const qs_source *s, const char *name, const char *expected, const char *asked, qs_err *e)
+static int check_missing(const qs_source *s, const char *name, const char *expected, const char *asked,
+                         qs_err *e)
 {
     const char *found = quantised_sibling(s, name), *first = qs_source_path(s, 0);
     if (found)
-        QS_FAIL(e, QS_EUNSUP, "%s: instead of tensor %s there is its %s: the model is already quantised; give the 16-bit model", first, name,
-                found);
+        QS_FAIL(
+            e, QS_EUNSUP,
+            "%s: instead of tensor %s there is its %s: the model is already quantised; give the 16-bit model",
+            first, name, found);
     if (qs_source_files(s) > 1)
-        QS_FAIL(e, QS_EMISSING, "%s and the %d other shards have no tensor %s, %s, which config.json asks for%s", first, qs_source_files(s) - 1,
-                name, expected, asked);
-    QS_FAIL(e, QS_EMISSING, "%s: has no tensor %s, %s, which config.json asks for%s", first, name, expected, asked);
+        QS_FAIL(e, QS_EMISSING,
+                "%s and the %d other shards have no tensor %s, %s, which config.json asks for%s", first,
+                qs_source_files(s) - 1, name, expected, asked);
+    QS_FAIL(e, QS_EMISSING, "%s: has no tensor %s, %s, which config.json asks for%s", first, name, expected,
+            asked);
 }
 
 /* Types that only quantised weights have: 8-bit floats, and integers that hold several codes. */
-static bool quantised_type(const qs_source_tensor *t) { return strchr("FIU", t->type_name[0]) && strcmp(t->type_name, "F64") != 0; }
+static bool quantised_type(const qs_source_tensor *t)
+{
+    return strchr("FIU", t->type_name[0]) && strcmp(t->type_name, "F64") != 0;
+}
 
 /* A matrix [rows, cols], or a vector [rows] when cols is 0. */
 static int check_tensor(const qs_source *s, const char *name, int64_t rows, int64_t cols, qs_err *e)
@@ -60,10 +71,14 @@ static int check_tensor(const qs_source *s, const char *name, int64_t rows, int6
 
     const char *path = qs_source_path(s, t->file), *sibling = quantised_sibling(s, name);
     if (t->readable && t->type == QS_U8)
-        QS_FAIL(e, QS_EUNSUP, "%s: tensor %s is of type U8: the model is already quantised; give the 16-bit model", path, name);
+        QS_FAIL(e, QS_EUNSUP,
+                "%s: tensor %s is of type U8: the model is already quantised; give the 16-bit model", path,
+                name);
     if (!t->readable || (t->type != QS_F32 && t->type != QS_BF16 && t->type != QS_F16))
-        QS_FAIL(e, QS_EUNSUP, "%s: tensor %s is of type %s%s%s; expected F32, BF16 or F16%s", path, name, t->type_name, sibling ? " with its " : "", sibling ? sibling : "",
-                quantised_type(t) ? ": the model is already quantised; give the 16-bit model it was made from" : "");
+        QS_FAIL(e, QS_EUNSUP, "%s: tensor %s is of type %s%s%s; expected F32, BF16 or F16%s", path, name,
+                t->type_name, sibling ? " with its " : "", sibling ? sibling : "",
+                quantised_type(t) ? ": the model is already quantised; give the 16-bit model it was made from"
+                                  : "");
     if (t->dims != dims || t->shape[0] != rows || (cols && t->shape[1] != cols)) {
         char found[SHAPE_BYTES];
         shape_text(t->dims, t->shape, found);
@@ -73,23 +88,32 @@ static int check_tensor(const qs_source *s, const char *name, int64_t rows, int6
 }
 
 /* Buffers that old checkpoints hold beside the weights. */
-static bool is_buffer(const char *name) { return strstr(name, "inv_freq") || strstr(name, "masked_bias") || strstr(name, ".attention.bias") || strstr(name, ".attn.bias"); }
+static bool is_buffer(const char *name)
+{
+    return strstr(name, "inv_freq") || strstr(name, "masked_bias") || strstr(name, ".attention.bias") ||
+           strstr(name, ".attn.bias");
+}
 
-/* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what was meant: more layers than config.json has, or
- * norms, biases and others in a layer beside the tensors that are read. */
+/* Weights that no part of this architecture reads are no error (transformers drops them too), but rarely what
+ * was meant: more layers than config.json has, or norms, biases and others in a layer beside the tensors that
+ * are read. */
 static void warn_of_unused(const qs_architecture *a, const qs_source *s)
 {
     const qs_layer *l = qs_architecture_layer(a, 0);
     char name[NAME_BYTES], first[NAME_BYTES], plain[QS_TENSOR_NAME_BYTES];
     qs_architecture_tensor_name(a, a->layers, &l->tensor[0], name);
     const qs_source_tensor *beyond = qs_source_find(s, name);
-    if (beyond) qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, beyond->file), name, a->layers);
+    if (beyond)
+        qs_warn("%s: %s is not used: config.json has num_hidden_layers %d", qs_source_path(s, beyond->file),
+                name, a->layers);
     int n = snprintf(first, sizeof first, "%s.0.", a->names.blocks);
     for (int i = 0; i < qs_source_count(s); i++) {
         const qs_source_tensor *t = qs_source_at(s, i);
         const char *known = qs_tensor_plain_name(t->name, plain) ? plain : t->name;
-        if (strncmp(known, first, (size_t)n) || qs_layer_find(l, known + n) >= 0 || is_buffer(known)) continue;
-        qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it", qs_source_path(s, t->file), known);
+        if (strncmp(known, first, (size_t)n) || qs_layer_find(l, known + n) >= 0 || is_buffer(known))
+            continue;
+        qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it",
+                qs_source_path(s, t->file), known);
     }
 }
 
@@ -116,8 +140,11 @@ int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *
         qs_architecture_head_name(a, s, name);
         shape_text(2, (const int64_t[]){a->vocab, a->hidden}, expected);
         if (!qs_source_find(s, name))
-            return check_missing(s, name, expected, " by \"tie_word_embeddings\": false; if the head is to share the embedding's weights set it to true there, else "
-                                 "download the model again", e);
+            return check_missing(s, name, expected,
+                                 " by \"tie_word_embeddings\": false; if the head is to share the "
+                                 "embedding's weights set it to true there, else "
+                                 "download the model again",
+                                 e);
         QS_TRY(check_tensor(s, name, a->vocab, a->hidden, e));
     }
     warn_of_unused(a, s);
@@ -138,8 +165,10 @@ int qs_architecture_untie(qs_architecture *a, qs_source *s, qs_err *e)
     if (x->type == y->type && x->bytes == y->bytes) QS_TRY(qs_identity_equal(s, NULL, x, y, &equal, e));
     if (equal) return 0;
     QS_TRY(check_tensor(s, head, a->vocab, a->hidden, e));
-    qs_warn("%s: config.json ties %s to %s, but the checkpoint has both with different values: they are not tied, as transformers does; set \"tie_word_embeddings\": false there "
-            "to silence this", qs_source_path(s, y->file), head, embedding);
+    qs_warn("%s: config.json ties %s to %s, but the checkpoint has both with different values: they are not "
+            "tied, as transformers does; set \"tie_word_embeddings\": false there "
+            "to silence this",
+            qs_source_path(s, y->file), head, embedding);
     a->tied = false;
     return 0;
 }

@@ -11,14 +11,17 @@ struct qs_embedding {
     qs_aio *aio;
     const qs_source_tensor *tensor;
     int64_t hidden;
-    double scale;                 /* 0: none */
-    const char *table;            /* NULL: read rows */
-    uint64_t *order;              /* [max_tokens] token id << 32 | position, sorted */
+    double scale;      /* 0: none */
+    const char *table; /* NULL: read rows */
+    uint64_t *order;   /* [max_tokens] token id << 32 | position, sorted */
     void *buffer[IN_FLIGHT];
     qs_source_read read[IN_FLIGHT];
 };
 
-static uint64_t row_bytes(const qs_architecture *a, const qs_source_tensor *t) { return (uint64_t)a->hidden * qs_dtype_bytes(t->type); }
+static uint64_t row_bytes(const qs_architecture *a, const qs_source_tensor *t)
+{
+    return (uint64_t)a->hidden * qs_dtype_bytes(t->type);
+}
 
 static const qs_source_tensor *tensor_of(const qs_architecture *a, const qs_source *s)
 {
@@ -31,7 +34,8 @@ static void carve(qs_embedding *m, uint64_t row, int32_t max_tokens, qs_arena *m
 {
     /* Filling the table reuses the row buffers, so each holds at least FILL_BYTES / IN_FLIGHT. */
     uint64_t each = row > FILL_BYTES / IN_FLIGHT ? row : FILL_BYTES / IN_FLIGHT;
-    for (int i = 0; i < IN_FLIGHT; i++) m->buffer[i] = qs_arena_take(memory, qs_source_buffer_bytes(each), 4096);
+    for (int i = 0; i < IN_FLIGHT; i++)
+        m->buffer[i] = qs_arena_take(memory, qs_source_buffer_bytes(each), 4096);
     m->order = qs_arena_take(memory, (size_t)max_tokens * sizeof *m->order, 64);
 }
 
@@ -43,17 +47,24 @@ uint64_t qs_embedding_bytes(const qs_architecture *a, const qs_source *s, int32_
     return counting.used;
 }
 
-uint64_t qs_embedding_table_bytes(const qs_architecture *a, const qs_source *s) { return tensor_of(a, s)->bytes; }
+uint64_t qs_embedding_table_bytes(const qs_architecture *a, const qs_source *s)
+{
+    return tensor_of(a, s)->bytes;
+}
 
 static int fill_table(qs_embedding *m, char *table, qs_err *e)
 {
-    uint64_t row = qs_dtype_bytes(m->tensor->type) * (uint64_t)m->hidden, each = row > FILL_BYTES / IN_FLIGHT ? row : FILL_BYTES / IN_FLIGHT;
+    uint64_t row = qs_dtype_bytes(m->tensor->type) * (uint64_t)m->hidden,
+             each = row > FILL_BYTES / IN_FLIGHT ? row : FILL_BYTES / IN_FLIGHT;
     uint64_t pieces = (m->tensor->bytes + each - 1) / each, started = 0;
     for (uint64_t done = 0; done < pieces; done++) {
         for (; started < pieces && started < done + IN_FLIGHT; started++) {
             qs_source_read *r = &m->read[started % IN_FLIGHT];
             uint64_t at = started * each, left = m->tensor->bytes - at;
-            *r = (qs_source_read){.tensor = m->tensor, .offset = at, .bytes = left < each ? left : each, .buffer = m->buffer[started % IN_FLIGHT]};
+            *r = (qs_source_read){.tensor = m->tensor,
+                                  .offset = at,
+                                  .bytes = left < each ? left : each,
+                                  .buffer = m->buffer[started % IN_FLIGHT]};
             qs_source_read_start(m->source, m->aio, r);
         }
         qs_source_read *r = &m->read[done % IN_FLIGHT];
@@ -70,11 +81,12 @@ static int fill_table(qs_embedding *m, char *table, qs_err *e)
     return 0;
 }
 
-int qs_embedding_open(const qs_architecture *a, qs_source *s, qs_aio *aio, int32_t max_tokens, qs_arena *memory, void *table, qs_embedding **out,
-                      qs_err *e)
+int qs_embedding_open(const qs_architecture *a, qs_source *s, qs_aio *aio, int32_t max_tokens,
+                      qs_arena *memory, void *table, qs_embedding **out, qs_err *e)
 {
     qs_embedding *m = qs_calloc(1, sizeof *m);
-    *m = (qs_embedding){.source = s, .aio = aio, .tensor = tensor_of(a, s), .hidden = a->hidden, .scale = a->embedding_scale};
+    *m = (qs_embedding){
+        .source = s, .aio = aio, .tensor = tensor_of(a, s), .hidden = a->hidden, .scale = a->embedding_scale};
     carve(m, row_bytes(a, m->tensor), max_tokens, memory);
     int rc = table ? fill_table(m, table, e) : 0;
     if (rc) {
@@ -126,13 +138,16 @@ static void put_row(const qs_embedding *m, void *out, qs_dtype out_type, const v
     uint32_t factor = 0;
     qs_store_f32(&factor, out_type, 0, (float)m->scale);
     float scale = qs_load_f32(&factor, out_type, 0);
-    for (size_t j = 0; j < (size_t)m->hidden; j++) qs_store_f32(out, out_type, j, qs_load_f32(out, out_type, j) * scale);
+    for (size_t j = 0; j < (size_t)m->hidden; j++)
+        qs_store_f32(out, out_type, j, qs_load_f32(out, out_type, j) * scale);
 }
 
 /* The sorted order is walked twice at once: `ahead` queues reads of distinct tokens, `at` uses them. */
-static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, char *out, qs_dtype out_type, qs_err *e)
+static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, char *out, qs_dtype out_type,
+                            qs_err *e)
 {
-    uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type), out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
+    uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type),
+             out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
     for (uint64_t i = 0; i < n; i++) m->order[i] = (uint64_t)(uint32_t)ids[i] << 32 | i;
     sort(m->order, n);
     uint64_t ahead = 0, started = 0, finished = 0;
@@ -140,7 +155,9 @@ static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, cha
     for (uint64_t at = 0; at < n;) {
         for (; !rc && ahead < n && started - finished < IN_FLIGHT; started++) {
             qs_source_read *r = &m->read[started % IN_FLIGHT];
-            *r = (qs_source_read){.tensor = m->tensor, .offset = (m->order[ahead] >> 32) * row, .bytes = row,
+            *r = (qs_source_read){.tensor = m->tensor,
+                                  .offset = (m->order[ahead] >> 32) * row,
+                                  .bytes = row,
                                   .buffer = m->buffer[started % IN_FLIGHT]};
             qs_source_read_start(m->source, m->aio, r);
             ahead = same_token(m->order, ahead, n);
@@ -157,11 +174,14 @@ static int gather_from_disk(qs_embedding *m, const int32_t *ids, uint64_t n, cha
     return rc;
 }
 
-int qs_embedding_gather(qs_embedding *m, const int32_t *ids, int32_t tokens, void *out, qs_dtype out_type, qs_err *e)
+int qs_embedding_gather(qs_embedding *m, const int32_t *ids, int32_t tokens, void *out, qs_dtype out_type,
+                        qs_err *e)
 {
-    uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type), out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
+    uint64_t row = (uint64_t)m->hidden * qs_dtype_bytes(m->tensor->type),
+             out_row = (uint64_t)m->hidden * qs_dtype_bytes(out_type);
     if (!m->table) return gather_from_disk(m, ids, (uint64_t)tokens, out, out_type, e);
     for (int32_t i = 0; i < tokens; i++)
-        put_row(m, (char *)out + (uint64_t)i * out_row, out_type, m->table + (uint64_t)(uint32_t)ids[i] * row);
+        put_row(m, (char *)out + (uint64_t)i * out_row, out_type,
+                m->table + (uint64_t)(uint32_t)ids[i] * row);
     return 0;
 }

@@ -50,7 +50,8 @@ static qs_dtype base_type(const qs_architecture *a, const qs_source *source)
     return type;
 }
 
-static void place_linear(const qs_layout *l, const qs_tensor *t, uint64_t *used, qs_layer_layout *k, qs_tensor_layout *w)
+static void place_linear(const qs_layout *l, const qs_tensor *t, uint64_t *used, qs_layer_layout *k,
+                         qs_tensor_layout *w)
 {
     uint64_t n = (uint64_t)t->out * (uint64_t)t->in;
     w->dense_at = take_joined(&k->dense_elements, n, t->joins);
@@ -75,7 +76,8 @@ static void place_layer(const qs_layout *l, const qs_layer *layer, qs_layer_layo
         if (t->role == QS_TENSOR_VECTOR) k->tensor[i].at = take_joined(&used, (uint64_t)t->out * 4, t->joins);
     }
     for (int i = 0; i < layer->tensors; i++)
-        if (layer->tensor[i].role == QS_TENSOR_LINEAR) place_linear(l, &layer->tensor[i], &used, k, &k->tensor[i]);
+        if (layer->tensor[i].role == QS_TENSOR_LINEAR)
+            place_linear(l, &layer->tensor[i], &used, k, &k->tensor[i]);
     k->dense_elements = qs_round_up(k->dense_elements, 64);
     k->bytes = qs_round_up(used, 4096);
 }
@@ -103,9 +105,10 @@ char *qs_layout_describe(const qs_layout *l)
     static const char *const types[] = {"none", "nf4", "fp4"};
     uint64_t bytes = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) bytes += qs_layout_layer(l, layer)->bytes;
-    return qs_printf("layout %d, %s%s block %d, base %s, head %s, %d layers of %llu bytes together, %d head tiles of %d rows",
+    return qs_printf("layout %d, %s%s block %d, base %s, head %s, %d layers of %llu bytes together, %d head "
+                     "tiles of %d rows",
                      QS_LAYOUT_VERSION, types[l->quant.type],
-                     l->quant.type != QS_QUANT_NONE && l->quant.double_quant ? " double-quantised" : "", QS_QUANT_BLOCK,
-                     qs_dtype_name(l->base_type), qs_dtype_name(l->head_type), l->layers, (unsigned long long)bytes, l->tiles,
-                     l->tile_rows);
+                     l->quant.type != QS_QUANT_NONE && l->quant.double_quant ? " double-quantised" : "",
+                     QS_QUANT_BLOCK, qs_dtype_name(l->base_type), qs_dtype_name(l->head_type), l->layers,
+                     (unsigned long long)bytes, l->tiles, l->tile_rows);
 }

@@ -15,7 +15,8 @@
 
 enum { PATH_MAX_BYTES = 128, R_MAX = 1 << 16, PACK_ALIGN = 64 };
 
-/* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs into them. */
+/* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs
+ * into them. */
 static const uint64_t INIT_STREAM = (uint64_t)0x4c4f << 48;
 
 /* "model.layers.3.self_attn.q_proj"; false where tensor i is no linear. */
@@ -54,11 +55,13 @@ static int compile(const char *pattern, qs_matcher *m, qs_err *e)
 {
     int code;
     size_t at;
-    m->regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code, &at, NULL);
+    m->regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED,
+                             &code, &at, NULL);
     if (!m->regex) {
         char why[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is not a regular expression: %s at character %zu", pattern, why, at);
+        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is not a regular expression: %s at character %zu",
+                pattern, why, at);
     }
     m->match = pcre2_match_data_create(1, NULL);
     return 0;
@@ -68,7 +71,8 @@ static int compile(const char *pattern, qs_matcher *m, qs_err *e)
 static int matcher_open(const qs_lora_config *config, qs_matcher *m, qs_err *e)
 {
     *m = (qs_matcher){.config = config};
-    if (config->target_count < 1) QS_FAIL(e, QS_EINVAL, "target_modules is empty; expected names such as q_proj, or all-linear");
+    if (config->target_count < 1)
+        QS_FAIL(e, QS_EINVAL, "target_modules is empty; expected names such as q_proj, or all-linear");
     if (config->target_count == 1 && strcasecmp(config->targets[0], "all-linear") == 0) {
         m->all = true;
         return 0;
@@ -76,7 +80,9 @@ static int matcher_open(const qs_lora_config *config, qs_matcher *m, qs_err *e)
     for (int i = 0; i < config->target_count; i++) {
         if (qs_lora_is_name(config->targets[i])) continue;
         if (config->target_count == 1) return compile(config->targets[i], m, e);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is not a module name; a regular expression or all-linear must stand alone",
+        QS_FAIL(e, QS_EINVAL,
+                "target_modules: \"%s\" is not a module name; a regular expression or all-linear must stand "
+                "alone",
                 config->targets[i]);
     }
     return 0;
@@ -111,8 +117,11 @@ static int refuse_embeddings(const qs_matcher *m, const qs_model_names *n, qs_er
         bool taken;
         QS_TRY(takes(m, -1, outside[i], &taken, e));
         if (taken)
-            QS_FAIL(e, QS_EUNSUP, "target_modules takes %s; adapters on the head and the embeddings are not supported, only on the "
-                                  "linear layers of the blocks", outside[i]);
+            QS_FAIL(e, QS_EUNSUP,
+                    "target_modules takes %s; adapters on the head and the embeddings are not supported, "
+                    "only on the "
+                    "linear layers of the blocks",
+                    outside[i]);
     }
     return 0;
 }
@@ -124,7 +133,11 @@ static void list_modules(const qs_architecture *a, char list[160], char example[
     while (last > 0 && !module_path(a, example, 0, last)) last--;
     for (int i = 0; i < n; i++) {
         if (!module_path(a, example, 0, i)) continue;
-        used += snprintf(list + used, 160 - (size_t)used, "%s%s", !used ? "" : i == last ? " and " : ", ", qs_module_last(example));
+        used += snprintf(list + used, 160 - (size_t)used, "%s%s",
+                         !used       ? ""
+                         : i == last ? " and "
+                                     : ", ",
+                         qs_module_last(example));
     }
     for (int i = n - 1; i >= 0; i--) module_path(a, example, 0, i);
 }
@@ -143,8 +156,8 @@ static int check_each_matches(const qs_matcher *m, const qs_architecture *a, qs_
         if (any) continue;
         char list[160], example[PATH_MAX_BYTES];
         list_modules(a, list, example);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)", m->config->targets[t], list,
-                a->names.blocks, a->layers - 1, example);
+        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)",
+                m->config->targets[t], list, a->names.blocks, a->layers - 1, example);
     }
     return 0;
 }
@@ -166,9 +179,12 @@ static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
         }
         out->layer_mask[l] = any;
         for (int i = 0; any && i < n; i++) {
-            if (first[kind] < 0) slot[i].active = taken[i];
+            if (first[kind] < 0)
+                slot[i].active = taken[i];
             else if (slot[i].active != taken[i] && module_path(out->a, path, l, i))
-                QS_FAIL(e, QS_EUNSUP, "target_modules takes %s in layer %d but not in layer %d; layers with different sets are not supported",
+                QS_FAIL(e, QS_EUNSUP,
+                        "target_modules takes %s in layer %d but not in layer %d; layers with different sets "
+                        "are not supported",
                         qs_module_last(path), taken[i] ? l : first[kind], taken[i] ? first[kind] : l);
         }
         if (any && first[kind] < 0) first[kind] = l;
@@ -206,14 +222,21 @@ static void lay_out(const qs_layer *layer, int32_t r, qs_lora_layer *out)
 static int check_numbers(const qs_lora_config *c, qs_err *e)
 {
     if (c->r < 1 || c->r > R_MAX) QS_FAIL(e, QS_EINVAL, "lora_r is %d; expected 1 to %d", c->r, R_MAX);
-    if (!(c->alpha > 0 && c->alpha <= 1e9)) QS_FAIL(e, QS_EINVAL, "lora_alpha is %g; expected more than 0", c->alpha);
-    if (!(c->dropout >= 0 && c->dropout < 1)) QS_FAIL(e, QS_EINVAL, "lora_dropout is %g; expected at least 0 and less than 1", (double)c->dropout);
+    if (!(c->alpha > 0 && c->alpha <= 1e9))
+        QS_FAIL(e, QS_EINVAL, "lora_alpha is %g; expected more than 0", c->alpha);
+    if (!(c->dropout >= 0 && c->dropout < 1))
+        QS_FAIL(e, QS_EINVAL, "lora_dropout is %g; expected at least 0 and less than 1", (double)c->dropout);
     return 0;
 }
 
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e)
 {
-    *out = (qs_lora){.a = a, .layers = a->layers, .r = config->r, .alpha = config->alpha, .dropout = config->dropout, .rslora = config->rslora};
+    *out = (qs_lora){.a = a,
+                     .layers = a->layers,
+                     .r = config->r,
+                     .alpha = config->alpha,
+                     .dropout = config->dropout,
+                     .rslora = config->rslora};
     QS_TRY(check_numbers(config, e));
     out->scaling = (float)(config->alpha / (config->rslora ? sqrt(config->r) : config->r));
     out->layer_mask = qs_calloc((size_t)a->layers, 1);

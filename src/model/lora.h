@@ -1,9 +1,11 @@
 /* lora.h - the adapters: which linear layers have one, where their numbers lie, and PEFT's files.
  *
- * All adapters are fp32 vectors (masters), one contiguous stretch per block: "pack" l holds layer l and is record l of a pager, in host memory or on disk. Within a pack the order is, for each group
- * of linears that share an input (as a rule q k v | o | gate up | down): the A matrices [r, in] of its targets one below the other, then their B matrices
- * [out, r] one after the other. So a group's A is one [targets * r, in] matrix. Gradients and optimizer states use the same layout.
- * (Hu et al., "LoRA", 2021; rank-stabilised scaling: Kalajdzievski 2023.)
+ * All adapters are fp32 vectors (masters), one contiguous stretch per block: "pack" l holds layer l and is
+ * record l of a pager, in host memory or on disk. Within a pack the order is, for each group of linears that
+ * share an input (as a rule q k v | o | gate up | down): the A matrices [r, in] of its targets one below the
+ * other, then their B matrices [out, r] one after the other. So a group's A is one [targets * r, in] matrix.
+ * Gradients and optimizer states use the same layout. (Hu et al., "LoRA", 2021; rank-stabilised scaling:
+ * Kalajdzievski 2023.)
  */
 #ifndef QS_MODEL_LORA_H
 #define QS_MODEL_LORA_H
@@ -15,17 +17,18 @@ typedef struct qs_lora_config {
     int32_t r;
     double alpha;
     float dropout;
-    bool rslora;                 /* scaling alpha / sqrt(r) instead of alpha / r */
-    const char *const *targets;  /* [target_count] module names or suffixes; one entry that is not a plain name is a regex on the full path; "all-linear" */
+    bool rslora;                /* scaling alpha / sqrt(r) instead of alpha / r */
+    const char *const *targets; /* [target_count] module names or suffixes; one entry that is not a plain name
+                                   is a regex on the full path; "all-linear" */
     int target_count;
 } qs_lora_config;
 
 /* One linear's adapter inside a pack; offsets in floats. */
 typedef struct qs_lora_slot {
     bool active;
-    int32_t out, in;             /* of the linear */
-    int32_t row_in_group;        /* first row of its A in the group's stacked A */
-    int64_t a_at, b_at;          /* [r, in], [out, r] */
+    int32_t out, in;      /* of the linear */
+    int32_t row_in_group; /* first row of its A in the group's stacked A */
+    int64_t a_at, b_at;   /* [r, in], [out, r] */
 } qs_lora_slot;
 
 /* The adapters of one kind of layer. */
@@ -43,17 +46,22 @@ typedef struct qs_lora {
     double alpha;
     bool rslora;
     qs_lora_layer kind[QS_LAYER_KINDS_MAX];
-    int64_t pack_floats;         /* of the layer that has most, a multiple of 64 (padding is zero) */
-    uint8_t *layer_mask;         /* [layers] 1: this layer has adapters (a regex may pick layers) */
-    char **target_names;         /* as given, for adapter_config.json */
+    int64_t pack_floats; /* of the layer that has most, a multiple of 64 (padding is zero) */
+    uint8_t *layer_mask; /* [layers] 1: this layer has adapters (a regex may pick layers) */
+    char **target_names; /* as given, for adapter_config.json */
     int target_count;
 } qs_lora;
 
-static inline const qs_lora_layer *qs_lora_of_layer(const qs_lora *l, int32_t layer) { return &l->kind[l->a->kind_of[layer]]; }
+static inline const qs_lora_layer *qs_lora_of_layer(const qs_lora *l, int32_t layer)
+{
+    return &l->kind[l->a->kind_of[layer]];
+}
 
-/* Matches the targets as PEFT does: one string with regex characters is a full match on "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a
- * suffix after a dot; "all-linear" (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is QS_EINVAL and lists the names there are. Every layer of one kind that has adapters
- * must have the same set (QS_EUNSUP otherwise). `a` is borrowed. Freed with qs_lora_free. */
+/* Matches the targets as PEFT does: one string with regex characters is a full match on
+ * "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a suffix after a dot; "all-linear"
+ * (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is
+ * QS_EINVAL and lists the names there are. Every layer of one kind that has adapters must have the same set
+ * (QS_EUNSUP otherwise). `a` is borrowed. Freed with qs_lora_free. */
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
 void qs_lora_free(qs_lora *l);
 
@@ -62,22 +70,32 @@ bool qs_lora_is_name(const char *target);
 
 /* Trainable parameters. */
 int64_t qs_lora_parameters(const qs_lora *l);
-/* PEFT's initial values of every pack: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt 5) from the counter-based generator keyed by seed, layer and linear; B zero. */
+/* PEFT's initial values of every pack: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt 5) from the
+ * counter-based generator keyed by seed, layer and linear; B zero. */
 void qs_lora_init(const qs_lora *l, uint64_t seed, qs_pager *masters);
 
-/* Reads adapter_config.json and adapter_model.safetensors of a PEFT adapter directory into the masters, all of whose packs are written. Its r, alpha, rsLoRA and targets must be those of l
- * (QS_EINVAL says which differs and how to set the option). Tensors missing or misshapen: QS_EFORMAT naming the key. F32, BF16 or F16. */
+/* Reads adapter_config.json and adapter_model.safetensors of a PEFT adapter directory into the masters, all
+ * of whose packs are written. Its r, alpha, rsLoRA and targets must be those of l (QS_EINVAL says which
+ * differs and how to set the option). Tensors missing or misshapen: QS_EFORMAT naming the key. F32, BF16 or
+ * F16. */
 int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs_pager *masters, qs_err *e);
 
-/* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A config without target_modules has
- * q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for features that change what A and B mean (DoRA, rank_pattern, modules_to_save,
- * PiSSA, ...). The strings belong to *out; free with qs_peft_config_free. */
-typedef struct qs_peft_config { qs_lora_config lora; char **owned; char *base_model; /* or NULL */ } qs_peft_config;
+/* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A
+ * config without target_modules has q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for
+ * features that change what A and B mean (DoRA, rank_pattern, modules_to_save, PiSSA, ...). The strings
+ * belong to *out; free with qs_peft_config_free. */
+typedef struct qs_peft_config {
+    qs_lora_config lora;
+    char **owned;
+    char *base_model; /* or NULL */
+} qs_peft_config;
 int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);
 void qs_peft_config_free(qs_peft_config *c);
 
-/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight, or as the family's modules are called) and adapter_config.json (sorted keys, indent 2, only fields that
- * PEFT knows since 0.9) into dir (created). Each file is replaced atomically. base_model is the directory or name of the base, or NULL. */
+/* Writes adapter_model.safetensors (fp32, keys base_model.model.model.layers.N....lora_A.weight, or as the
+ * family's modules are called) and adapter_config.json (sorted keys, indent 2, only fields that PEFT knows
+ * since 0.9) into dir (created). Each file is replaced atomically. base_model is the directory or name of the
+ * base, or NULL. */
 int qs_peft_save(const char *dir, const qs_lora *l, const char *base_model, qs_pager *masters, qs_err *e);
 
 #endif

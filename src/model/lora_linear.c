@@ -29,12 +29,17 @@ static qs_mat pack_part(const qs_lora_call *c, int64_t at, int64_t rows, int64_t
 
 static qs_dropout mask_of(const qs_lora_call *c, const target *t)
 {
-    return (qs_dropout){.p = c->l->dropout, .seed = c->l->seed, .stream = c->l->stream | t->key, .first_row = c->first_row};
+    return (qs_dropout){
+        .p = c->l->dropout, .seed = c->l->seed, .stream = c->l->stream | t->key, .first_row = c->first_row};
 }
 
-static void product(const qs_lora_call *c, qs_mat a, bool ta, qs_mat b, bool tb, qs_mat out, float alpha, float beta)
+static void product(const qs_lora_call *c, qs_mat a, bool ta, qs_mat b, bool tb, qs_mat out, float alpha,
+                    float beta)
 {
-    qs_op_gemm(c->device, &(qs_gemm){.a = a, .b = b, .c = out, .transpose_a = ta, .transpose_b = tb, .alpha = alpha, .beta = beta});
+    qs_op_gemm(
+        c->device,
+        &(qs_gemm){
+            .a = a, .b = b, .c = out, .transpose_a = ta, .transpose_b = tb, .alpha = alpha, .beta = beta});
 }
 
 /* The group's A matrices lie one below the other from this one on. */
@@ -62,7 +67,8 @@ void qs_lora_inner(const qs_lora_call *c)
         const qs_lora_slot *s = t.slot;
         qs_dropout mask = mask_of(c, &t);
         qs_op_dropout(c->device, &mask, c->x, dropped, false);
-        product(c, dropped, false, pack_part(c, s->a_at, r, s->in), true, qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), 1, 0);
+        product(c, dropped, false, pack_part(c, s->a_at, r, s->in), true,
+                qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), 1, 0);
     }
 }
 
@@ -74,8 +80,9 @@ void qs_lora_forward(const qs_lora_call *c, qs_mat y)
     qs_lora_inner(c);
     for (int i = -1; next_target(c, &i, &t);) {
         const qs_lora_slot *s = t.slot;
-        product(c, qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), false, pack_part(c, s->b_at, s->out, r), true,
-                qs_mat_part(y, 0, c->x.rows, t.column, s->out), c->l->scaling, 1);
+        product(c, qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), false,
+                pack_part(c, s->b_at, s->out, r), true, qs_mat_part(y, 0, c->x.rows, t.column, s->out),
+                c->l->scaling, 1);
     }
 }
 
@@ -86,15 +93,18 @@ void qs_lora_backward(const qs_lora_call *c, qs_mat dy, qs_mat dh, qs_mat dx)
     target t;
     for (int i = -1; next_target(c, &i, &t);) {
         const qs_lora_slot *s = t.slot;
-        qs_mat dy_t = qs_mat_part(dy, 0, rows, t.column, s->out), h = qs_mat_part(c->h, 0, rows, s->row_in_group, r);
+        qs_mat dy_t = qs_mat_part(dy, 0, rows, t.column, s->out),
+               h = qs_mat_part(c->h, 0, rows, s->row_in_group, r);
         qs_mat dh_t = qs_mat_part(dh, 0, rows, s->row_in_group, r);
-        product(c, dy_t, true, h, false, qs_mat_of(c->l->gradients + s->b_at, QS_F32, s->out, r), c->l->scaling, 1);
+        product(c, dy_t, true, h, false, qs_mat_of(c->l->gradients + s->b_at, QS_F32, s->out, r),
+                c->l->scaling, 1);
         product(c, dy_t, false, pack_part(c, s->b_at, s->out, r), false, dh_t, c->l->scaling, 0);
         if (c->l->dropout > 0) {
             qs_mat scratch = qs_mat_of(c->dropped, c->type, rows, c->x.cols);
             qs_dropout mask = mask_of(c, &t);
             qs_op_dropout(c->device, &mask, c->x, scratch, false);
-            product(c, dh_t, true, scratch, false, qs_mat_of(c->l->gradients + s->a_at, QS_F32, r, s->in), 1, 1);
+            product(c, dh_t, true, scratch, false, qs_mat_of(c->l->gradients + s->a_at, QS_F32, r, s->in), 1,
+                    1);
             if (dx.data) {
                 product(c, dh_t, false, pack_part(c, s->a_at, r, s->in), false, scratch, 1, 0);
                 qs_op_dropout(c->device, &mask, scratch, dx, true);
@@ -105,7 +115,8 @@ void qs_lora_backward(const qs_lora_call *c, qs_mat dy, qs_mat dh, qs_mat dx)
         target first;
         int i = -1;
         next_target(c, &i, &first);
-        product(c, dh, true, c->x, false, qs_mat_of(c->l->gradients + first.slot->a_at, QS_F32, dh.cols, c->x.cols), 1, 1);
+        product(c, dh, true, c->x, false,
+                qs_mat_of(c->l->gradients + first.slot->a_at, QS_F32, dh.cols, c->x.cols), 1, 1);
         if (dx.data) product(c, dh, false, stacked_a(c, dh.cols), false, dx, 1, 1);
     }
 }

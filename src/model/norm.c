@@ -2,13 +2,18 @@
 
 static qs_rmsnorm rms(const qs_architecture *a, qs_norm w, qs_mat x, qs_mat y)
 {
-    return (qs_rmsnorm){.x = x, .y = y, .weight = w.weight, .weight_type = QS_F32, .eps = a->norm_eps,
+    return (qs_rmsnorm){.x = x,
+                        .y = y,
+                        .weight = w.weight,
+                        .weight_type = QS_F32,
+                        .eps = a->norm_eps,
                         .round_last = a->norm == QS_NORM_RMS_PLUS_ONE};
 }
 
 static qs_layernorm layer(const qs_architecture *a, qs_norm w, qs_mat x, qs_mat y)
 {
-    return (qs_layernorm){.x = x, .y = y, .weight = w.weight, .bias = w.bias, .weight_type = QS_F32, .eps = a->norm_eps};
+    return (qs_layernorm){
+        .x = x, .y = y, .weight = w.weight, .bias = w.bias, .weight_type = QS_F32, .eps = a->norm_eps};
 }
 
 void qs_norm_forward(qs_device *d, const qs_architecture *a, qs_norm w, qs_mat x, qs_mat y)
@@ -22,7 +27,8 @@ void qs_norm_forward(qs_device *d, const qs_architecture *a, qs_norm w, qs_mat x
     }
 }
 
-void qs_norm_backward(qs_device *d, const qs_architecture *a, qs_norm w, qs_mat x, qs_mat dy, qs_mat add, qs_mat dx)
+void qs_norm_backward(qs_device *d, const qs_architecture *a, qs_norm w, qs_mat x, qs_mat dy, qs_mat add,
+                      qs_mat dx)
 {
     if (a->norm == QS_NORM_LAYER) {
         qs_layernorm n = layer(a, w, x, dx);

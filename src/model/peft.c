@@ -1,8 +1,8 @@
 /* peft.c - the tensors of a PEFT adapter directory, adapter_model.safetensors.
  *
- * One A and one B per adapted linear, called base_model.model.<module path>.lora_{A,B}.weight. Loading goes through every
- * tensor of the file: one that is missing, misshapen, not finite or left over means that the adapter is not what its config
- * says, and half an adapter would train without a word.
+ * One A and one B per adapted linear, called base_model.model.<module path>.lora_{A,B}.weight. Loading goes
+ * through every tensor of the file: one that is missing, misshapen, not finite or left over means that the
+ * adapter is not what its config says, and half an adapter would train without a word.
  */
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +23,8 @@ static void tensor_key(const qs_lora *l, char *out, int32_t layer, int linear, i
 {
     char module[QS_TENSOR_NAME];
     qs_tensor_module(&qs_architecture_layer(l->a, layer)->tensor[linear], module);
-    snprintf(out, KEY_BYTES, "base_model.model.%s.%d.%s.lora_%c.weight", l->a->names.blocks, layer, module, "AB"[side]);
+    snprintf(out, KEY_BYTES, "base_model.model.%s.%d.%s.lora_%c.weight", l->a->names.blocks, layer, module,
+             "AB"[side]);
 }
 
 static int32_t masked_layers(const qs_lora *l)
@@ -33,7 +34,8 @@ static int32_t masked_layers(const qs_lora *l)
     return n;
 }
 
-/* The names of a layer's targets, without doubles of other kinds of layers; false: the name is there already. */
+/* The names of a layer's targets, without doubles of other kinds of layers; false: the name is there already.
+ */
 static bool is_first_so_called(const qs_lora *l, int kind, const char *last)
 {
     for (int k = 0; k < kind; k++) {
@@ -52,7 +54,8 @@ static void describe_targets(const qs_lora *l, char *text)
             char module[QS_TENSOR_NAME];
             if (!l->kind[k].slot[i].active) continue;
             const char *last = qs_module_last(qs_tensor_module(&l->a->kind[k].tensor[i], module));
-            if (is_first_so_called(l, k, last)) n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", last);
+            if (is_first_so_called(l, k, last))
+                n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", last);
         }
     snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
 }
@@ -66,11 +69,15 @@ static bool same_targets(const qs_lora *x, const qs_lora *y)
 }
 
 /* The adapter in `dir`, described by c, must be of the shape of l. */
-static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l, const qs_architecture *a, qs_err *e)
+static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l, const qs_architecture *a,
+                      qs_err *e)
 {
-    if (c->r != l->r) QS_FAIL(e, QS_EINVAL, "%s: the adapter has r %d, the run lora_r %d; set --lora_r %d", dir, c->r, l->r, c->r);
+    if (c->r != l->r)
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter has r %d, the run lora_r %d; set --lora_r %d", dir, c->r, l->r,
+                c->r);
     if (c->alpha != l->alpha)
-        QS_FAIL(e, QS_EINVAL, "%s: the adapter has lora_alpha %g, the run %g; set --lora_alpha %g", dir, c->alpha, l->alpha, c->alpha);
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter has lora_alpha %g, the run %g; set --lora_alpha %g", dir,
+                c->alpha, l->alpha, c->alpha);
     if (c->rslora != l->rslora)
         QS_FAIL(e, QS_EINVAL, "%s: the adapter was made %s rank-stabilised scaling; set --%suse_rslora", dir,
                 c->rslora ? "with" : "without", c->rslora ? "" : "no-");
@@ -82,7 +89,9 @@ static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l
     bool same = same_targets(&saved, l);
     qs_lora_free(&saved);
     if (!same)
-        QS_FAIL(e, QS_EINVAL, "%s: the adapter is on %s, the run trains %s; set --target_modules to the adapter's", dir, theirs, ours);
+        QS_FAIL(e, QS_EINVAL,
+                "%s: the adapter is on %s, the run trains %s; set --target_modules to the adapter's", dir,
+                theirs, ours);
     return 0;
 }
 
@@ -92,8 +101,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Reads one matrix of the file into out[rows * cols] and takes it off the list. */
-static int load_matrix(const char *path, const qs_source_tensor **sorted, int count, const char *key, int64_t rows, int64_t cols,
-                       bool *taken, float *out, qs_err *e)
+static int load_matrix(const char *path, const qs_source_tensor **sorted, int count, const char *key,
+                       int64_t rows, int64_t cols, bool *taken, float *out, qs_err *e)
 {
     const qs_source_tensor wanted = {.name = key}, *w = &wanted;
     const qs_source_tensor **at = bsearch(&w, sorted, (size_t)count, sizeof *sorted, by_name);
@@ -101,21 +110,27 @@ static int load_matrix(const char *path, const qs_source_tensor **sorted, int co
     const qs_source_tensor *t = *at;
     if (t->dims != 2 || t->shape[0] != rows || t->shape[1] != cols) {
         char found[96] = "";
-        for (int i = 0, n = 0; i < t->dims && n < 64; i++) n += snprintf(found + n, 24, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
-        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is [%s]; expected [%lld, %lld]: the adapter is of another model or rank", path, key, found,
-                (long long)rows, (long long)cols);
+        for (int i = 0, n = 0; i < t->dims && n < 64; i++)
+            n += snprintf(found + n, 24, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+        QS_FAIL(e, QS_EFORMAT,
+                "%s: tensor %s is [%s]; expected [%lld, %lld]: the adapter is of another model or rank", path,
+                key, found, (long long)rows, (long long)cols);
     }
     if (!t->readable || (t->type != QS_F32 && t->type != QS_BF16 && t->type != QS_F16))
-        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is of type %s; expected F32, BF16 or F16", path, key, t->type_name);
+        QS_FAIL(e, QS_EFORMAT, "%s: tensor %s is of type %s; expected F32, BF16 or F16", path, key,
+                t->type_name);
     QS_TRY(qs_safetensors_read_f32(path, t, out, rows * cols, e));
     for (int64_t i = 0; i < rows * cols; i++)
-        if (!isfinite(out[i])) QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has the value %g at element %lld", path, key, (double)out[i], (long long)i);
+        if (!isfinite(out[i]))
+            QS_FAIL(e, QS_EFORMAT, "%s: tensor %s has the value %g at element %lld", path, key,
+                    (double)out[i], (long long)i);
     taken[at - sorted] = true;
     return 0;
 }
 
 /* The tensors of one layer. */
-static int load_pack(const char *path, const qs_source_tensor **sorted, int count, const qs_lora *l, int32_t layer, bool *taken, float *pack, qs_err *e)
+static int load_pack(const char *path, const qs_source_tensor **sorted, int count, const qs_lora *l,
+                     int32_t layer, bool *taken, float *pack, qs_err *e)
 {
     memset(pack, 0, (size_t)l->pack_floats * sizeof *pack);
     const qs_lora_layer *adapters = qs_lora_of_layer(l, layer);
@@ -131,20 +146,23 @@ static int load_pack(const char *path, const qs_source_tensor **sorted, int coun
     return 0;
 }
 
-/* A tensor's name as PEFT saves it, of those that other programs write: with the adapter's own name in it ("lora_A.default.weight"), without PEFT's prefix, or with those
- * that wrappers and multimodal models put before a module. Freed with qs_free. */
+/* A tensor's name as PEFT saves it, of those that other programs write: with the adapter's own name in it
+ * ("lora_A.default.weight"), without PEFT's prefix, or with those that wrappers and multimodal models put
+ * before a module. Freed with qs_free. */
 static char *plain_key(const char *name)
 {
     static const char prefix[] = "base_model.model.";
     char plain[QS_TENSOR_NAME_BYTES];
     const char *module = strncmp(name, prefix, sizeof prefix - 1) ? name : name + sizeof prefix - 1;
     if (qs_tensor_plain_name(module, plain)) module = plain;
-    const char *side = strstr(module, ".lora_"), *rest = side ? strchr(side + 1, '.') : NULL, *tail = rest ? strchr(rest + 1, '.') : NULL;
+    const char *side = strstr(module, ".lora_"), *rest = side ? strchr(side + 1, '.') : NULL,
+               *tail = rest ? strchr(rest + 1, '.') : NULL;
     if (!tail || strcmp(tail, ".weight")) return qs_printf("%s%s", prefix, module);
     return qs_printf("%s%.*s.weight", prefix, (int)(rest - module), module);
 }
 
-static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, qs_pager *masters, qs_err *e)
+static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora *l, qs_pager *masters,
+                        qs_err *e)
 {
     const qs_source_tensor **sorted = qs_malloc(((size_t)s->count + 1) * sizeof *sorted);
     bool *taken = qs_calloc((size_t)s->count + 1, 1);
@@ -154,17 +172,22 @@ static int load_tensors(const char *path, const qs_safetensors *s, const qs_lora
     int rc = 0;
     for (int i = 1; i < s->count && !rc; i++)
         if (!by_name(&sorted[i - 1], &sorted[i]))
-            rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: has tensor %s twice: it holds several adapters; save the one that is meant alone", path, sorted[i]->name);
+            rc = qs_err_set(
+                e, QS_EUNSUP, __FILE__, __LINE__,
+                "%s: has tensor %s twice: it holds several adapters; save the one that is meant alone", path,
+                sorted[i]->name);
     qs_pager_begin(masters, NULL);
     for (int32_t layer = 0; layer < l->layers && !rc; layer++) {
         qs_pager_at(masters, layer);
-        rc = load_pack(path, sorted, s->count, l, layer, taken, qs_pager_acquire(masters, layer, QS_PAGE_NEW), e);
+        rc = load_pack(path, sorted, s->count, l, layer, taken, qs_pager_acquire(masters, layer, QS_PAGE_NEW),
+                       e);
         qs_pager_release(masters, layer, true, QS_QUEUE_COUNT);
         if (!rc) rc = qs_pager_check(masters, e);
     }
     for (int i = 0; i < s->count && !rc; i++)
         if (!taken[i])
-            rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: tensor %.200s belongs to no adapter that adapter_config.json names", path,
+            rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__,
+                            "%s: tensor %.200s belongs to no adapter that adapter_config.json names", path,
                             sorted[i]->name);
     qs_free(taken);
     qs_free(sorted);
@@ -179,10 +202,13 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs
     qs_peft_config_free(&c);
     if (rc) return rc;
 
-    char *path = qs_path_join(dir, "adapter_model.safetensors"), *old = qs_path_join(dir, "adapter_model.bin");
+    char *path = qs_path_join(dir, "adapter_model.safetensors"),
+         *old = qs_path_join(dir, "adapter_model.bin");
     qs_safetensors s = {0};
     if (!qs_file_exists(path) && qs_file_exists(old))
-        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__, "%s: adapters in pickle files are not read; save it as adapter_model.safetensors", old);
+        rc = qs_err_set(e, QS_EUNSUP, __FILE__, __LINE__,
+                        "%s: adapters in pickle files are not read; save it as adapter_model.safetensors",
+                        old);
     else
         rc = qs_safetensors_open(path, &s, e);
     char **names = qs_calloc((size_t)s.count + 1, sizeof *names);
@@ -196,13 +222,17 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs
     return rc;
 }
 
-/* Gives the writer one tensor after another: those of a layer come together, so one pack is held at a time. */
+/* Gives the writer one tensor after another: those of a layer come together, so one pack is held at a time.
+ */
 typedef struct pack_source {
     const qs_lora *l;
     qs_pager *masters;
-    struct tensor_place { int32_t layer; int64_t at; } *place; /* of each entry */
-    int32_t held;          /* layer, or -1 */
-    int64_t packs;         /* held so far */
+    struct tensor_place {
+        int32_t layer;
+        int64_t at;
+    } * place;     /* of each entry */
+    int32_t held;  /* layer, or -1 */
+    int64_t packs; /* held so far */
     const float *pack;
 } pack_source;
 
@@ -251,7 +281,8 @@ static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, 
     size_t capacity = (size_t)masked_layers(l) * QS_TENSORS_MAX * 2;
     qs_safetensors_entry *entries = qs_calloc(capacity, sizeof *entries);
     char(*keys)[KEY_BYTES] = qs_malloc(capacity * sizeof *keys);
-    pack_source source = {.l = l, .masters = masters, .place = qs_calloc(capacity, sizeof *source.place), .held = -1};
+    pack_source source = {
+        .l = l, .masters = masters, .place = qs_calloc(capacity, sizeof *source.place), .held = -1};
     int n = 0;
     for (int32_t layer = 0; layer < l->layers; layer++) {
         const qs_lora_layer *adapters = qs_lora_of_layer(l, layer);
@@ -259,7 +290,10 @@ static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, 
             const qs_lora_slot *t = &adapters->slot[k];
             for (int side = 0; side < 2 && t->active; side++, n++) {
                 tensor_key(l, keys[n], layer, k, side);
-                entries[n] = (qs_safetensors_entry){.name = keys[n], .type = QS_F32, .dims = 2, .shape = {side ? t->out : l->r, side ? l->r : t->in}};
+                entries[n] = (qs_safetensors_entry){.name = keys[n],
+                                                    .type = QS_F32,
+                                                    .dims = 2,
+                                                    .shape = {side ? t->out : l->r, side ? l->r : t->in}};
                 source.place[n] = (struct tensor_place){layer, side ? t->b_at : t->a_at};
             }
         }
@@ -267,7 +301,8 @@ static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, 
     qs_page_list list = {0};
     list_packs(l, &list);
     qs_pager_begin(masters, &list);
-    int rc = qs_safetensors_write_from(path, entries, n, &(qs_safetensors_data){&source, data_of}, metadata, 1, e);
+    int rc =
+        qs_safetensors_write_from(path, entries, n, &(qs_safetensors_data){&source, data_of}, metadata, 1, e);
     let_go(&source);
     qs_pager_begin(masters, NULL);
     qs_page_list_free(&list);

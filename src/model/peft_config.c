@@ -1,7 +1,8 @@
 /* peft_config.c - adapter_config.json of PEFT's LoraConfig, both ways.
  *
- * Reading refuses every feature that would make the adapter's numbers mean something else than W + scaling * B A. Writing
- * keeps to the fields of PEFT 0.9 (2024): older versions stop at a field they do not know, and newer ones fill in the rest.
+ * Reading refuses every feature that would make the adapter's numbers mean something else than W + scaling *
+ * B A. Writing keeps to the fields of PEFT 0.9 (2024): older versions stop at a field they do not know, and
+ * newer ones fill in the rest.
  */
 #include "src/model/peft_config.h"
 
@@ -21,30 +22,53 @@ enum { CONFIG_MAX_BYTES = 16 << 20, R_MAX = 1 << 16 };
 static int refuse_features(qs_json j, qs_err *e)
 {
     static const char *const off[] = {
-        "modules_to_save", "layers_to_transform", "rank_pattern", "alpha_pattern", "exclude_modules", "use_dora", "lora_bias",
-        "use_qalora", "use_bdlora", "trainable_token_indices", "target_parameters", "layer_replication", "alora_invocation_tokens",
-        "arrow_config", "kasa_config", "monteclora_config", "velora_config", "megatron_config",
+        "modules_to_save",
+        "layers_to_transform",
+        "rank_pattern",
+        "alpha_pattern",
+        "exclude_modules",
+        "use_dora",
+        "lora_bias",
+        "use_qalora",
+        "use_bdlora",
+        "trainable_token_indices",
+        "target_parameters",
+        "layer_replication",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "monteclora_config",
+        "velora_config",
+        "megatron_config",
     };
     for (size_t i = 0; i < sizeof off / sizeof *off; i++) {
         const json_t *v = qs_json_get(j, off[i]);
-        bool empty = !v || json_is_false(v) || (json_is_array(v) && !json_array_size(v)) || (json_is_object(v) && !json_object_size(v)) ||
+        bool empty = !v || json_is_false(v) || (json_is_array(v) && !json_array_size(v)) ||
+                     (json_is_object(v) && !json_object_size(v)) ||
                      (json_is_string(v) && !json_string_length(v));
-        if (!empty) return qs_json_unexpected(j, off[i], QS_EUNSUP, "none: adapters that use it are not supported", e);
+        if (!empty)
+            return qs_json_unexpected(j, off[i], QS_EUNSUP, "none: adapters that use it are not supported",
+                                      e);
     }
     const char *type = NULL, *bias = "none", *init = "gaussian";
     QS_TRY(qs_json_string(j, "peft_type", &type, e));
     if (!type || strcmp(type, "LORA") != 0)
-        return qs_json_unexpected(j, "peft_type", type ? QS_EUNSUP : QS_EFORMAT, "\"LORA\": other adapters are not supported", e);
+        return qs_json_unexpected(j, "peft_type", type ? QS_EUNSUP : QS_EFORMAT,
+                                  "\"LORA\": other adapters are not supported", e);
     QS_TRY(qs_json_string(j, "bias", &bias, e));
-    if (strcmp(bias, "none") != 0) return qs_json_unexpected(j, "bias", QS_EUNSUP, "\"none\": trained biases are not supported", e);
+    if (strcmp(bias, "none") != 0)
+        return qs_json_unexpected(j, "bias", QS_EUNSUP, "\"none\": trained biases are not supported", e);
 
-    /* True and false are ordinary first values; pissa, olora, loftq and the like also changed the base weights. */
+    /* True and false are ordinary first values; pissa, olora, loftq and the like also changed the base
+     * weights. */
     static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
     bool known = json_is_boolean(qs_json_get(j, "init_lora_weights"));
     if (!known) QS_TRY(qs_json_string(j, "init_lora_weights", &init, e));
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) known |= strcmp(init, harmless[i]) == 0;
     if (!known)
-        return qs_json_unexpected(j, "init_lora_weights", QS_EUNSUP, "true, false, gaussian, eva or orthogonal: others change the base model", e);
+        return qs_json_unexpected(j, "init_lora_weights", QS_EUNSUP,
+                                  "true, false, gaussian, eva or orthogonal: others change the base model",
+                                  e);
     return 0;
 }
 
@@ -59,7 +83,8 @@ static int read_targets(qs_json j, qs_peft_config *out, qs_err *e)
     out->lora.targets = (const char *const *)out->owned;
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
-        if (v && !json_is_string(item)) return qs_json_unexpected(j, "target_modules", QS_EFORMAT, "a string or a list of strings", e);
+        if (v && !json_is_string(item))
+            return qs_json_unexpected(j, "target_modules", QS_EFORMAT, "a string or a list of strings", e);
         out->owned[out->lora.target_count++] = qs_strdup(v ? json_string_value(item) : usual[i]);
     }
     return 0;
@@ -118,7 +143,10 @@ static double shortest(float f)
 }
 
 /* Whole numbers as integers, as PEFT declares lora_alpha. */
-static json_t *number(double x) { return x == floor(x) && fabs(x) < 1e9 ? json_integer((json_int_t)x) : json_real(x); }
+static json_t *number(double x)
+{
+    return x == floor(x) && fabs(x) < 1e9 ? json_integer((json_int_t)x) : json_real(x);
+}
 
 /* A pattern is one string, names are a list; all-linear is spelled out, as PEFT does when it saves. */
 static json_t *targets(const qs_lora *l)
@@ -129,7 +157,8 @@ static json_t *targets(const qs_lora *l)
         for (int i = 0; i < layer->tensors; i++) {
             char module[QS_TENSOR_NAME];
             if (layer->tensor[i].role != QS_TENSOR_LINEAR) continue;
-            json_array_append_new(list, json_string(qs_module_last(qs_tensor_module(&layer->tensor[i], module))));
+            json_array_append_new(list,
+                                  json_string(qs_module_last(qs_tensor_module(&layer->tensor[i], module))));
         }
         return list;
     }
@@ -145,14 +174,18 @@ int qs_peft_write_config(const char *dir, const qs_lora *l, const char *base_mod
 {
     /* A path that is not UTF-8, which JSON cannot hold, becomes null like one that is not known. */
     json_t *base = base_model ? json_string(base_model) : NULL;
-    json_t *root = json_pack("{s:{}, s:n, s:o, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:n, s:s, s:i, s:{}, s:n, s:o, s:s, s:b, s:b}",
-                             "alpha_pattern", "auto_mapping", "base_model_name_or_path", base ? base : json_null(), "bias", "none",
-                             "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1, "layers_pattern", "layers_to_transform",
-                             "lora_alpha", number(l->alpha), "lora_dropout", json_real(shortest(l->dropout)), "modules_to_save",
-                             "peft_type", "LORA", "r", l->r, "rank_pattern", "revision", "target_modules", targets(l), "task_type",
-                             "CAUSAL_LM", "use_dora", 0, "use_rslora", l->rslora);
+    json_t *root =
+        json_pack("{s:{}, s:n, s:o, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:n, s:s, s:i, s:{}, s:n, s:o, "
+                  "s:s, s:b, s:b}",
+                  "alpha_pattern", "auto_mapping", "base_model_name_or_path", base ? base : json_null(),
+                  "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
+                  "layers_pattern", "layers_to_transform", "lora_alpha", number(l->alpha), "lora_dropout",
+                  json_real(shortest(l->dropout)), "modules_to_save", "peft_type", "LORA", "r", l->r,
+                  "rank_pattern", "revision", "target_modules", targets(l), "task_type", "CAUSAL_LM",
+                  "use_dora", 0, "use_rslora", l->rslora);
     QS_ASSERT(root);
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)), *path = qs_path_join(dir, "adapter_config.json");
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)),
+         *path = qs_path_join(dir, "adapter_config.json");
     QS_ASSERT(text);
     int rc = qs_file_replace(path, text, strlen(text), e);
     qs_free(path);

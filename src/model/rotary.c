@@ -1,8 +1,9 @@
 /* rotary.c - frequencies and tables of the rotary position embedding (Su et al., "RoFormer", 2021).
  *
- * The arithmetic is in fp32 in the order of transformers' modeling_rope_utils, so that frequencies agree to the last bit or
- * two: an angle is position * frequency, and an error of one bit in a frequency is an error of one bit in every angle. Powers,
- * sines and cosines are taken in double and rounded once, which no fp32 library does worse than.
+ * The arithmetic is in fp32 in the order of transformers' modeling_rope_utils, so that frequencies agree to
+ * the last bit or two: an angle is position * frequency, and an error of one bit in a frequency is an error
+ * of one bit in every angle. Powers, sines and cosines are taken in double and rounded once, which no fp32
+ * library does worse than.
  */
 #include <math.h>
 
@@ -11,7 +12,10 @@
 #include "src/model/rotary.h"
 
 /* base^(2i/d) in fp32. */
-static float wave(float base, int i, int d) { return (float)qs_pow(base, (double)((float)(2 * i) / (float)d)); }
+static float wave(float base, int i, int d)
+{
+    return (float)qs_pow(base, (double)((float)(2 * i) / (float)d));
+}
 
 /* bloc97's "NTK-aware" base: longer sequences than the model was trained on stretch the base. */
 static float dynamic_base(const qs_rotary *r, int32_t positions)
@@ -65,7 +69,8 @@ void qs_rotary_frequencies(const qs_rotary *r, int32_t positions, float *inv_fre
     }
     float base = r->scaling == QS_ROPE_DYNAMIC ? dynamic_base(r, positions) : (float)r->theta;
     for (int i = 0; i < r->dim / 2; i++) {
-        float f = 1 / (r->scaling == QS_ROPE_LONG ? r->stretch[i] * wave(base, i, r->dim) : wave(base, i, r->dim));
+        float f =
+            1 / (r->scaling == QS_ROPE_LONG ? r->stretch[i] * wave(base, i, r->dim) : wave(base, i, r->dim));
         if (r->scaling == QS_ROPE_LINEAR) f /= (float)r->factor;
         inv_freq[i] = r->scaling == QS_ROPE_LLAMA3 ? llama3(r, f) : f;
     }
@@ -82,7 +87,8 @@ static float position_scale(const qs_rotary *r, int32_t position)
 void qs_rotary_tables(const qs_rotary *r, int32_t positions, float *cos_table, float *sin_table)
 {
     int half = r->dim / 2;
-    float own[QS_ROTARY_PAIRS_MAX], *inv_freq = half > QS_ROTARY_PAIRS_MAX ? qs_malloc((size_t)half * sizeof *inv_freq) : own;
+    float own[QS_ROTARY_PAIRS_MAX],
+        *inv_freq = half > QS_ROTARY_PAIRS_MAX ? qs_malloc((size_t)half * sizeof *inv_freq) : own;
     qs_rotary_frequencies(r, positions, inv_freq);
     for (int32_t p = 0; p < positions; p++) {
         float scale = (float)r->attention_factor * position_scale(r, p);

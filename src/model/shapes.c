@@ -45,7 +45,8 @@ char *qs_shape_config(const qs_shape *s, int32_t layers)
                      "  %s,\n"
                      "  \"torch_dtype\": \"bfloat16\"\n"
                      "}\n",
-                     s->family->class_name, s->family->model_type, layers ? layers : s->is->layers, s->is->keys);
+                     s->family->class_name, s->family->model_type, layers ? layers : s->is->layers,
+                     s->is->keys);
 }
 
 static void add(qs_synthetic_entry *list, int *count, const char *name, int64_t rows, int64_t columns)

@@ -1,6 +1,7 @@
 /* shapes.h - well-known models by name: their config.json, and the tensors a checkpoint of them has.
  *
- * With synthetic weights (io/synthetic.h) a shape stands for the model wherever values do not matter: speed, memory, and whether a run fits.
+ * With synthetic weights (io/synthetic.h) a shape stands for the model wherever values do not matter: speed,
+ * memory, and whether a run fits.
  */
 #ifndef QS_MODEL_SHAPES_H
 #define QS_MODEL_SHAPES_H
@@ -23,10 +24,12 @@ const char *qs_shape_name(int index);
 /* The text of config.json. layers: 0 for the model's own number. Freed with qs_free. */
 char *qs_shape_config(const qs_shape *s, int32_t layers);
 
-/* Every tensor that an architecture's checkpoint holds, the head only when it is not the embedding. *out is freed with qs_free; returns the count. */
+/* Every tensor that an architecture's checkpoint holds, the head only when it is not the embedding. *out is
+ * freed with qs_free; returns the count. */
 int qs_shape_tensors(const qs_architecture *a, qs_synthetic_entry **out);
 
-/* A shape as a model without files: its architecture, and a source of made-up weights. layers: 0 for the model's own number. Close the source with qs_source_close. Errors of qs_shape_find. */
+/* A shape as a model without files: its architecture, and a source of made-up weights. layers: 0 for the
+ * model's own number. Close the source with qs_source_close. Errors of qs_shape_find. */
 int qs_shape_open(const char *name, int32_t layers, qs_architecture *a, qs_source **source, qs_err *e);
 
 #endif

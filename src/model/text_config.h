@@ -4,8 +4,9 @@
 
 #include <jansson.h>
 
-/* Models of text and pictures or sound keep the language model's keys in an object of their own. Gives that object, with what the whole file says for all of it
- * (tied weights, quantisation, special tokens), and says so; or *root as it is. `name` is how the file is called. Takes the reference to root, gives one. */
+/* Models of text and pictures or sound keep the language model's keys in an object of their own. Gives that
+ * object, with what the whole file says for all of it (tied weights, quantisation, special tokens), and says
+ * so; or *root as it is. `name` is how the file is called. Takes the reference to root, gives one. */
 json_t *qs_text_config(json_t *root, const char *name);
 
 #endif

@@ -1,11 +1,19 @@
 #include "src/model/weights.h"
 
-bool qs_weights_in_place(const qs_layout *l, qs_dtype type) { return l->quant.type == QS_QUANT_NONE && l->base_type == type; }
-
-qs_layer_weights qs_weights_of(const qs_layout *l, int32_t layer, qs_dtype type, const void *blob, void *dense)
+bool qs_weights_in_place(const qs_layout *l, qs_dtype type)
 {
-    return (qs_layer_weights){.layout = l, .layer = qs_architecture_layer(l->a, layer), .place = qs_layout_layer(l, layer), .type = type,
-                              .blob = blob, .dense = dense};
+    return l->quant.type == QS_QUANT_NONE && l->base_type == type;
+}
+
+qs_layer_weights qs_weights_of(const qs_layout *l, int32_t layer, qs_dtype type, const void *blob,
+                               void *dense)
+{
+    return (qs_layer_weights){.layout = l,
+                              .layer = qs_architecture_layer(l->a, layer),
+                              .place = qs_layout_layer(l, layer),
+                              .type = type,
+                              .blob = blob,
+                              .dense = dense};
 }
 
 static void decode(qs_device *d, const qs_layer_weights *w, const qs_tensor *t, const qs_tensor_layout *p)
@@ -31,7 +39,8 @@ static void decode(qs_device *d, const qs_layer_weights *w, const qs_tensor *t, 
 void qs_weights_decode(qs_device *d, const qs_layer_weights *w)
 {
     for (int i = 0; i < w->layer->tensors; i++)
-        if (w->layer->tensor[i].role == QS_TENSOR_LINEAR) decode(d, w, &w->layer->tensor[i], &w->place->tensor[i]);
+        if (w->layer->tensor[i].role == QS_TENSOR_LINEAR)
+            decode(d, w, &w->layer->tensor[i], &w->place->tensor[i]);
 }
 
 qs_mat qs_weights_group(const qs_layer_weights *w, int group)
@@ -48,6 +57,12 @@ static const float *vector(const qs_layer_weights *w, int index)
     return index < 0 ? NULL : (const float *)(w->blob + w->place->tensor[index].at);
 }
 
-const float *qs_weights_bias(const qs_layer_weights *w, int group) { return vector(w, w->layer->group[group].bias); }
+const float *qs_weights_bias(const qs_layer_weights *w, int group)
+{
+    return vector(w, w->layer->group[group].bias);
+}
 
-qs_norm qs_weights_norm(const qs_layer_weights *w, qs_layer_norm n) { return (qs_norm){vector(w, n.weight), vector(w, n.bias)}; }
+qs_norm qs_weights_norm(const qs_layer_weights *w, qs_layer_norm n)
+{
+    return (qs_norm){vector(w, n.weight), vector(w, n.bias)};
+}

@@ -1,4 +1,5 @@
-/* import.c - recognises another trainer's configuration, walks its keys by the trainer's tables, and reports. */
+/* import.c - recognises another trainer's configuration, walks its keys by the trainer's tables, and reports.
+ */
 #include "src/options/import.h"
 
 #include <string.h>
@@ -29,10 +30,10 @@ struct qs_import_state {
     bool has_ours; /* keys that only we have: the file was changed for us */
 };
 
-static const qs_import_trainer *const trainers[] = {&qs_import_axolotl, &qs_import_llamafactory, &qs_import_trl, &qs_import_torchtune,
-                                                    &qs_import_unsloth};
+static const qs_import_trainer *const trainers[] = {&qs_import_axolotl, &qs_import_llamafactory,
+                                                    &qs_import_trl, &qs_import_torchtune, &qs_import_unsloth};
 
-/* ---- for the tables ----------------------------------------------------------------------------------------------------------- */
+/* ---- for the tables ---------------------------------------------------------------------------------- */
 
 const qs_yaml_flat *qs_import_file(const qs_import_state *s) { return &s->file; }
 
@@ -89,7 +90,10 @@ void qs_import_not(qs_import_state *s, const char *path, const char *value, cons
     qs_page_say(&s->names, "%s%.80s", s->refused_count++ ? ", " : "", path);
 }
 
-void qs_import_fine(qs_import_state *s, const char *path, const char *note) { qs_page_say(&s->fine, "    %.80s: %.200s\n", path, note); }
+void qs_import_fine(qs_import_state *s, const char *path, const char *note)
+{
+    qs_page_say(&s->fine, "    %.80s: %.200s\n", path, note);
+}
 
 /* Whether the option takes the value; if not, why is in e. */
 static bool fits(qs_import_state *s, const char *option, const char *value, qs_err *e)
@@ -106,8 +110,10 @@ void qs_import_set(qs_import_state *s, const qs_yaml_entry *entry, const char *o
         return;
     }
     put_setting(s, option, value, false, false);
-    if (entry) qs_page_say(&s->taken, "    %.80s: %.120s -> %s: %.120s\n", entry->path, entry->value, option, value);
-    else qs_page_say(&s->taken, "    %s: %.120s\n", option, value);
+    if (entry)
+        qs_page_say(&s->taken, "    %.80s: %.120s -> %s: %.120s\n", entry->path, entry->value, option, value);
+    else
+        qs_page_say(&s->taken, "    %s: %.120s\n", option, value);
 }
 
 void qs_import_add_path(qs_import_state *s, const qs_yaml_entry *entry, const char *option, const char *path)
@@ -116,7 +122,7 @@ void qs_import_add_path(qs_import_state *s, const qs_yaml_entry *entry, const ch
     qs_page_say(&s->taken, "    %.80s: %.120s -> %s\n", entry->path, path, option);
 }
 
-/* ---- one key ------------------------------------------------------------------------------------------------------------------ */
+/* ---- one key ----------------------------------------------------------------------------------------- */
 
 /* The path with every place of a list as []. */
 static void key_of(const char *path, char *key, size_t bytes)
@@ -136,7 +142,8 @@ static bool matches(const char *keys, const char *key)
     for (const char *k = keys; *k;) {
         size_t m = strcspn(k, " ");
         if (m == n && strncmp(k, key, n) == 0) return true;
-        if (m > 2 && strncmp(k + m - 2, ".*", 2) == 0 && strncmp(k, key, m - 2) == 0 && (key[m - 2] == '.' || key[m - 2] == '[' || !key[m - 2]))
+        if (m > 2 && strncmp(k + m - 2, ".*", 2) == 0 && strncmp(k, key, m - 2) == 0 &&
+            (key[m - 2] == '.' || key[m - 2] == '[' || !key[m - 2]))
             return true;
         k += m;
         k += strspn(k, " ");
@@ -158,7 +165,8 @@ static char *translated(const char *values, const char *theirs)
     size_t n = strlen(theirs);
     for (const char *v = values; v && *v;) {
         size_t m = strcspn(v, "|"), equals = strcspn(v, "=");
-        if (equals == n && equals < m && strncasecmp(v, theirs, n) == 0) return qs_strndup(v + equals + 1, m - equals - 1);
+        if (equals == n && equals < m && strncasecmp(v, theirs, n) == 0)
+            return qs_strndup(v + equals + 1, m - equals - 1);
         v += m + (v[m] == '|');
     }
     return qs_strdup(theirs);
@@ -168,7 +176,8 @@ static char *translated(const char *values, const char *theirs)
 static void take_own(qs_import_state *s, const qs_yaml_entry *entry)
 {
     qs_option_set set = {&qs_training_options, &s->scratch};
-    if (!qs_option_find(&set, 1, entry->path, NULL)) return qs_import_not(s, entry->path, entry->value, "this key is not known here; remove it");
+    if (!qs_option_find(&set, 1, entry->path, NULL))
+        return qs_import_not(s, entry->path, entry->value, "this key is not known here; remove it");
     s->has_ours = true;
     qs_import_set(s, entry, entry->path, entry->value);
 }
@@ -186,22 +195,31 @@ static void take_entry(qs_import_state *s, const qs_yaml_entry *entry)
     char *value = r->action == IMPORT_TAKE ? translated(r->values, entry->value) : NULL;
     switch (r->action) {
     case IMPORT_TAKE:
-        if (*value) qs_import_set(s, entry, r->to, value);
-        else qs_import_fine(s, entry->path, "as here");
-        break;
-    case IMPORT_FINE: qs_import_fine(s, entry->path, r->note); break;
-    case IMPORT_ONLY:
-        if (qs_import_among(entry->value, r->values) || (!*entry->value && qs_import_among("none", r->values)))
+        if (*value)
+            qs_import_set(s, entry, r->to, value);
+        else
             qs_import_fine(s, entry->path, "as here");
-        else qs_import_not(s, entry->path, entry->value, r->note);
         break;
-    case IMPORT_NOT: qs_import_not(s, entry->path, entry->value, r->note); break;
-    case IMPORT_CALL: r->call(s, entry, key);
+    case IMPORT_FINE:
+        qs_import_fine(s, entry->path, r->note);
+        break;
+    case IMPORT_ONLY:
+        if (qs_import_among(entry->value, r->values) ||
+            (!*entry->value && qs_import_among("none", r->values)))
+            qs_import_fine(s, entry->path, "as here");
+        else
+            qs_import_not(s, entry->path, entry->value, r->note);
+        break;
+    case IMPORT_NOT:
+        qs_import_not(s, entry->path, entry->value, r->note);
+        break;
+    case IMPORT_CALL:
+        r->call(s, entry, key);
     }
     qs_free(value);
 }
 
-/* ---- the file ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------- */
 
 static bool has_key(const qs_yaml_flat *f, const char *key, size_t n)
 {
@@ -349,6 +367,8 @@ void qs_import_free(qs_import *i)
 int qs_import_check(const qs_import *i, const char *name, qs_err *e)
 {
     if (!i->refused) return 0;
-    QS_FAIL(e, QS_EUSAGE, "%.200s: %d keys of this configuration of %s are not supported (the list above says what to do): %.400s", name, i->refused,
-            i->trainer, i->refused_keys);
+    QS_FAIL(e, QS_EUSAGE,
+            "%.200s: %d keys of this configuration of %s are not supported (the list above says what to do): "
+            "%.400s",
+            name, i->refused, i->trainer, i->refused_keys);
 }

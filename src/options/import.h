@@ -1,8 +1,8 @@
 /* import.h - configurations of other trainers, read as ours: axolotl, LLaMA-Factory, TRL, torchtune, Unsloth.
  *
- * A file is recognised by its keys. Every key of it is classified, and all are reported at once: taken (as which option), already so here
- * (or of no consequence for the result), not supported (with what to do). What such a file leaves unset has that trainer's default, where it
- * differs from ours.
+ * A file is recognised by its keys. Every key of it is classified, and all are reported at once: taken (as
+ * which option), already so here (or of no consequence for the result), not supported (with what to do). What
+ * such a file leaves unset has that trainer's default, where it differs from ours.
  */
 #ifndef QS_OPTIONS_IMPORT_H
 #define QS_OPTIONS_IMPORT_H

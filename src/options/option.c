@@ -12,7 +12,7 @@
 #include "src/base/spelling.h"
 #include "src/options/option_internal.h"
 
-/* ---- lists of strings ------------------------------------------------------------------------------------------------ */
+/* ---- lists of strings -------------------------------------------------------------------------------- */
 
 void qs_strings_add(qs_strings *list, const char *text, size_t n)
 {
@@ -27,7 +27,8 @@ void qs_strings_clear(qs_strings *list)
     *list = (qs_strings){0};
 }
 
-/* Adds the comma-separated items of text. Commas inside brackets belong to a regular expression and do not separate. */
+/* Adds the comma-separated items of text. Commas inside brackets belong to a regular expression and do not
+ * separate. */
 static void add_items(qs_strings *list, const char *text)
 {
     int depth = 0;
@@ -45,7 +46,7 @@ static void add_items(qs_strings *list, const char *text)
     }
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------- */
 
 /* Equal, with - and _ the same, over the first n characters of a; b ends there. */
 static bool same_name(const char *a, size_t n, const char *b)
@@ -69,7 +70,8 @@ bool qs_option_is_called(const qs_option *row, const char *key)
     return false;
 }
 
-const qs_option *qs_option_find(const qs_option_set *sets, int count, const char *key, const qs_option_set **set)
+const qs_option *qs_option_find(const qs_option_set *sets, int count, const char *key,
+                                const qs_option_set **set)
 {
     for (int s = 0; s < count; s++)
         for (int r = 0; r < sets[s].table->count; r++)
@@ -112,16 +114,21 @@ int qs_option_unknown(const qs_option_set *sets, int count, const char *key, con
             for (const char *a = t->rows[r].aliases; a && *a; a += strcspn(a, " "), a += strspn(a, " "))
                 consider(&best, a, strcspn(a, " "), key);
         }
-        for (int w = 0; w < t->switch_count; w++) consider(&best, t->switches[w].name, strlen(t->switches[w].name), key);
+        for (int w = 0; w < t->switch_count; w++)
+            consider(&best, t->switches[w].name, strlen(t->switches[w].name), key);
     }
     if (!best.text || !qs_near_enough(best.distance, key))
         QS_FAIL(e, QS_EUSAGE, "%s: there is no option called \"%s\"; --help lists them", where, key);
-    QS_FAIL(e, QS_EUSAGE, "%s: there is no option called \"%s\"; did you mean %.*s?", where, key, (int)best.length, best.text);
+    QS_FAIL(e, QS_EUSAGE, "%s: there is no option called \"%s\"; did you mean %.*s?", where, key,
+            (int)best.length, best.text);
 }
 
-/* ---- values from text -------------------------------------------------------------------------------------------------- */
+/* ---- values from text -------------------------------------------------------------------------------- */
 
-static void *value_of(const qs_option *row, const void *values) { return (char *)(uintptr_t)values + row->offset; }
+static void *value_of(const qs_option *row, const void *values)
+{
+    return (char *)(uintptr_t)values + row->offset;
+}
 
 bool qs_option_bool_of(const char *text, bool *out)
 {
@@ -147,7 +154,8 @@ static bool integer_of(const char *text, int64_t *out)
     errno = 0;
     *out = strtoll(text, &end, 10);
     if (end != text && !*end) return !errno;
-    if (!number_of(text, &d) || d != rint(d) || fabs(d) > 0x1p53) return false; /* 1e4 is a whole number too */
+    if (!number_of(text, &d) || d != rint(d) || fabs(d) > 0x1p53)
+        return false; /* 1e4 is a whole number too */
     *out = (int64_t)d;
     return true;
 }
@@ -184,18 +192,31 @@ static void describe_range(const qs_option *row, const char *what, char *out, si
     int low_digits = row->min == rint(row->min) ? 17 : 6, high_digits = row->max == rint(row->max) ? 17 : 6;
     if (row->max < QS_OPTION_MANY)
         snprintf(out, capacity, "%s from %.*g to %.*g", what, low_digits, row->min, high_digits, row->max);
-    else snprintf(out, capacity, "%s of at least %.*g", what, low_digits, row->min);
+    else
+        snprintf(out, capacity, "%s of at least %.*g", what, low_digits, row->min);
 }
 
 void qs_option_expectation(const qs_option *row, char *out, size_t capacity)
 {
     switch (row->type) {
-    case QS_OPT_STRING: snprintf(out, capacity, "text"); break;
-    case QS_OPT_PATH: snprintf(out, capacity, "a path"); break;
-    case QS_OPT_FLAGPATH: snprintf(out, capacity, "true, false or a path"); break;
-    case QS_OPT_LIST: snprintf(out, capacity, "a list"); break;
-    case QS_OPT_PATHS: snprintf(out, capacity, "a list of paths"); break;
-    case QS_OPT_TEXTS: snprintf(out, capacity, "a text"); break;
+    case QS_OPT_STRING:
+        snprintf(out, capacity, "text");
+        break;
+    case QS_OPT_PATH:
+        snprintf(out, capacity, "a path");
+        break;
+    case QS_OPT_FLAGPATH:
+        snprintf(out, capacity, "true, false or a path");
+        break;
+    case QS_OPT_LIST:
+        snprintf(out, capacity, "a list");
+        break;
+    case QS_OPT_PATHS:
+        snprintf(out, capacity, "a list of paths");
+        break;
+    case QS_OPT_TEXTS:
+        snprintf(out, capacity, "a text");
+        break;
     case QS_OPT_INT: {
         describe_range(row, "a whole number", out, capacity);
         for (const qs_option_name *n = row->names; n && n->name; n++) {
@@ -204,14 +225,21 @@ void qs_option_expectation(const qs_option *row, char *out, size_t capacity)
         }
         break;
     }
-    case QS_OPT_FLOAT: describe_range(row, "a number", out, capacity); break;
-    case QS_OPT_BYTES: snprintf(out, capacity, "auto, or a size of at least 1M such as 10G or 512M"); break;
-    case QS_OPT_BOOL: snprintf(out, capacity, "true or false"); break;
+    case QS_OPT_FLOAT:
+        describe_range(row, "a number", out, capacity);
+        break;
+    case QS_OPT_BYTES:
+        snprintf(out, capacity, "auto, or a size of at least 1M such as 10G or 512M");
+        break;
+    case QS_OPT_BOOL:
+        snprintf(out, capacity, "true or false");
+        break;
     case QS_OPT_ENUM: {
         size_t used = (size_t)snprintf(out, capacity, "one of");
         for (const qs_option_name *n = row->names; n->name && used < capacity; n++)
             if (n == row->names || n[-1].value != n->value) /* the canonical spelling only */
-                used += (size_t)snprintf(out + used, capacity - used, "%s %s", n == row->names ? "" : ",", n->name);
+                used += (size_t)snprintf(out + used, capacity - used, "%s %s", n == row->names ? "" : ",",
+                                         n->name);
         break;
     }
     }
@@ -240,15 +268,21 @@ static int read_value(const qs_option *row, void *value, const char *text, const
     case QS_OPT_PATH:
         if (!*text) return reject(row, text, where, e);
         /* fall through */
-    case QS_OPT_STRING: replace_string(value, text); return 0;
+    case QS_OPT_STRING:
+        replace_string(value, text);
+        return 0;
     case QS_OPT_FLAGPATH:
         if (!*text) return reject(row, text, where, e);
         if (qs_option_bool_of(text, &yes)) text = yes ? "latest" : NULL;
         replace_string(value, text);
         return 0;
     case QS_OPT_LIST:
-    case QS_OPT_PATHS: add_items(value, text); return 0;
-    case QS_OPT_TEXTS: qs_strings_add(value, text, strlen(text)); return 0;
+    case QS_OPT_PATHS:
+        add_items(value, text);
+        return 0;
+    case QS_OPT_TEXTS:
+        qs_strings_add(value, text, strlen(text));
+        return 0;
     case QS_OPT_BOOL:
         if (!qs_option_bool_of(text, value)) return reject(row, text, where, e);
         return 0;
@@ -256,7 +290,8 @@ static int read_value(const qs_option *row, void *value, const char *text, const
         int64_t v;
         for (const qs_option_name *n = row->names; n && n->name; n++)
             if (same_name(n->name, strlen(n->name), text)) return *(int64_t *)value = n->value, 0;
-        if (!integer_of(text, &v) || (double)v < row->min || (double)v > row->max) return reject(row, text, where, e);
+        if (!integer_of(text, &v) || (double)v < row->min || (double)v > row->max)
+            return reject(row, text, where, e);
         *(int64_t *)value = v;
         return 0;
     }
@@ -285,8 +320,8 @@ static uint8_t *source_of(const qs_option_set *set, const qs_option *row)
     return (uint8_t *)set->values + set->table->sources_offset + (row - set->table->rows);
 }
 
-int qs_option_put(const qs_option_set *set, const qs_option *row, const char *text, bool append, qs_option_source source,
-                  const char *where, qs_err *e)
+int qs_option_put(const qs_option_set *set, const qs_option *row, const char *text, bool append,
+                  qs_option_source source, const char *where, qs_err *e)
 {
     void *value = value_of(row, set->values);
     if (qs_option_is_list(row) && !append) qs_strings_clear(value);
@@ -320,7 +355,8 @@ static int assign_switch(const qs_option_set *sets, int count, const qs_option_s
 {
     bool yes;
     if (!strcasecmp(text, "auto")) return 0; /* as other tools write it: left to the option itself */
-    if (!qs_option_bool_of(text, &yes)) QS_FAIL(e, QS_EUSAGE, "%s: %s expects true or false, found \"%s\"", where, sw->name, text);
+    if (!qs_option_bool_of(text, &yes))
+        QS_FAIL(e, QS_EUSAGE, "%s: %s expects true or false, found \"%s\"", where, sw->name, text);
     const char *words = yes ? sw->on : sw->off;
     if (!words) return 0;
     const qs_option_set *set;
@@ -333,8 +369,8 @@ static int assign_switch(const qs_option_set *sets, int count, const qs_option_s
     return rc;
 }
 
-int qs_option_assign(const qs_option_set *sets, int count, const char *key, const char *text, qs_option_source source,
-                     const char *where, qs_err *e)
+int qs_option_assign(const qs_option_set *sets, int count, const char *key, const char *text,
+                     qs_option_source source, const char *where, qs_err *e)
 {
     const qs_option_set *set;
     const qs_option *row = qs_option_find(sets, count, key, &set);
@@ -350,7 +386,9 @@ void qs_option_defaults(const qs_option_set *sets, int count)
         for (int r = 0; r < sets[s].table->count; r++) {
             const qs_option *row = &sets[s].table->rows[r];
             qs_err e = {0};
-            int rc = row->fallback ? qs_option_put(&sets[s], row, row->fallback, false, QS_FROM_DEFAULT, "default", &e) : 0;
+            int rc = row->fallback
+                         ? qs_option_put(&sets[s], row, row->fallback, false, QS_FROM_DEFAULT, "default", &e)
+                         : 0;
             if (rc) fprintf(stderr, "%s\n", e.text);
             QS_ASSERT(!rc);
         }
@@ -363,7 +401,8 @@ void qs_option_clear(const qs_option_set *sets, int count)
             const qs_option *row = &sets[s].table->rows[r];
             void *value = value_of(row, sets[s].values);
             if (qs_option_is_list(row)) qs_strings_clear(value);
-            if (row->type == QS_OPT_STRING || row->type == QS_OPT_PATH || row->type == QS_OPT_FLAGPATH) replace_string(value, NULL);
+            if (row->type == QS_OPT_STRING || row->type == QS_OPT_PATH || row->type == QS_OPT_FLAGPATH)
+                replace_string(value, NULL);
         }
 }
 

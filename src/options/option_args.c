@@ -17,7 +17,8 @@ static bool stands_alone(const qs_option *row, const qs_option_switch *sw, const
 }
 
 /* One flag. `next` is the following word or NULL; *used_next tells whether it was the value. */
-static int read_flag(const qs_option_set *sets, int count, const char *flag, const char *next, bool *used_next, qs_err *e)
+static int read_flag(const qs_option_set *sets, int count, const char *flag, const char *next,
+                     bool *used_next, qs_err *e)
 {
     const char *equals = strchr(flag, '=');
     char *where = qs_strndup(flag, equals ? (size_t)(equals - flag) : strlen(flag));
@@ -38,9 +39,13 @@ static int read_flag(const qs_option_set *sets, int count, const char *flag, con
         text = stands_alone(row, sw, next) ? "true" : next;
         *used_next = text == next;
     }
-    if (!row && !sw) rc = qs_option_unknown(sets, count, key, where, e);
-    else if (!text) rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "%s: expects a value, found the end of the line", where);
-    /* Text that opens with -- is the next flag, not a value; a value like that can be given as --key=--text. */
+    if (!row && !sw)
+        rc = qs_option_unknown(sets, count, key, where, e);
+    else if (!text)
+        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "%s: expects a value, found the end of the line",
+                        where);
+    /* Text that opens with -- is the next flag, not a value; a value like that can be given as --key=--text.
+     */
     else if (*used_next && !strncmp(text, "--", 2))
         rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__, "%s: expects a value, found %s", where, text);
     else if (row) {
@@ -59,10 +64,12 @@ static bool takes_more(const qs_option_set *sets, int count, const char *flag)
     return row && row->type == QS_OPT_PATHS;
 }
 
-int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **argv, qs_strings *words, qs_err *e)
+int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **argv, qs_strings *words,
+                        qs_err *e)
 {
     bool flags_ended = false;
-    const char *paths = NULL; /* the flag whose paths may go on; where words have a meaning of their own none does */
+    const char *paths =
+        NULL; /* the flag whose paths may go on; where words have a meaning of their own none does */
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (!flags_ended && !strcmp(word, "--")) {
@@ -73,7 +80,8 @@ int qs_option_read_args(const qs_option_set *sets, int count, int argc, char **a
             i += used_next;
             paths = !words && takes_more(sets, count, word) ? word : NULL;
         } else if (!flags_ended && word[0] == '-' && word[1]) {
-            QS_FAIL(e, QS_EUSAGE, "%s: there are no short flags; write --name, and --help lists the names", word);
+            QS_FAIL(e, QS_EUSAGE, "%s: there are no short flags; write --name, and --help lists the names",
+                    word);
         } else if (paths) {
             bool used_next;
             QS_TRY(read_flag(sets, count, paths, word, &used_next, e));

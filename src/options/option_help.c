@@ -11,14 +11,15 @@ enum { HELP_COLUMNS = 100, HELP_INDENT = 34 };
 static void value_word(const qs_option *row, char *out, size_t capacity)
 {
     static const char *const words[] = {
-        [QS_OPT_STRING] = " TEXT", [QS_OPT_PATH] = " PATH", [QS_OPT_FLAGPATH] = " [PATH]", [QS_OPT_LIST] = " LIST",
-        [QS_OPT_PATHS] = " PATHS", [QS_OPT_TEXTS] = " TEXT",
-        [QS_OPT_INT] = " N",       [QS_OPT_FLOAT] = " X",   [QS_OPT_BYTES] = " SIZE",      [QS_OPT_BOOL] = "",
-        [QS_OPT_ENUM] = " NAME"};
+        [QS_OPT_STRING] = " TEXT", [QS_OPT_PATH] = " PATH",   [QS_OPT_FLAGPATH] = " [PATH]",
+        [QS_OPT_LIST] = " LIST",   [QS_OPT_PATHS] = " PATHS", [QS_OPT_TEXTS] = " TEXT",
+        [QS_OPT_INT] = " N",       [QS_OPT_FLOAT] = " X",     [QS_OPT_BYTES] = " SIZE",
+        [QS_OPT_BOOL] = "",        [QS_OPT_ENUM] = " NAME"};
     snprintf(out, capacity, "%s", words[row->type]);
 }
 
-/* Prints text in the column from `indent` on, broken at spaces; the cursor stands at `column`. Ends the line. */
+/* Prints text in the column from `indent` on, broken at spaces; the cursor stands at `column`. Ends the line.
+ */
 static void print_wrapped(FILE *f, const char *text, int column, int indent)
 {
     if (column >= indent) {
@@ -54,8 +55,9 @@ static char *sentence(const qs_option *row)
         a += n;
         a += strspn(a, " ");
     }
-    char *text = qs_printf("%s%s%s%s%s%s%s%s", row->help, expected, row->fallback ? " [" : "", row->fallback ? row->fallback : "",
-                           row->fallback ? "]" : "", *also ? " (also " : "", also, *also ? ")" : "");
+    char *text = qs_printf("%s%s%s%s%s%s%s%s", row->help, expected, row->fallback ? " [" : "",
+                           row->fallback ? row->fallback : "", row->fallback ? "]" : "",
+                           *also ? " (also " : "", also, *also ? ")" : "");
     qs_free(also);
     return text;
 }
@@ -81,8 +83,11 @@ void qs_option_print_help(FILE *f, const qs_option_set *sets, int count)
             if (!w) fprintf(f, "\nSpellings of other tools\n");
             char flag[96], text[256];
             int n = snprintf(flag, sizeof flag, "  --%s", sw->name);
-            if (sw->on && sw->off) snprintf(text, sizeof text, "%s: %.*s (false: %s)", sw->option, (int)strcspn(sw->on, "|"), sw->on, sw->off);
-            else snprintf(text, sizeof text, "%s: %.*s", sw->option, (int)strcspn(sw->on, "|"), sw->on);
+            if (sw->on && sw->off)
+                snprintf(text, sizeof text, "%s: %.*s (false: %s)", sw->option, (int)strcspn(sw->on, "|"),
+                         sw->on, sw->off);
+            else
+                snprintf(text, sizeof text, "%s: %.*s", sw->option, (int)strcspn(sw->on, "|"), sw->on);
             fputs(flag, f);
             print_wrapped(f, text, n, HELP_INDENT);
         }
@@ -102,12 +107,14 @@ void qs_option_print_markdown(FILE *f, const qs_option_set *sets, int count)
         for (int r = 0; r < t->count; r++) {
             const qs_option *row = &t->rows[r];
             if (!r || strcmp(row->group, row[-1].group))
-                fprintf(f, "%s## %s\n\n| option | default | accepts | meaning | also written |\n|---|---|---|---|---|\n",
+                fprintf(f,
+                        "%s## %s\n\n| option | default | accepts | meaning | also written "
+                        "|\n|---|---|---|---|---|\n",
                         r ? "\n" : "", row->group);
             char expected[400];
             qs_option_expectation(row, expected, sizeof expected);
-            fprintf(f, "| `%s` | %s%s%s | ", row->name, row->fallback ? "`" : "", row->fallback ? row->fallback : "",
-                    row->fallback ? "`" : "");
+            fprintf(f, "| `%s` | %s%s%s | ", row->name, row->fallback ? "`" : "",
+                    row->fallback ? row->fallback : "", row->fallback ? "`" : "");
             print_cell(f, expected);
             fprintf(f, " | ");
             print_cell(f, row->help);
@@ -120,7 +127,8 @@ void qs_option_print_markdown(FILE *f, const qs_option_set *sets, int count)
             }
             fprintf(f, " |\n");
         }
-        if (t->switch_count) fprintf(f, "\n## Spellings of other tools\n\n| switch | true | false |\n|---|---|---|\n");
+        if (t->switch_count)
+            fprintf(f, "\n## Spellings of other tools\n\n| switch | true | false |\n|---|---|---|\n");
         for (int w = 0; w < t->switch_count; w++) {
             const qs_option_switch *sw = &t->switches[w];
             fprintf(f, "| `%s` | ", sw->name);

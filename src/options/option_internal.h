@@ -4,7 +4,10 @@
 
 #include "src/options/option.h"
 
-static inline bool qs_option_is_list(const qs_option *row) { return row->type == QS_OPT_LIST || row->type == QS_OPT_PATHS || row->type == QS_OPT_TEXTS; }
+static inline bool qs_option_is_list(const qs_option *row)
+{
+    return row->type == QS_OPT_LIST || row->type == QS_OPT_PATHS || row->type == QS_OPT_TEXTS;
+}
 
 /* Whether key is the row's name or one of its aliases. */
 bool qs_option_is_called(const qs_option *row, const char *key);
@@ -21,10 +24,11 @@ bool qs_option_bool_of(const char *text, bool *out);
 void qs_option_expectation(const qs_option *row, char *out, size_t capacity);
 
 /* Reads text into one option; append: a list keeps what it has. */
-int qs_option_put(const qs_option_set *set, const qs_option *row, const char *text, bool append, qs_option_source source,
-                  const char *where, qs_err *e);
+int qs_option_put(const qs_option_set *set, const qs_option *row, const char *text, bool append,
+                  qs_option_source source, const char *where, qs_err *e);
 
-/* Adds text, whole, to a list option (NULL adds nothing, so that without append the list is empty after it). */
+/* Adds text, whole, to a list option (NULL adds nothing, so that without append the list is empty after it).
+ */
 void qs_option_put_item(const qs_option_set *set, const qs_option *row, const char *text, bool append,
                         qs_option_source source);
 

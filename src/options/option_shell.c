@@ -4,7 +4,7 @@
 
 #include "src/base/memory.h"
 
-/* ---- what the shells need to know of a row ------------------------------------------------------------- */
+/* ---- what the shells need to know of a row ----------------------------------------------------------- */
 
 static bool takes_file(const qs_option *row)
 {
@@ -33,7 +33,7 @@ static void print_quoted(FILE *f, const char *text, const char *of, const char *
     for (; *text; text++) fprintf(f, "%s%c", strchr(of, *text) ? quote : "", *text);
 }
 
-/* ---- bash ---------------------------------------------------------------------------------------------- */
+/* ---- bash -------------------------------------------------------------------------------------------- */
 
 void qs_shell_print_bash(FILE *f, const qs_shell_program *p)
 {
@@ -60,7 +60,7 @@ void qs_shell_print_bash(FILE *f, const qs_shell_program *p)
                "complete -o filenames -F _qlora_stream qlora-stream\n");
 }
 
-/* ---- zsh ----------------------------------------------------------------------------------------------- */
+/* ---- zsh --------------------------------------------------------------------------------------------- */
 
 void qs_shell_print_zsh(FILE *f, const qs_shell_program *p)
 {
@@ -98,7 +98,7 @@ void qs_shell_print_zsh(FILE *f, const qs_shell_program *p)
     fprintf(f, "        \"*:file:_files\"\n}\n_qlora_stream \"$@\"\n");
 }
 
-/* ---- fish ---------------------------------------------------------------------------------------------- */
+/* ---- fish -------------------------------------------------------------------------------------------- */
 
 void qs_shell_print_fish(FILE *f, const qs_shell_program *p)
 {
@@ -125,7 +125,7 @@ void qs_shell_print_fish(FILE *f, const qs_shell_program *p)
     }
 }
 
-/* ---- the manual page ----------------------------------------------------------------------------------- */
+/* ---- the manual page --------------------------------------------------------------------------------- */
 
 /* A line of text: a dot or a quote at its start would be a request, a hyphen must stay one that can be
  * copied. */

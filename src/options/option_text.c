@@ -1,4 +1,5 @@
-/* option_text.c - values as text: one value, and the whole table as YAML that reads back to the same values. */
+/* option_text.c - values as text: one value, and the whole table as YAML that reads back to the same values.
+ */
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
@@ -23,12 +24,14 @@ static void add(builder *b, const char *text, size_t n)
 
 static void add_text(builder *b, const char *text) { add(b, text, strlen(text)); }
 
-/* A scalar that needs no quotes in any YAML version: a plain word that is neither a number nor one of the words YAML gives
- * a meaning to. Everything else is quoted. */
+/* A scalar that needs no quotes in any YAML version: a plain word that is neither a number nor one of the
+ * words YAML gives a meaning to. Everything else is quoted. */
 static bool is_plain(const char *s)
 {
     static const char *const taken[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
-    if (!isalpha((unsigned char)*s)) return *s == '/' && !s[strspn(s, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")];
+    if (!isalpha((unsigned char)*s))
+        return *s == '/' &&
+               !s[strspn(s, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")];
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
         if (!strcasecmp(s, taken[i])) return false;
     return !s[strspn(s, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")];
@@ -40,9 +43,12 @@ static void add_scalar(builder *b, const char *s)
     add_text(b, "\"");
     for (; *s; s++) {
         char escape[8];
-        if (*s == '"' || *s == '\\') snprintf(escape, sizeof escape, "\\%c", *s);
-        else if ((unsigned char)*s < 0x20 || *s == 0x7f) snprintf(escape, sizeof escape, "\\x%02X", (unsigned char)*s);
-        else snprintf(escape, sizeof escape, "%c", *s);
+        if (*s == '"' || *s == '\\')
+            snprintf(escape, sizeof escape, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            snprintf(escape, sizeof escape, "\\x%02X", (unsigned char)*s);
+        else
+            snprintf(escape, sizeof escape, "%c", *s);
         add_text(b, escape);
     }
     add_text(b, "\"");
@@ -84,8 +90,10 @@ static void add_value(builder *b, const qs_option *row, const void *values)
     case QS_OPT_PATH:
     case QS_OPT_FLAGPATH: {
         const char *s = *(char *const *)value;
-        if (s) add_scalar(b, s);
-        else add_text(b, "null");
+        if (s)
+            add_scalar(b, s);
+        else
+            add_text(b, "null");
         return;
     }
     case QS_OPT_LIST:
@@ -102,9 +110,12 @@ static void add_value(builder *b, const qs_option *row, const void *values)
     case QS_OPT_INT:
         snprintf(text, sizeof text, "%" PRId64, *(const int64_t *)value);
         return add_text(b, text);
-    case QS_OPT_FLOAT: return add_double(b, *(const double *)value);
-    case QS_OPT_BYTES: return add_bytes(b, *(const uint64_t *)value);
-    case QS_OPT_BOOL: return add_text(b, *(const bool *)value ? "true" : "false");
+    case QS_OPT_FLOAT:
+        return add_double(b, *(const double *)value);
+    case QS_OPT_BYTES:
+        return add_bytes(b, *(const uint64_t *)value);
+    case QS_OPT_BOOL:
+        return add_text(b, *(const bool *)value ? "true" : "false");
     case QS_OPT_ENUM:
         for (const qs_option_name *n = row->names; n->name; n++)
             if (n->value == *(const int *)value) return add_text(b, n->name);

@@ -1,8 +1,9 @@
 /* option_yaml.c - option files: a YAML mapping, read event by event with libyaml.
  *
- * What is accepted is what option files need: scalars, lists of scalars, and for the data options lists of mappings
- * with `path` and `type`, as axolotl writes them. Everything else (anchors, nested mappings, a second document) is an
- * error with file and line, so a wrong file can neither be misread in silence nor grow in memory.
+ * What is accepted is what option files need: scalars, lists of scalars, and for the data options lists of
+ * mappings with `path` and `type`, as axolotl writes them. Everything else (anchors, nested mappings, a
+ * second document) is an error with file and line, so a wrong file can neither be misread in silence nor grow
+ * in memory.
  */
 #include <string.h>
 #include <yaml.h>
@@ -19,9 +20,9 @@ typedef struct reader {
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_event;
-    char where[512];  /* "file:line" of the event */
+    char where[512];                  /* "file:line" of the event */
     const qs_option_switch *switched; /* the last one that was true */
-    int *line_of_row; /* where each row of each set was given, 0: nowhere yet */
+    int *line_of_row;                 /* where each row of each set was given, 0: nowhere yet */
     qs_err *e;
 } reader;
 
@@ -37,27 +38,36 @@ static int next(reader *r)
     if (!r->has_event) {
         const yaml_parser_t *p = &r->parser;
         size_t line = p->problem_mark.line ? p->problem_mark.line : p->context_mark.line;
-        QS_FAIL(r->e, QS_EUSAGE, "%s:%zu: not valid YAML: %s%s%s", r->name, line + 1, p->problem ? p->problem : "cannot be read",
-                p->context ? " " : "", p->context ? p->context : "");
+        QS_FAIL(r->e, QS_EUSAGE, "%s:%zu: not valid YAML: %s%s%s", r->name, line + 1,
+                p->problem ? p->problem : "cannot be read", p->context ? " " : "",
+                p->context ? p->context : "");
     }
     snprintf(r->where, sizeof r->where, "%s:%zu", r->name, r->event.start_mark.line + 1);
     switch (r->event.type) {
-    case YAML_ALIAS_EVENT: return fail(r, "plain values", "an alias (*name), which option files do not use");
+    case YAML_ALIAS_EVENT:
+        return fail(r, "plain values", "an alias (*name), which option files do not use");
     case YAML_SCALAR_EVENT:
-        if (strlen((char *)r->event.data.scalar.value) != r->event.data.scalar.length) return fail(r, "text", "a NUL character in it");
+        if (strlen((char *)r->event.data.scalar.value) != r->event.data.scalar.length)
+            return fail(r, "text", "a NUL character in it");
         return 0;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
 static const char *event_name(const reader *r)
 {
     switch (r->event.type) {
-    case YAML_SCALAR_EVENT: return "a single value";
-    case YAML_SEQUENCE_START_EVENT: return "a list";
-    case YAML_MAPPING_START_EVENT: return "a mapping";
-    case YAML_DOCUMENT_START_EVENT: return "a second document";
-    default: return "the end of the file";
+    case YAML_SCALAR_EVENT:
+        return "a single value";
+    case YAML_SEQUENCE_START_EVENT:
+        return "a list";
+    case YAML_MAPPING_START_EVENT:
+        return "a mapping";
+    case YAML_DOCUMENT_START_EVENT:
+        return "a second document";
+    default:
+        return "the end of the file";
     }
 }
 
@@ -70,17 +80,22 @@ static bool is_null(const reader *r)
            (!*s || !strcmp(s, "~") || !strcmp(s, "null") || !strcmp(s, "Null") || !strcmp(s, "NULL"));
 }
 
-/* A data set's type as axolotl names it: rows are told by their columns, so most need nothing; completion is a text column. */
+/* A data set's type as axolotl names it: rows are told by their columns, so most need nothing; completion is
+ * a text column. */
 static int take_type(reader *r)
 {
-    static const char *const told[] = {"alpaca", "chat_template", "sharegpt", "openai", "messages", "jsonl", "json", "csv", "text"};
+    static const char *const told[] = {"alpaca", "chat_template", "sharegpt", "openai", "messages",
+                                       "jsonl",  "json",          "csv",      "text"};
     const qs_option_set *set;
     const qs_option *row = qs_option_find(r->sets, r->count, "text_column", &set);
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
         if (!strcmp(scalar(r), told[i])) return 0;
-    if (row && !strcmp(scalar(r), "completion")) return qs_option_put(set, row, "text", false, r->source, r->where, r->e);
-    QS_FAIL(r->e, QS_EUSAGE, "%s: type: \"%s\" is not known; rows are told by their columns: remove it (or completion, which trains the column text)", r->where,
-            scalar(r));
+    if (row && !strcmp(scalar(r), "completion"))
+        return qs_option_put(set, row, "text", false, r->source, r->where, r->e);
+    QS_FAIL(r->e, QS_EUSAGE,
+            "%s: type: \"%s\" is not known; rows are told by their columns: remove it (or completion, which "
+            "trains the column text)",
+            r->where, scalar(r));
 }
 
 /* A mapping inside a data list: {path: FILE, type: FORMAT}. */
@@ -93,7 +108,8 @@ static int read_data_entry(reader *r, const qs_option_set *set, const qs_option 
     while (r->event.type != YAML_MAPPING_END_EVENT) {
         bool path = r->event.type == YAML_SCALAR_EVENT && !strcmp(scalar(r), "path");
         bool type = r->event.type == YAML_SCALAR_EVENT && !strcmp(scalar(r), "type");
-        if (!path && !type) return fail(r, "path: or type:", r->event.type == YAML_SCALAR_EVENT ? scalar(r) : event_name(r));
+        if (!path && !type)
+            return fail(r, "path: or type:", r->event.type == YAML_SCALAR_EVENT ? scalar(r) : event_name(r));
         QS_TRY(next(r));
         if (r->event.type != YAML_SCALAR_EVENT) return fail(r, "a single value", event_name(r));
         if (path) qs_option_put_item(set, row, scalar(r), !first || has_path, r->source);
@@ -110,9 +126,12 @@ static int read_list(reader *r, const qs_option_set *set, const qs_option *row)
     QS_TRY(next(r));
     bool first = true;
     for (; r->event.type != YAML_SEQUENCE_END_EVENT; first = false) {
-        if (r->event.type == YAML_MAPPING_START_EVENT && row->type == QS_OPT_PATHS) QS_TRY(read_data_entry(r, set, row, first));
-        else if (r->event.type == YAML_SCALAR_EVENT) qs_option_put_item(set, row, scalar(r), !first, r->source);
-        else return fail(r, "single values in this list", event_name(r));
+        if (r->event.type == YAML_MAPPING_START_EVENT && row->type == QS_OPT_PATHS)
+            QS_TRY(read_data_entry(r, set, row, first));
+        else if (r->event.type == YAML_SCALAR_EVENT)
+            qs_option_put_item(set, row, scalar(r), !first, r->source);
+        else
+            return fail(r, "single values in this list", event_name(r));
         QS_TRY(next(r));
     }
     if (first) qs_option_put_item(set, row, NULL, false, r->source);
@@ -128,13 +147,16 @@ static int *line_of(reader *r, const qs_option_set *set, const qs_option *row)
 }
 
 /* An option and a switch of it that is true say different things: compute_dtype: bf16 and fp16: true. */
-static int check_both(reader *r, const qs_option_switch *sw, const qs_option_set *set, const qs_option *row, const char *where)
+static int check_both(reader *r, const qs_option_switch *sw, const qs_option_set *set, const qs_option *row,
+                      const char *where)
 {
     if (!sw || strchr(sw->on, '|')) return 0;
     char *value = qs_option_text(row, set->values);
     int rc = 0;
     if (strcmp(value, sw->on))
-        rc = qs_err_set(r->e, QS_EUSAGE, __FILE__, __LINE__, "%s: %s: %s and %s: true contradict each other; keep one", where, row->name, value, sw->name);
+        rc = qs_err_set(r->e, QS_EUSAGE, __FILE__, __LINE__,
+                        "%s: %s: %s and %s: true contradict each other; keep one", where, row->name, value,
+                        sw->name);
     qs_free(value);
     return rc;
 }
@@ -146,7 +168,8 @@ static int check_switch(reader *r, const qs_option_switch *sw, const char *where
     if (!sw || !qs_option_bool_of(scalar(r), &on) || !on || !sw->on) return 0;
     const qs_option_switch *other = r->switched;
     if (other && other != sw && !strcmp(other->option, sw->option) && strcmp(other->on, sw->on))
-        QS_FAIL(r->e, QS_EUSAGE, "%s: %s and %s are both true, and contradict each other; keep one (or %s)", where, other->name, sw->name, sw->option);
+        QS_FAIL(r->e, QS_EUSAGE, "%s: %s and %s are both true, and contradict each other; keep one (or %s)",
+                where, other->name, sw->name, sw->option);
     r->switched = sw;
     const qs_option_set *set;
     const qs_option *row = qs_option_find(r->sets, r->count, sw->option, &set);
@@ -164,14 +187,18 @@ static int read_pair(reader *r)
 
     const qs_option_set *set = NULL;
     const qs_option *row = qs_option_find(r->sets, r->count, key, &set);
-    if (!row && !qs_option_find_switch(r->sets, r->count, key)) return qs_option_unknown(r->sets, r->count, key, key_where, r->e);
+    if (!row && !qs_option_find_switch(r->sets, r->count, key))
+        return qs_option_unknown(r->sets, r->count, key, key_where, r->e);
     if (row) {
         int *given = line_of(r, set, row);
-        if (*given) QS_FAIL(r->e, QS_EUSAGE, "%s: %s is given twice; it is also in line %d", key_where, row->name, *given);
+        if (*given)
+            QS_FAIL(r->e, QS_EUSAGE, "%s: %s is given twice; it is also in line %d", key_where, row->name,
+                    *given);
         *given = line;
     }
     QS_TRY(next(r));
-    if (r->event.type == YAML_SEQUENCE_START_EVENT && row && qs_option_is_list(row)) return read_list(r, set, row);
+    if (r->event.type == YAML_SEQUENCE_START_EVENT && row && qs_option_is_list(row))
+        return read_list(r, set, row);
     if (r->event.type != YAML_SCALAR_EVENT) {
         char expected[600], what[400] = "true or false";
         if (row) qs_option_expectation(row, what, sizeof what);
@@ -205,8 +232,8 @@ static int read_document(reader *r)
     return 0;
 }
 
-int qs_option_read_yaml(const qs_option_set *sets, int count, const char *name, const char *text, size_t bytes,
-                        qs_option_source source, qs_err *e)
+int qs_option_read_yaml(const qs_option_set *sets, int count, const char *name, const char *text,
+                        size_t bytes, qs_option_source source, qs_err *e)
 {
     reader r = {.sets = sets, .count = count, .source = source, .name = name, .e = e};
     int rows = 0;

@@ -1,4 +1,5 @@
-/* options.c - a command line becomes a qs_options: sources in their order, then what depends on each other. */
+/* options.c - a command line becomes a qs_options: sources in their order, then what depends on each other.
+ */
 #include "src/options/options.h"
 
 #include <pwd.h>
@@ -36,7 +37,8 @@ static int translate(const char *path, char **text, size_t *bytes, qs_err *e)
     int rc = 0;
     if (qs_import_config(path, *text, *bytes, &import, &ignored)) return 0;
     if (import.trainer) {
-        for (const char *line = import.report; *line; line += strcspn(line, "\n") + 1) qs_info("%.*s", (int)strcspn(line, "\n"), line);
+        for (const char *line = import.report; *line; line += strcspn(line, "\n") + 1)
+            qs_info("%.*s", (int)strcspn(line, "\n"), line);
         rc = qs_import_check(&import, path, e);
     }
     if (!rc && import.trainer) {
@@ -49,15 +51,18 @@ static int translate(const char *path, char **text, size_t *bytes, qs_err *e)
     return rc;
 }
 
-/* Applies all four sources. The command line is read first for the files it names, and again last, because it wins. */
-static int read_sources(qs_options *o, const qs_option_set *sets, int count, int argc, char **argv, char **config_text, qs_err *e)
+/* Applies all four sources. The command line is read first for the files it names, and again last, because it
+ * wins. */
+static int read_sources(qs_options *o, const qs_option_set *sets, int count, int argc, char **argv,
+                        char **config_text, qs_err *e)
 {
     size_t config_bytes = 0;
     const char *preset_text = NULL;
     qs_option_defaults(sets, count);
     QS_TRY(qs_option_read_args(sets, count, argc, argv, NULL, e));
     char path[4096] = "", *saved = NULL;
-    if (o->config) snprintf(path, sizeof path, "%s", o->config);
+    if (o->config)
+        snprintf(path, sizeof path, "%s", o->config);
     else if (o->resume) { /* a resumed run goes on with its own options */
         QS_TRY(qs_saved_options_find(o->out, o->resume, &saved, e));
         snprintf(path, sizeof path, "%s", saved ? saved : "");
@@ -74,20 +79,24 @@ static int read_sources(qs_options *o, const qs_option_set *sets, int count, int
 
     qs_option_clear(sets, count);
     qs_option_defaults(sets, count);
-    if (preset_text) QS_TRY(qs_option_read_yaml(sets, count, "preset", preset_text, strlen(preset_text), QS_FROM_PRESET, e));
+    if (preset_text)
+        QS_TRY(
+            qs_option_read_yaml(sets, count, "preset", preset_text, strlen(preset_text), QS_FROM_PRESET, e));
     if (*config_text) {
         QS_TRY(qs_option_read_yaml(sets, count, path, *config_text, config_bytes, QS_FROM_CONFIG, e));
-        if (o->config) QS_FAIL(e, QS_EUSAGE, "%s: a config file cannot name another one (config: %s)", path, o->config);
+        if (o->config)
+            QS_FAIL(e, QS_EUSAGE, "%s: a config file cannot name another one (config: %s)", path, o->config);
     }
     return qs_option_read_args(sets, count, argc, argv, NULL, e);
 }
 
-/* Of two options that say the same thing, the one set nearer to the command line counts; set in one place, `first` does. Only
- * flags are warned about: a file may hold every option, as options.yaml does. */
+/* Of two options that say the same thing, the one set nearer to the command line counts; set in one place,
+ * `first` does. Only flags are warned about: a file may hold every option, as options.yaml does. */
 static bool second_counts(const qs_options *o, const char *first, const char *second)
 {
     qs_option_source a = qs_options_source_of(o, first), b = qs_options_source_of(o, second);
-    if (a == b && a == QS_FROM_COMMAND_LINE) qs_warn("both --%s and --%s are given; %s counts", first, second, first);
+    if (a == b && a == QS_FROM_COMMAND_LINE)
+        qs_warn("both --%s and --%s are given; %s counts", first, second, first);
     return b > a;
 }
 
@@ -99,11 +108,13 @@ static void default_cache(qs_options *o)
         const struct passwd *user = getpwuid(getuid());
         home = user && user->pw_dir && *user->pw_dir ? user->pw_dir : "/nonexistent";
     }
-    char *dir = cache && *cache ? qs_path_join(cache, "qlora-stream") : qs_path_join(home, ".cache/qlora-stream");
+    char *dir =
+        cache && *cache ? qs_path_join(cache, "qlora-stream") : qs_path_join(home, ".cache/qlora-stream");
     qs_strings_add(&o->cache, dir, strlen(dir));
     qs_free(dir);
     qs_option_set set = {&qs_training_options, o};
-    o->source[qs_option_find(&set, 1, "cache", NULL) - qs_training_options.rows] = QS_FROM_DEFAULT; /* also over an empty list */
+    o->source[qs_option_find(&set, 1, "cache", NULL) - qs_training_options.rows] =
+        QS_FROM_DEFAULT; /* also over an empty list */
 }
 
 /* A leading ~ of a path is the home directory, as shells expand it on a command line but nobody in a file. */
@@ -145,7 +156,8 @@ static int settle(qs_options *o, qs_err *e)
     return 0;
 }
 
-int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *more, int more_count, qs_err *e)
+int qs_options_parse(qs_options *o, int argc, char **argv, const qs_option_set *more, int more_count,
+                     qs_err *e)
 {
     qs_option_set sets[MAX_SETS] = {{&qs_training_options, o}};
     QS_ASSERT(more_count < MAX_SETS);
@@ -170,13 +182,16 @@ int qs_options_check_train(const qs_options *o, qs_err *e)
     if (!o->data.count) QS_FAIL(e, QS_EUSAGE, "--data is missing: a .jsonl or .json file to train on");
     if (!o->out) QS_FAIL(e, QS_EUSAGE, "--out is missing: the directory that the run is written to");
     if (o->eval_data.count && o->val_set_size > 0)
-        QS_FAIL(e, QS_EUSAGE, "eval_data and val_set_size are both given; validate on files of their own or on a part of the data");
+        QS_FAIL(e, QS_EUSAGE,
+                "eval_data and val_set_size are both given; validate on files of their own or on a part of "
+                "the data");
     return 0;
 }
 
 char *qs_options_hub_cache(void)
 {
-    const char *hub = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
+    const char *hub = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME"),
+               *user = getenv("HOME");
     if (hub && *hub) return qs_strdup(hub);
     if (home && *home) return qs_path_join(home, "hub");
     if (cache && *cache) return qs_path_join(cache, "huggingface/hub");
@@ -198,16 +213,26 @@ qs_target_kind qs_options_target_kind(const qs_strings *t)
 {
     if (t->count != 1) return QS_TARGET_NAMES;
     const char *s = t->items[0];
-    if (!strcasecmp(s, "all-linear") || !strcasecmp(s, "all_linear") || !strcasecmp(s, "all")) return QS_TARGET_ALL_LINEAR;
+    if (!strcasecmp(s, "all-linear") || !strcasecmp(s, "all_linear") || !strcasecmp(s, "all"))
+        return QS_TARGET_ALL_LINEAR;
     return strpbrk(s, "\\^$*+?()[]{}|") ? QS_TARGET_REGEX : QS_TARGET_NAMES;
 }
 
 void qs_options_data(const qs_options *o, bool validation, const char *cache_dir, qs_data_options *out)
 {
     const qs_strings *data = validation ? &o->eval_data : &o->data;
-    *out = (qs_data_options){.data = (const char *const *)data->items, .data_count = data->count, .validation = validation, .model_dir = o->model,
-                             .cache_dir = cache_dir, .chat_template = o->chat_template, .chat_template_kwargs = o->chat_template_kwargs,
-                             .template_date = o->template_date, .ignore_columns = o->ignore_columns, .text_column = o->text_column,
-                             .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP, .max_seq_length = o->max_seq_length, .overlong = o->overlong,
+    *out = (qs_data_options){.data = (const char *const *)data->items,
+                             .data_count = data->count,
+                             .validation = validation,
+                             .model_dir = o->model,
+                             .cache_dir = cache_dir,
+                             .chat_template = o->chat_template,
+                             .chat_template_kwargs = o->chat_template_kwargs,
+                             .template_date = o->template_date,
+                             .ignore_columns = o->ignore_columns,
+                             .text_column = o->text_column,
+                             .drop_bad_rows = o->bad_rows == QS_BAD_ROWS_DROP,
+                             .max_seq_length = o->max_seq_length,
+                             .overlong = o->overlong,
                              .train_on_inputs = o->train_on_inputs};
 }

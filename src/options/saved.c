@@ -15,14 +15,16 @@
 
 enum { MAX_BYTES = 1 << 20 };
 
-/* ---- paths ------------------------------------------------------------------------------------------------------------------ */
+/* ---- paths ------------------------------------------------------------------------------------------- */
 
 char *qs_absolute_path(const char *path)
 {
     char here[4096] = "";
     if (*path != '/' && !getcwd(here, sizeof here)) return qs_strdup(path);
     while (path[0] == '.' && path[1] == '/') path += 2 + strspn(path + 2, "/");
-    char *full = *path == '/' ? qs_strdup(path) : !strcmp(path, ".") ? qs_strdup(here) : qs_printf("%s/%s", strcmp(here, "/") ? here : "", path);
+    char *full = *path == '/'         ? qs_strdup(path)
+                 : !strcmp(path, ".") ? qs_strdup(here)
+                                      : qs_printf("%s/%s", strcmp(here, "/") ? here : "", path);
     for (size_t n = strlen(full); n > 1 && full[n - 1] == '/'; n--) full[n - 1] = 0;
     return full;
 }
@@ -48,11 +50,12 @@ static void copy_of(const qs_options *o, qs_options *out)
         const qs_option *row = &qs_training_options.rows[r];
         void *value = (char *)out + row->offset;
         if (row->type == QS_OPT_PATH && *(char **)value) make_absolute(value);
-        for (int i = 0; row->type == QS_OPT_PATHS && i < ((qs_strings *)value)->count; i++) make_absolute(&((qs_strings *)value)->items[i]);
+        for (int i = 0; row->type == QS_OPT_PATHS && i < ((qs_strings *)value)->count; i++)
+            make_absolute(&((qs_strings *)value)->items[i]);
     }
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------- */
 
 static void forget(char **text)
 {
@@ -62,7 +65,8 @@ static void forget(char **text)
 
 char *qs_saved_options_text(const qs_options *o)
 {
-    qs_options shown = {0}; /* what only led to the options is left out, so that the file can be used as --config */
+    qs_options shown = {
+        0}; /* what only led to the options is left out, so that the file can be used as --config */
     copy_of(o, &shown);
     forget(&shown.config);
     forget(&shown.preset);
@@ -88,7 +92,7 @@ int qs_saved_options_write(const qs_options *o, const char *path, qs_err *e)
     return rc;
 }
 
-/* ---- finding ---------------------------------------------------------------------------------------------------------------- */
+/* ---- finding ----------------------------------------------------------------------------------------- */
 
 /* 0 when the file is there and whole; QS_EMISSING, QS_EFORMAT, QS_EIO. */
 static int read_whole(const char *path, char **text, size_t *bytes, qs_err *e)
@@ -97,7 +101,8 @@ static int read_whole(const char *path, char **text, size_t *bytes, qs_err *e)
     if (qs_seal_check(&qs_seal_comment, *text, *bytes) == QS_SEAL_HOLDS) return 0;
     qs_free(*text);
     *text = NULL;
-    QS_FAIL(e, QS_EFORMAT, "%s: is not as this program wrote it: damaged, edited, or of an earlier version", path);
+    QS_FAIL(e, QS_EFORMAT, "%s: is not as this program wrote it: damaged, edited, or of an earlier version",
+            path);
 }
 
 static int check_whole(const char *path, qs_err *e)
@@ -115,7 +120,8 @@ static int newest_of_checkpoints(const char *out, char **path, qs_err *e)
     int count;
     QS_TRY(qs_numbered_list(out, QS_CHECKPOINT, &steps, &count, e));
     for (int i = count - 1; i >= 0 && !*path; i--) {
-        char *dir = qs_numbered_path(out, QS_CHECKPOINT, steps[i]), *candidate = qs_path_join(dir, QS_SAVED_OPTIONS);
+        char *dir = qs_numbered_path(out, QS_CHECKPOINT, steps[i]),
+             *candidate = qs_path_join(dir, QS_SAVED_OPTIONS);
         if (!check_whole(candidate, NULL)) *path = qs_strdup(candidate);
         qs_free(candidate);
         qs_free(dir);
@@ -128,9 +134,12 @@ int qs_saved_options_find(const char *out, const char *resume, char **path, qs_e
 {
     *path = NULL;
     bool latest = !strcmp(resume, "latest");
-    if (!latest && !qs_file_exists(resume)) QS_FAIL(e, QS_EMISSING, "%s: there is no such checkpoint to resume (the folder does not exist)", resume);
+    if (!latest && !qs_file_exists(resume))
+        QS_FAIL(e, QS_EMISSING, "%s: there is no such checkpoint to resume (the folder does not exist)",
+                resume);
     if (latest && !out) return 0;
-    if (latest && !qs_file_exists(out)) QS_FAIL(e, QS_EMISSING, "%s: there is no such run to resume (the folder does not exist)", out);
+    if (latest && !qs_file_exists(out))
+        QS_FAIL(e, QS_EMISSING, "%s: there is no such run to resume (the folder does not exist)", out);
     if (!latest && (!out || !qs_path_lies_in(resume, out))) {
         *path = qs_path_join(resume, QS_SAVED_OPTIONS);
         if (!check_whole(*path, NULL)) return 0;
@@ -143,13 +152,20 @@ int qs_saved_options_find(const char *out, const char *resume, char **path, qs_e
     if (!rc) return 0;
     forget(path);
     QS_TRY(newest_of_checkpoints(out, path, e));
-    if (*path && rc != -QS_EMISSING) qs_warn("%s; it is passed over, and the options are those of %s", why.text, *path);
-    else if (!*path && rc == -QS_EMISSING) QS_FAIL(e, QS_EMISSING, "%s holds no run to resume (there is no %s); start it without --resume", out, QS_SAVED_OPTIONS);
-    else if (!*path) QS_FAIL(e, QS_EFORMAT, "%s, and no checkpoint beside it has whole options; give a --config of your own, or another --out", why.text);
+    if (*path && rc != -QS_EMISSING)
+        qs_warn("%s; it is passed over, and the options are those of %s", why.text, *path);
+    else if (!*path && rc == -QS_EMISSING)
+        QS_FAIL(e, QS_EMISSING, "%s holds no run to resume (there is no %s); start it without --resume", out,
+                QS_SAVED_OPTIONS);
+    else if (!*path)
+        QS_FAIL(e, QS_EFORMAT,
+                "%s, and no checkpoint beside it has whole options; give a --config of your own, or another "
+                "--out",
+                why.text);
     return 0;
 }
 
-/* ---- comparing -------------------------------------------------------------------------------------------------------------- */
+/* ---- comparing --------------------------------------------------------------------------------------- */
 
 uint64_t qs_saved_options_key(const qs_options *o)
 {
@@ -182,9 +198,11 @@ int qs_saved_options_check(const qs_options *o, const char *path, qs_err *e)
         const qs_option *row = &qs_training_options.rows[r];
         if (row->resume == QS_RESUME_FREE) continue;
         char *a = qs_option_text(row, then.values), *b = qs_option_text(row, now.values);
-        if (strcmp(a, b) && row->resume == QS_RESUME_WARN) qs_warn("%s was %s when the run began and is now %s", row->name, a, b);
+        if (strcmp(a, b) && row->resume == QS_RESUME_WARN)
+            qs_warn("%s was %s when the run began and is now %s", row->name, a, b);
         else if (strcmp(a, b) && used < sizeof changed)
-            used += (size_t)snprintf(changed + used, sizeof changed - used, "%s%s was %s, now %s", used ? "; " : "", row->name, a, b);
+            used += (size_t)snprintf(changed + used, sizeof changed - used, "%s%s was %s, now %s",
+                                     used ? "; " : "", row->name, a, b);
         qs_free(a);
         qs_free(b);
     }
@@ -192,6 +210,9 @@ int qs_saved_options_check(const qs_options *o, const char *path, qs_err *e)
     qs_options_free(&saved);
     qs_options_free(&given);
     if (!rc && used)
-        QS_FAIL(e, QS_EUSAGE, "%s: a resumed run keeps the options that decide its result; give them as before, or another --out (%s)", path, changed);
+        QS_FAIL(e, QS_EUSAGE,
+                "%s: a resumed run keeps the options that decide its result; give them as before, or another "
+                "--out (%s)",
+                path, changed);
     return rc;
 }

@@ -1,4 +1,5 @@
-/* yaml_flat.h - a YAML document as a flat list: one entry a value, under its path. Anchors, aliases and merge keys (<<) are resolved.
+/* yaml_flat.h - a YAML document as a flat list: one entry a value, under its path. Anchors, aliases and merge
+ * keys (<<) are resolved.
  *
  *     lora: {r: 8}                "lora.r"              "8"
  *     modules: [a, b]             "modules"             "a,b"    (a list of single values is one entry)
@@ -15,7 +16,7 @@
 typedef struct qs_yaml_entry {
     char *path, *value; /* value: "" for null, and for an empty list or mapping */
     bool null, list;
-    bool merged;        /* came through a merge key: an own key of the mapping wins */
+    bool merged; /* came through a merge key: an own key of the mapping wins */
     int line;
 } qs_yaml_entry;
 
@@ -26,7 +27,8 @@ typedef struct qs_yaml_flat {
 
 enum { QS_YAML_MAX_ENTRIES = 4000, QS_YAML_MAX_DEPTH = 24 };
 
-/* QS_EUSAGE with name:line for what is no YAML, holds more than one document, no mapping, or more than that. Free in any case. */
+/* QS_EUSAGE with name:line for what is no YAML, holds more than one document, no mapping, or more than that.
+ * Free in any case. */
 int qs_yaml_flatten(const char *name, const char *text, size_t bytes, qs_yaml_flat *out, qs_err *e);
 void qs_yaml_flat_free(qs_yaml_flat *f);
 

@@ -17,16 +17,25 @@
 enum { FORMAT_VERSION = 2, FILE_MAX_BYTES = 4 << 20 };
 #define MOST_SECONDS 1e6
 
-static const struct { const char *name; size_t offset; } scalars[] = {
-    {"disk_read", offsetof(qs_calibration, disk_read)},   {"disk_write", offsetof(qs_calibration, disk_write)},
-    {"disk_latency", offsetof(qs_calibration, disk_latency)}, {"verify", offsetof(qs_calibration, verify)},
-    {"link_in", offsetof(qs_calibration, link_in)},       {"link_out", offsetof(qs_calibration, link_out)},
+static const struct {
+    const char *name;
+    size_t offset;
+} scalars[] = {
+    {"disk_read", offsetof(qs_calibration, disk_read)},
+    {"disk_write", offsetof(qs_calibration, disk_write)},
+    {"disk_latency", offsetof(qs_calibration, disk_latency)},
+    {"verify", offsetof(qs_calibration, verify)},
+    {"link_in", offsetof(qs_calibration, link_in)},
+    {"link_out", offsetof(qs_calibration, link_out)},
 };
 enum { SCALARS = sizeof scalars / sizeof *scalars };
 
-static double *scalar(const qs_calibration *k, int i) { return (double *)(void *)((char *)(uintptr_t)k + scalars[i].offset); }
+static double *scalar(const qs_calibration *k, int i)
+{
+    return (double *)(void *)((char *)(uintptr_t)k + scalars[i].offset);
+}
 
-/* ---- the file --------------------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------- */
 
 static int read_curve(qs_calibration *k, const char *text, const json_t *points)
 {
@@ -36,8 +45,11 @@ static int read_curve(qs_calibration *k, const char *text, const json_t *points)
     c->count = 0;
     for (size_t i = 0; i < n; i++) {
         const json_t *p = json_array_get(points, i);
-        double rows = json_number_value(json_array_get(p, 0)), seconds = json_number_value(json_array_get(p, 1));
-        if (!(rows > 0) || !(seconds > 0) || rows > 1e15 || seconds > MOST_SECONDS || (i && rows <= c->n[i - 1])) return -1;
+        double rows = json_number_value(json_array_get(p, 0)),
+               seconds = json_number_value(json_array_get(p, 1));
+        if (!(rows > 0) || !(seconds > 0) || rows > 1e15 || seconds > MOST_SECONDS ||
+            (i && rows <= c->n[i - 1]))
+            return -1;
         c->n[c->count] = rows;
         c->seconds[c->count++] = seconds;
     }
@@ -54,13 +66,15 @@ static int read_document(qs_calibration *k, const char *text, size_t bytes, qs_e
     if (!rc) rc = qs_json_object(j, "operations", "operations.", &operations, e);
     if (!rc) rc = qs_json_object(j, "rates", "rates.", &host, e);
     if (!rc) rc = qs_json_object(j, "quantise_on_load", "quantise_on_load.", &touch, e);
-    if (!rc && (version != FORMAT_VERSION || !operations.object || !host.object)) rc = qs_json_unexpected(j, "format", QS_EFORMAT, "2, with operations and rates", e);
-    for (int i = 0; !rc && i < SCALARS; i++) rc = qs_json_number(host, scalars[i].name, 0, 1e15, scalar(k, i), e);
+    if (!rc && (version != FORMAT_VERSION || !operations.object || !host.object))
+        rc = qs_json_unexpected(j, "format", QS_EFORMAT, "2, with operations and rates", e);
+    for (int i = 0; !rc && i < SCALARS; i++)
+        rc = qs_json_number(host, scalars[i].name, 0, 1e15, scalar(k, i), e);
     if (!rc && touch.object) rc = qs_json_number(touch, k->touch_key, 0, 1e15, &k->quantise_on_load, e);
     const char *key;
     json_t *value;
-    if (!rc)
-        json_object_foreach((json_t *)(uintptr_t)operations.object, key, value) {
+    if (!rc) json_object_foreach((json_t *)(uintptr_t)operations.object, key, value)
+        {
             if (read_curve(k, key, value)) {
                 rc = qs_json_unexpected(operations, key, QS_EFORMAT, "pairs of rows and seconds", e);
                 break;
@@ -100,7 +114,8 @@ int qs_calibration_write(const qs_calibration *k, qs_err *e)
     json_t *root = json_object(), *operations = json_object(), *rates = json_object(), *touch = json_object();
     for (int i = 0; i < k->count; i++) {
         json_t *points = json_array();
-        for (int p = 0; p < k->curves[i].count; p++) json_array_append_new(points, json_pack("[f,f]", k->curves[i].n[p], k->curves[i].seconds[p]));
+        for (int p = 0; p < k->curves[i].count; p++)
+            json_array_append_new(points, json_pack("[f,f]", k->curves[i].n[p], k->curves[i].seconds[p]));
         json_object_set_new(operations, k->curves[i].text, points);
     }
     for (int i = 0; i < SCALARS; i++) json_object_set_new(rates, scalars[i].name, json_real(*scalar(k, i)));
@@ -129,7 +144,8 @@ qs_calibration *qs_calibration_open(const qs_calibrate_config *c)
     qs_calibration *k = qs_calloc(1, sizeof *k);
     k->c = *c;
     if (c->tensor) k->c.tensor = k->tensor = qs_strdup(c->tensor);
-    char *key = qs_printf("%s|%d|%d|%d", c->device->info.name, c->device->info.threads, c->device->info.shared_memory, FORMAT_VERSION);
+    char *key = qs_printf("%s|%d|%d|%d", c->device->info.name, c->device->info.threads,
+                          c->device->info.shared_memory, FORMAT_VERSION);
     char *name = qs_printf("calibration-%016" PRIx64 ".json", (uint64_t)XXH3_64bits(key, strlen(key)));
     k->path = qs_path_join(c->dir, name);
     snprintf(k->touch_key, sizeof k->touch_key, "%d %d%s", (int)c->quant.type, c->quant.double_quant,
@@ -149,7 +165,7 @@ void qs_calibration_free(qs_calibration *k)
     qs_free(k);
 }
 
-/* ---- looking up ------------------------------------------------------------------------------------------------------- */
+/* ---- looking up -------------------------------------------------------------------------------------- */
 
 qs_curve *qs_calibration_curve(qs_calibration *k, const char *text, bool add)
 {
@@ -165,7 +181,10 @@ qs_curve *qs_calibration_curve(qs_calibration *k, const char *text, bool add)
     return &k->curves[k->count++];
 }
 
-bool qs_call_is_attention(const qs_op_call *c) { return c->kind == QS_OP_ATTENTION || c->kind == QS_OP_ATTENTION_BACKWARD; }
+bool qs_call_is_attention(const qs_op_call *c)
+{
+    return c->kind == QS_OP_ATTENTION || c->kind == QS_OP_ATTENTION_BACKWARD;
+}
 
 int64_t qs_call_length(const qs_op_call *c) { return qs_call_is_attention(c) ? c->dim[4] : c->n; }
 bool qs_call_has_curve(const qs_op_call *c) { return qs_call_is_attention(c) || c->kind == QS_OP_GEMM; }
@@ -181,7 +200,8 @@ void qs_calibration_text(const qs_op_call *call, char text[160])
 static double interpolate(const qs_curve *c, double n)
 {
     int i = 1;
-    if (c->count == 1 || n <= c->n[0]) return c->seconds[0] * (c->count == 1 ? n / c->n[0] : 1 - (1 - n / c->n[0]) * 0.9);
+    if (c->count == 1 || n <= c->n[0])
+        return c->seconds[0] * (c->count == 1 ? n / c->n[0] : 1 - (1 - n / c->n[0]) * 0.9);
     while (i + 1 < c->count && c->n[i] < n) i++;
     double slope = (c->seconds[i] - c->seconds[i - 1]) / (c->n[i] - c->n[i - 1]);
     if (slope < 0) slope = 0;
@@ -192,7 +212,8 @@ static double interpolate(const qs_curve *c, double n)
 static double attention_seconds(const qs_curve *c, double rows, double document)
 {
     int last = c->count - 1;
-    double per_token = c->seconds[last] / c->n[last], slope = last ? (per_token - c->seconds[0] / c->n[0]) / (c->n[last] - c->n[0]) : 0;
+    double per_token = c->seconds[last] / c->n[last],
+           slope = last ? (per_token - c->seconds[0] / c->n[0]) / (c->n[last] - c->n[0]) : 0;
     per_token += (slope > 0 ? slope : 0) * (document - c->n[last]);
     double least = c->seconds[0] / c->n[0] / 8;
     return rows * (per_token > least ? per_token : least);
@@ -220,7 +241,8 @@ bool qs_calibration_has(const qs_calibration *k, const qs_op_call *call)
     for (int i = 0; i < c->count; i++)
         if (c->n[i] == n) return true;
     /* Rows lie on a line; what runs over elements is measured at each length, as far as there is room. */
-    return c->count > (qs_call_has_curve(call) ? 1 : QS_CURVE_POINTS - 1) && n <= 64 * c->n[c->count - 1] && 16 * n >= c->n[0];
+    return c->count > (qs_call_has_curve(call) ? 1 : QS_CURVE_POINTS - 1) && n <= 64 * c->n[c->count - 1] &&
+           16 * n >= c->n[0];
 }
 
 bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs)
@@ -235,7 +257,10 @@ bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs)
 
 qs_rates qs_calibration_rates(const qs_calibration *k)
 {
-    return (qs_rates){.seconds = measured_seconds, .context = k,
-                      .io = {k->disk_read, k->disk_write, k->disk_latency, k->verify, k->link_in, k->link_out, QS_CALIBRATE_DEPTH * QS_CALIBRATE_CHUNK},
-                      .quantise_on_load = k->quantise_on_load, .launch_seconds = 5e-6};
+    return (qs_rates){.seconds = measured_seconds,
+                      .context = k,
+                      .io = {k->disk_read, k->disk_write, k->disk_latency, k->verify, k->link_in, k->link_out,
+                             QS_CALIBRATE_DEPTH * QS_CALIBRATE_CHUNK},
+                      .quantise_on_load = k->quantise_on_load,
+                      .launch_seconds = 5e-6};
 }

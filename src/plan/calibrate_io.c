@@ -9,12 +9,13 @@
 
 enum { ROUNDS = 3, TOUCH_BYTES = 8 << 20, LINK_BYTES = 64 << 20 };
 
-/* ---- disk ------------------------------------------------------------------------------------------------------------- */
+/* ---- disk -------------------------------------------------------------------------------------------- */
 
 int qs_calibrate_disk(qs_calibration *k, qs_err *e)
 {
     qs_disk_rates rates = {0};
-    QS_TRY(qs_disk_rates_measure(k->c.dir, k->c.io_engine, k->c.disk_bytes ? k->c.disk_bytes : 64 << 20, &rates, e));
+    QS_TRY(qs_disk_rates_measure(k->c.dir, k->c.io_engine, k->c.disk_bytes ? k->c.disk_bytes : 64 << 20,
+                                 &rates, e));
     k->disk_read = rates.read;
     k->disk_write = rates.write;
     k->disk_latency = rates.latency;
@@ -22,7 +23,7 @@ int qs_calibrate_disk(qs_calibration *k, qs_err *e)
     return 0;
 }
 
-/* ---- link ------------------------------------------------------------------------------------------------------------- */
+/* ---- link -------------------------------------------------------------------------------------------- */
 
 int qs_calibrate_link(qs_calibration *k, qs_err *e)
 {
@@ -57,7 +58,7 @@ int qs_calibrate_link(qs_calibration *k, qs_err *e)
     return d->api->check(d, e);
 }
 
-/* ---- quantise on load ------------------------------------------------------------------------------------------------------ */
+/* ---- quantise on load -------------------------------------------------------------------------------- */
 
 typedef struct touch_test {
     qs_calibration *k;
@@ -67,7 +68,8 @@ typedef struct touch_test {
     uint64_t bytes;
 } touch_test;
 
-/* One chunk: read (or made, with a recipe) and quantised. Reading from a real checkpoint is the disk's work and not counted. */
+/* One chunk: read (or made, with a recipe) and quantised. Reading from a real checkpoint is the disk's work
+ * and not counted. */
 static int touch(touch_test *t, double *seconds, qs_err *e)
 {
     qs_calibration *k = t->k;
@@ -80,10 +82,14 @@ static int touch(touch_test *t, double *seconds, qs_err *e)
     uint8_t *codes = t->codes.base;
     float *absmax = (float *)(void *)(codes + qs_round_up((uint64_t)n, 4096));
     uint8_t *absmax8 = (uint8_t *)(absmax + blocks);
-    float *nested = (float *)(void *)((char *)t->codes.base + qs_round_up((uint64_t)n, 4096) + qs_round_up((uint64_t)blocks * 5, 64));
-    if (k->c.quant.type == QS_QUANT_NONE) memcpy(codes, r.data, (size_t)n);
-    else qs_op_quantise4(k->c.cpu, k->c.quant.type, r.data, t->tensor->type, n, codes, absmax);
-    if (k->c.quant.type != QS_QUANT_NONE && k->c.quant.double_quant) qs_op_quantise_absmax(k->c.cpu, absmax, blocks, absmax8, nested + 1, nested);
+    float *nested = (float *)(void *)((char *)t->codes.base + qs_round_up((uint64_t)n, 4096) +
+                                      qs_round_up((uint64_t)blocks * 5, 64));
+    if (k->c.quant.type == QS_QUANT_NONE)
+        memcpy(codes, r.data, (size_t)n);
+    else
+        qs_op_quantise4(k->c.cpu, k->c.quant.type, r.data, t->tensor->type, n, codes, absmax);
+    if (k->c.quant.type != QS_QUANT_NONE && k->c.quant.double_quant)
+        qs_op_quantise_absmax(k->c.cpu, absmax, blocks, absmax8, nested + 1, nested);
     *seconds = qs_seconds(qs_now_ns() - start);
     return 0;
 }

@@ -19,9 +19,9 @@ enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20, PATTERN_BYTES = 1 <<
 typedef struct bench {
     qs_calibration *k;
     char *memory;
-    uint8_t *pattern;     /* [PATTERN_BYTES] what the memory is filled with */
+    uint8_t *pattern; /* [PATTERN_BYTES] what the memory is filled with */
     size_t bytes, at;
-    size_t written;       /* up to here it does not hold what fill put there */
+    size_t written; /* up to here it does not hold what fill put there */
 } bench;
 
 static double clock_now(const qs_calibration *k)
@@ -48,15 +48,20 @@ static void fill(bench *b, size_t bytes)
 {
     qs_device *d = b->k->c.device;
     for (size_t at = 0; at < bytes; at += PATTERN_BYTES)
-        d->api->copy_in(d, QS_QUEUE_COMPUTE, b->memory + at, b->pattern, bytes - at < PATTERN_BYTES ? bytes - at : PATTERN_BYTES);
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, b->memory + at, b->pattern,
+                        bytes - at < PATTERN_BYTES ? bytes - at : PATTERN_BYTES);
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     b->written = 0;
 }
 
-static size_t replay_bytes(const bench *b, const qs_op_call *call, int64_t n) { return qs_round_up(qs_op_replay_bytes(b->k->c.device, call, n), ALIGN); }
+static size_t replay_bytes(const bench *b, const qs_op_call *call, int64_t n)
+{
+    return qs_round_up(qs_op_replay_bytes(b->k->c.device, call, n), ALIGN);
+}
 
-/* In a step the operands of a large operation come round again only after a layer's other weights, and so come from memory as far as those fill the caches: every call
- * takes the next stretch of the block. What a small one works on was just written, and is found where it was. */
+/* In a step the operands of a large operation come round again only after a layer's other weights, and so
+ * come from memory as far as those fill the caches: every call takes the next stretch of the block. What a
+ * small one works on was just written, and is found where it was. */
 static double once(bench *b, const qs_op_call *call, int64_t n)
 {
     qs_device *d = b->k->c.device;
@@ -78,7 +83,8 @@ static double fastest(bench *b, const qs_op_call *call, int64_t n)
 {
     fill(b, b->written); /* results of other operations may be numbers that processors are slow with */
     double best = once(b, call, n), total = 0;
-    for (int i = 0; i < MOST_CALLS && (i < LEAST_CALLS || total < ENOUGH_SECONDS) && total < LONG_SECONDS; i++) {
+    for (int i = 0; i < MOST_CALLS && (i < LEAST_CALLS || total < ENOUGH_SECONDS) && total < LONG_SECONDS;
+         i++) {
         double t = once(b, call, n);
         best = t < best ? t : best;
         total += t;
@@ -107,7 +113,8 @@ static void add_point(qs_curve *c, int64_t n, double seconds)
     c->count++;
 }
 
-/* A matrix product's and attention's rate depends on its rows: a quarter of them first, then all, or as many as take no longer than a call may. */
+/* A matrix product's and attention's rate depends on its rows: a quarter of them first, then all, or as many
+ * as take no longer than a call may. */
 static void measure_call(bench *b, const qs_op_call *call)
 {
     char text[160];
@@ -115,7 +122,8 @@ static void measure_call(bench *b, const qs_op_call *call)
     bool attention = qs_call_is_attention(call);
     int64_t n = qs_call_length(call), few = n > 64 && qs_call_has_curve(call) ? (n / 4 + 15) / 16 * 16 : n;
     if (few < n) {
-        double seconds = fastest(b, call, few), growth = (double)n / (double)few * (attention ? (double)n / (double)few : 1);
+        double seconds = fastest(b, call, few),
+               growth = (double)n / (double)few * (attention ? (double)n / (double)few : 1);
         add_point(qs_calibration_curve(b->k, text, true), few, seconds);
         if (seconds * growth > LONG_SECONDS) { /* reached with fewer rows */
             double most = LONG_SECONDS / seconds * (double)few;
@@ -131,7 +139,8 @@ static void measure_call(bench *b, const qs_op_call *call)
 /* One round, or the largest operation. A plan has room for both. */
 static size_t block_bytes(bench *b, const qs_costs *costs)
 {
-    size_t most = 0, round = costs->layer_bytes < MOST_ROUND_BYTES ? (size_t)costs->layer_bytes : MOST_ROUND_BYTES;
+    size_t most = 0,
+           round = costs->layer_bytes < MOST_ROUND_BYTES ? (size_t)costs->layer_bytes : MOST_ROUND_BYTES;
     for (int p = 0; p < QS_PARTS; p++)
         for (int i = 0; i < costs->part[p].count; i++) {
             const qs_op_call *c = &costs->part[p].calls[i];
@@ -168,13 +177,16 @@ int qs_calibration_measure(qs_calibration *k, const qs_costs *costs, qs_err *e)
 {
     if (qs_calibration_knows(k, costs)) return 0;
     uint64_t start = qs_now_ns();
-    if (!k->c.quiet) qs_info("measuring this machine for the prediction (kept in %s; --recalibrate measures again)", k->path);
+    if (!k->c.quiet)
+        qs_info("measuring this machine for the prediction (kept in %s; --recalibrate measures again)",
+                k->path);
     QS_TRY(qs_dir_create(k->c.dir, e));
     if (!(k->disk_read > 0) || !(k->verify > 0)) QS_TRY(qs_calibrate_disk(k, e));
     if (!k->c.device->info.shared_memory && !(k->link_in > 0)) QS_TRY(qs_calibrate_link(k, e));
     if (k->c.source && !(k->quantise_on_load > 0)) QS_TRY(qs_calibrate_quantise_on_load(k, e));
     QS_TRY(measure_ops(k, costs, e));
-    qs_debug("measured in %.1f s: disk %.2f GB/s, checksum %.1f GB/s, quantise on load %.2f GB/s", qs_seconds(qs_now_ns() - start), k->disk_read * 1e-9,
-             k->verify * 1e-9, k->quantise_on_load * 1e-9);
+    qs_debug("measured in %.1f s: disk %.2f GB/s, checksum %.1f GB/s, quantise on load %.2f GB/s",
+             qs_seconds(qs_now_ns() - start), k->disk_read * 1e-9, k->verify * 1e-9,
+             k->quantise_on_load * 1e-9);
     return qs_calibration_write(k, e);
 }

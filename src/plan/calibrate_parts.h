@@ -4,7 +4,11 @@
 
 #include "src/plan/calibrate.h"
 
-enum { QS_CURVE_POINTS = 4, QS_CALIBRATE_DEPTH = 64, QS_CALIBRATE_CHUNK = 1 << 20 /* as a run reads: src/train/engine.c, io/aio.h */ };
+enum {
+    QS_CURVE_POINTS = 4,
+    QS_CALIBRATE_DEPTH = 64,
+    QS_CALIBRATE_CHUNK = 1 << 20 /* as a run reads: src/train/engine.c, io/aio.h */
+};
 
 /* Seconds of one operation over rows (of attention: over the length of one document). */
 typedef struct qs_curve {
@@ -19,7 +23,8 @@ struct qs_calibration {
     char touch_key[32];
     qs_curve *curves;
     int count, capacity;
-    double disk_read, disk_write, disk_latency, verify, link_in, link_out, quantise_on_load; /* bytes per second, seconds; 0: not measured */
+    double disk_read, disk_write, disk_latency, verify, link_in, link_out,
+        quantise_on_load; /* bytes per second, seconds; 0: not measured */
 };
 
 bool qs_call_is_attention(const qs_op_call *c);

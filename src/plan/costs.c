@@ -5,12 +5,15 @@
 typedef struct pad {
     const qs_sweep_config *c;
     qs_device *device;
-    void *memory;       /* on paper */
+    void *memory; /* on paper */
     int32_t rows, document_tokens;
     qs_costs *out;
 } pad;
 
-static void begin(pad *p, qs_part part) { qs_meta_device_note(p->device, &p->out->part[part], p->document_tokens); }
+static void begin(pad *p, qs_part part)
+{
+    qs_meta_device_note(p->device, &p->out->part[part], p->document_tokens);
+}
 
 /* Of the last layer, for all. */
 static qs_layer_weights weights(const pad *p)
@@ -24,11 +27,15 @@ static void note_weights(pad *p)
     begin(p, QS_PART_WEIGHTS);
     bool in_place = qs_weights_in_place(l, p->c->type);
     qs_layer_weights w = weights(p);
-    p->out->layer_bytes = (double)qs_layout_blob_bytes(l, l->layers - 1) + (in_place ? 0 : (double)w.place->dense_elements * (double)qs_dtype_bytes(p->c->type));
+    p->out->layer_bytes =
+        (double)qs_layout_blob_bytes(l, l->layers - 1) +
+        (in_place ? 0 : (double)w.place->dense_elements * (double)qs_dtype_bytes(p->c->type));
     if (!in_place) qs_weights_decode(p->device, &w);
-    if (p->c->type != QS_F32) qs_op_convert(p->device, p->memory, p->c->type, p->memory, QS_F32, p->c->lora->pack_floats);
+    if (p->c->type != QS_F32)
+        qs_op_convert(p->device, p->memory, p->c->type, p->memory, QS_F32, p->c->lora->pack_floats);
     begin(p, QS_PART_GRADIENTS);
-    p->device->api->fill(p->device, QS_QUEUE_COMPUTE, p->memory, 0, (size_t)p->c->lora->pack_floats * sizeof(float));
+    p->device->api->fill(p->device, QS_QUEUE_COMPUTE, p->memory, 0,
+                         (size_t)p->c->lora->pack_floats * sizeof(float));
 }
 
 static void note_block(pad *p)
@@ -39,7 +46,12 @@ static void note_block(pad *p)
     qs_block *b;
     qs_block_create(&config, &memory, &b);
     qs_layer_weights w = weights(p);
-    qs_block_lora adapters = {.lora = qs_lora_of_layer(c->lora, c->layout->layers - 1), .r = c->lora->r, .values = p->memory, .gradients = p->memory, .dropout = c->lora->dropout}, none = {0};
+    qs_block_lora adapters = {.lora = qs_lora_of_layer(c->lora, c->layout->layers - 1),
+                              .r = c->lora->r,
+                              .values = p->memory,
+                              .gradients = p->memory,
+                              .dropout = c->lora->dropout},
+                  none = {0};
     const float *tables[QS_ROTARIES_MAX] = {p->memory, p->memory};
     qs_block_batch batch = {p->rows, p->memory, p->memory, tables, tables};
     char *x = p->memory, *y = x + 4096;
@@ -67,10 +79,12 @@ static void note_head(pad *p)
     const qs_sweep_config *c = p->c;
     const qs_layout *l = c->layout;
     qs_arena memory = {.base = p->memory, .capacity = SIZE_MAX / 2};
-    qs_head_config config = {p->device, c->a, c->type, 1, p->rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
+    qs_head_config config = {p->device,          c->a,         c->type,       1, p->rows,
+                             c->sizes.head_rows, l->tile_rows, c->keep_logits};
     qs_head *h;
     qs_head_create(&config, &memory, &h);
-    qs_mat tile = qs_mat_of(p->memory, c->type, l->tile_rows, c->a->hidden), last = qs_mat_of(p->memory, c->type, l->last_tile_rows, c->a->hidden);
+    qs_mat tile = qs_mat_of(p->memory, c->type, l->tile_rows, c->a->hidden),
+           last = qs_mat_of(p->memory, c->type, l->last_tile_rows, c->a->hidden);
     if (l->head_type != c->type) {
         begin(p, QS_PART_HEAD_WEIGHTS);
         qs_op_convert(p->device, p->memory, c->type, p->memory, l->head_type, tile.rows * tile.cols);
@@ -109,10 +123,16 @@ static void note_update(pad *p, const qs_update_config *u)
     for (int i = 0; i < list->count; i++) list->calls[i].times *= trained;
 }
 
-void qs_costs_note(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, int32_t document_tokens, qs_costs *out)
+void qs_costs_note(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, int32_t document_tokens,
+                   qs_costs *out)
 {
     *out = (qs_costs){0};
-    pad p = {.c = c, .device = qs_meta_device(&c->device->info), .memory = qs_meta_memory(), .rows = rows, .document_tokens = document_tokens, .out = out};
+    pad p = {.c = c,
+             .device = qs_meta_device(&c->device->info),
+             .memory = qs_meta_memory(),
+             .rows = rows,
+             .document_tokens = document_tokens,
+             .out = out};
     note_weights(&p);
     note_block(&p);
     note_head(&p);

@@ -1,4 +1,5 @@
-/* hardware.h - cards that are not here, by name: data sheets from configs/hardware/, built into the program. A plan can be made for them, and a prediction. */
+/* hardware.h - cards that are not here, by name: data sheets from configs/hardware/, built into the program.
+ * A plan can be made for them, and a prediction. */
 #ifndef QS_PLAN_HARDWARE_H
 #define QS_PLAN_HARDWARE_H
 
@@ -7,9 +8,9 @@
 
 typedef struct qs_hardware {
     char *card;
-    double tflops;                /* dense bf16 with fp32 accumulation, nominal */
-    double memory_gbs, link_gbs;  /* 10^9 bytes per second; the link as achieved, one direction */
-    uint64_t vram, overhead;      /* bytes; overhead: what context and libraries take */
+    double tflops;               /* dense bf16 with fp32 accumulation, nominal */
+    double memory_gbs, link_gbs; /* 10^9 bytes per second; the link as achieved, one direction */
+    uint64_t vram, overhead;     /* bytes; overhead: what context and libraries take */
     int64_t multiprocessors;
     double product_efficiency, attention_efficiency, memory_efficiency; /* of nominal, assumed */
     uint8_t source[16];
@@ -18,7 +19,7 @@ typedef struct qs_hardware {
 
 /* What belongs to the machine and not to the card. */
 typedef struct qs_hardware_host {
-    double nvme_gbs;              /* achieved by sequential reads */
+    double nvme_gbs; /* achieved by sequential reads */
 } qs_hardware_host;
 
 /* QS_EUSAGE lists the names there are. Free with qs_hardware_free. */

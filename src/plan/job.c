@@ -4,13 +4,16 @@ void qs_job_set_sizes(qs_job *j, int64_t rows, int64_t micro_batches)
 {
     int32_t tokens = (int32_t)(j->options->max_seq_length * rows);
     j->micro_batch_rows = (int32_t)rows;
-    j->sweep.sizes = (qs_sweep_sizes){.max_tokens = tokens, .max_documents = tokens, .max_positions = (int32_t)j->options->max_seq_length,
+    j->sweep.sizes = (qs_sweep_sizes){.max_tokens = tokens,
+                                      .max_documents = tokens,
+                                      .max_positions = (int32_t)j->options->max_seq_length,
                                       .micro_batches = (int32_t)micro_batches};
     j->tokens = tokens;
     j->document_tokens = (int32_t)j->options->max_seq_length;
 }
 
-void qs_job_set_data(qs_job *j, const qs_batch_info *info, const qs_token_cache *train, const qs_token_cache *eval)
+void qs_job_set_data(qs_job *j, const qs_batch_info *info, const qs_token_cache *train,
+                     const qs_token_cache *eval)
 {
     qs_sweep_sizes *s = &j->sweep.sizes;
     int64_t batches = (info->train_rows + j->micro_batch_rows - 1) / j->micro_batch_rows;
@@ -24,5 +27,6 @@ void qs_job_set_data(qs_job *j, const qs_batch_info *info, const qs_token_cache 
         sum += n;
     }
     j->tokens = (int32_t)((info->train_tokens + batches - 1) / batches); /* the mean micro-batch */
-    j->document_tokens = (int32_t)(squares / sum + 0.5);                 /* mean over tokens of the length of their document */
+    j->document_tokens =
+        (int32_t)(squares / sum + 0.5); /* mean over tokens of the length of their document */
 }

@@ -7,7 +7,8 @@ enum { MAX_ITEMS = 24 };
 
 qs_pager_spec qs_placement_packs(const qs_job *j, qs_item item, bool on_disk)
 {
-    return qs_pager_spec_of(j->sweep.device, item, j->sweep.lora->layers, (uint64_t)j->sweep.lora->pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
+    return qs_pager_spec_of(j->sweep.device, item, j->sweep.lora->layers,
+                            (uint64_t)j->sweep.lora->pack_floats * sizeof(float), on_disk, QS_PAGER_FRAMES);
 }
 
 /* The fixed needs of a job under one placement, and what else a plan is made from. */
@@ -30,13 +31,23 @@ static void state_needs(const qs_job *j, const qs_placement *p, needs *out)
     items[n++] = qs_pager_spec_item(&gradients);
     n += qs_update_items(&update, items + n, MAX_ITEMS - n);
     n += qs_sweep_items(&sweep, items + n, MAX_ITEMS - n);
-    items[n++] = (qs_plan_item){QS_ITEM_QUANTISE_ON_LOAD, QS_POOL_HOST, qs_tier_round(qs_quantise_on_load_bytes(j->sweep.layout))};
-    items[n++] = (qs_plan_item){QS_ITEM_EMBEDDING_READS, QS_POOL_HOST,
-                                qs_tier_round(qs_embedding_bytes(j->sweep.a, j->source, sweep.sizes.max_tokens))};
-    out->table = (qs_plan_item){QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST, qs_tier_round(qs_embedding_table_bytes(j->sweep.a, j->source))};
-    out->input = (qs_plan_input){.vram_bytes = j->vram_bytes, .ram_bytes = j->ram_bytes, .device_overhead_bytes = j->sweep.device->info.overhead_bytes,
-                                 .shared_memory = j->sweep.device->info.shared_memory, .items = items, .item_count = n, .blobs = qs_layout_blobs(j->sweep.layout),
-                                 .blob_bytes = j->blob_bytes, .wish = &out->table, .ring_slots = p->ring_slots,
+    items[n++] = (qs_plan_item){QS_ITEM_QUANTISE_ON_LOAD, QS_POOL_HOST,
+                                qs_tier_round(qs_quantise_on_load_bytes(j->sweep.layout))};
+    items[n++] =
+        (qs_plan_item){QS_ITEM_EMBEDDING_READS, QS_POOL_HOST,
+                       qs_tier_round(qs_embedding_bytes(j->sweep.a, j->source, sweep.sizes.max_tokens))};
+    out->table = (qs_plan_item){QS_ITEM_EMBEDDING_TABLE, QS_POOL_HOST,
+                                qs_tier_round(qs_embedding_table_bytes(j->sweep.a, j->source))};
+    out->input = (qs_plan_input){.vram_bytes = j->vram_bytes,
+                                 .ram_bytes = j->ram_bytes,
+                                 .device_overhead_bytes = j->sweep.device->info.overhead_bytes,
+                                 .shared_memory = j->sweep.device->info.shared_memory,
+                                 .items = items,
+                                 .item_count = n,
+                                 .blobs = qs_layout_blobs(j->sweep.layout),
+                                 .blob_bytes = j->blob_bytes,
+                                 .wish = &out->table,
+                                 .ring_slots = p->ring_slots,
                                  .most_homes = (int)j->options->resident_layers};
 }
 
@@ -60,8 +71,13 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
 
 qs_placed_job qs_placement_apply(const qs_job *j, const qs_placement *p, const qs_plan *plan)
 {
-    qs_placed_job out = {.sweep = j->sweep, .update = j->update, .plan = plan, .blob_bytes = j->blob_bytes, .tokens = j->tokens,
-                         .document_tokens = j->document_tokens, .recipe = j->recipe};
+    qs_placed_job out = {.sweep = j->sweep,
+                         .update = j->update,
+                         .plan = plan,
+                         .blob_bytes = j->blob_bytes,
+                         .tokens = j->tokens,
+                         .document_tokens = j->document_tokens,
+                         .recipe = j->recipe};
     qs_placement_configure(p, &out.sweep);
     out.update.on_disk = p->adapters_on_disk;
     return out;

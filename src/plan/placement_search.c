@@ -3,18 +3,24 @@
 
 #include "src/plan/placement.h"
 
-/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes more in every step than another must be a tenth faster. */
+/* Candidates come simplest first; a later one must be faster by this much. Disks wear, so one that writes
+ * more in every step than another must be a tenth faster. */
 #define CLEARLY 0.995
 #define WEAR 1.1
 /* Below this share of waiting nothing can be won by moving things about. */
 #define HIDDEN 0.01
 
-static const struct { bool adapters, checkpoints; } moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+static const struct {
+    bool adapters, checkpoints;
+} moved[] = {{false, false}, {true, false}, {false, true}, {true, true}};
 static const int32_t ring_slots[] = {QS_PLAN_RING_SLOTS, QS_PLAN_MIN_SLOTS, 4, 6, 8, 12, 16, 24};
 enum { MOVED = sizeof moved / sizeof *moved, SLOTS = sizeof ring_slots / sizeof *ring_slots };
 enum { LEAST_ROWS = 32 };
-/* The largest tiles that are tried. A processor's products run as well at these as at any size; a card wants hundreds of blocks of 128 x 128, and a tile of the head has but 16 MiB of weights. */
-typedef struct tile_rows { int32_t mlp, head; } tile_rows;
+/* The largest tiles that are tried. A processor's products run as well at these as at any size; a card wants
+ * hundreds of blocks of 128 x 128, and a tile of the head has but 16 MiB of weights. */
+typedef struct tile_rows {
+    int32_t mlp, head;
+} tile_rows;
 static const tile_rows most_on_cpu = {1024, 512}, most_on_card = {4096, 4096};
 
 /* A placement with its plan and the seconds of a step; plan.home NULL: none yet. */
@@ -25,18 +31,20 @@ typedef struct found {
     uint64_t written;        /* to disk, in a step */
 } found;
 
-/* ---- candidates --------------------------------------------------------------------------------------------------------- */
+/* ---- candidates -------------------------------------------------------------------------------------- */
 
-/* Where adapters and checkpoints live, and in how many sweeps a step is made: everything in RAM and one sweep first, more sweeps later. Options that were given stand. False: there is no
- * candidate `i`. */
+/* Where adapters and checkpoints live, and in how many sweeps a step is made: everything in RAM and one sweep
+ * first, more sweeps later. Options that were given stand. False: there is no candidate `i`. */
 static bool state_candidate(const qs_job *j, int i, qs_placement *p)
 {
     const qs_options *o = j->options;
     int32_t most = j->sweep.sizes.micro_batches, m = i % MOVED;
     int64_t sweeps = o->sweeps_per_step ? o->sweeps_per_step : (int64_t)1 << (i / MOVED);
     if (i / MOVED && (o->sweeps_per_step || sweeps / 2 >= most)) return false;
-    p->adapters_on_disk = o->adapters_on == QS_KEPT_DISK || (o->adapters_on == QS_KEPT_AUTO && moved[m].adapters);
-    p->checkpoints_on_disk = o->checkpoints_on == QS_KEPT_DISK || (o->checkpoints_on == QS_KEPT_AUTO && moved[m].checkpoints);
+    p->adapters_on_disk =
+        o->adapters_on == QS_KEPT_DISK || (o->adapters_on == QS_KEPT_AUTO && moved[m].adapters);
+    p->checkpoints_on_disk =
+        o->checkpoints_on == QS_KEPT_DISK || (o->checkpoints_on == QS_KEPT_AUTO && moved[m].checkpoints);
     p->sweeps = sweeps < most ? (int32_t)sweeps : most;
     return true;
 }
@@ -67,12 +75,13 @@ static int32_t trained_layers(const qs_job *j)
     return trained;
 }
 
-/* ---- trying one ---------------------------------------------------------------------------------------------------------- */
+/* ---- trying one -------------------------------------------------------------------------------------- */
 
 /* Keeps the better of *best and *f and frees the other's plan. */
 static void keep_better(found *best, found *f)
 {
-    bool more = (double)f->written > (double)best->written * WEAR, less = (double)f->written * WEAR < (double)best->written;
+    bool more = (double)f->written > (double)best->written * WEAR,
+         less = (double)f->written * WEAR < (double)best->written;
     if (!best->plan.home || f->seconds * (more ? WEAR : less ? 1 / WEAR : 1) < best->seconds * CLEARLY) {
         qs_plan_free(&best->plan);
         *best = *f;
@@ -81,7 +90,8 @@ static void keep_better(found *best, found *f)
     }
 }
 
-/* Makes the plan of *p and predicts it; takes it when it is better than *best. False: it does not fit, and e says why. */
+/* Makes the plan of *p and predicts it; takes it when it is better than *best. False: it does not fit, and e
+ * says why. */
 static bool consider(const qs_job *j, const qs_rates *rates, const qs_placement *p, found *best, qs_err *e)
 {
     found f = {.p = *p};
@@ -114,8 +124,9 @@ static int32_t most_saved(const qs_job *j)
     return given >= 0 && given < most ? given : most;
 }
 
-/* What may be kept in device memory instead of computed twice: while everything is resident as much as fits, for that costs nothing; else a few sizes, for every byte of it is one that a
- * layer could live in. Layers' intermediates before logits (fp32), which save half the arithmetic per byte. */
+/* What may be kept in device memory instead of computed twice: while everything is resident as much as fits,
+ * for that costs nothing; else a few sizes, for every byte of it is one that a layer could live in. Layers'
+ * intermediates before logits (fp32), which save half the arithmetic per byte. */
 static void consider_keeping(const qs_job *j, const qs_rates *rates, found *best)
 {
     qs_placement p = best->p, more;
@@ -125,8 +136,10 @@ static void consider_keeping(const qs_job *j, const qs_rates *rates, found *best
         for (int32_t least = p.saved_layers; least < most;) { /* the most that fit, by halves */
             more = p;
             more.saved_layers = (least + most + 1) / 2;
-            if (fits_resident(j, &more)) least = (p = more).saved_layers;
-            else most = more.saved_layers - 1;
+            if (fits_resident(j, &more))
+                least = (p = more).saved_layers;
+            else
+                most = more.saved_layers - 1;
         }
         more = p;
         more.keep_logits = true;
@@ -145,7 +158,8 @@ static void consider_keeping(const qs_job *j, const qs_rates *rates, found *best
 }
 
 /* What is not kept there may be kept in RAM that no weights need, at the price of two transfers. */
-static void consider_keeping_in_ram(const qs_job *j, const qs_rates *rates, const qs_placement *p, found *best)
+static void consider_keeping_in_ram(const qs_job *j, const qs_rates *rates, const qs_placement *p,
+                                    found *best)
 {
     enum { PARTS = 8 };
     qs_err no = {0};
@@ -154,7 +168,8 @@ static void consider_keeping_in_ram(const qs_job *j, const qs_rates *rates, cons
         qs_placement more = *p;
         more.saved_in_ram = left * part / PARTS;
         more.saved_layers += more.saved_in_ram;
-        if (more.saved_in_ram > tried && !consider(j, rates, &more, best, &no)) return; /* more would not fit either */
+        if (more.saved_in_ram > tried && !consider(j, rates, &more, best, &no))
+            return; /* more would not fit either */
         tried = more.saved_in_ram;
     }
 }
@@ -170,13 +185,17 @@ static void consider_keeping_anywhere(const qs_job *j, const qs_rates *rates, fo
     if (best->p.saved_in_ram > none.saved_in_ram) consider_keeping(j, rates, best);
 }
 
-/* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False: nothing fits, and e is the refusal of the most frugal one. */
-static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough, found *best, qs_err *e)
+/* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False:
+ * nothing fits, and e is the refusal of the most frugal one. */
+static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough,
+                    found *best, qs_err *e)
 {
     const qs_options *o = j->options;
     qs_placement p = *tiles;
     *best = (found){0};
-    if (thorough && o->keep_in_ram > 0) p.saved_layers = p.saved_in_ram = o->keep_in_ram < most_saved(j) ? (int32_t)o->keep_in_ram : most_saved(j);
+    if (thorough && o->keep_in_ram > 0)
+        p.saved_layers = p.saved_in_ram =
+            o->keep_in_ram < most_saved(j) ? (int32_t)o->keep_in_ram : most_saved(j);
     for (int i = 0; state_candidate(j, i, &p); i++) {
         int slots = o->stream_slots || !thorough ? 1 : SLOTS;
         found here = {0};
@@ -193,9 +212,12 @@ static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *
     return best->plan.home;
 }
 
-/* ---- choosing ------------------------------------------------------------------------------------------------------------ */
+/* ---- choosing ---------------------------------------------------------------------------------------- */
 
-static const qs_rates *nominal(const qs_job *j) { return j->sweep.device->info.host_computes ? &qs_rates_nominal_cpu : &qs_rates_nominal_card; }
+static const qs_rates *nominal(const qs_job *j)
+{
+    return j->sweep.device->info.host_computes ? &qs_rates_nominal_cpu : &qs_rates_nominal_card;
+}
 
 /* Hands over what was found; p.ring_slots is what the plan has. */
 static void take(found *f, qs_placement *p, qs_plan *plan)
@@ -205,7 +227,8 @@ static void take(found *f, qs_placement *p, qs_plan *plan)
     p->ring_slots = f->plan.ring_slots;
 }
 
-/* Tiles as the options or the checkpoint say; otherwise the fastest of a few sizes, the largest such as products run well at. */
+/* Tiles as the options or the checkpoint say; otherwise the fastest of a few sizes, the largest such as
+ * products run well at. */
 int qs_placement_choose(const qs_job *j, qs_placement *out, qs_plan *plan, qs_err *e)
 {
     qs_placement given = given_tiles(j), p = {0}, tiles = {0};
@@ -245,7 +268,8 @@ void qs_placement_refine(const qs_job *j, const qs_rates *rates, qs_placement *p
 void qs_placement_minimum(const qs_job *j, uint64_t *vram_bytes, uint64_t *ram_bytes)
 {
     qs_placement given = given_tiles(j), p = {0};
-    for (int i = 0; state_candidate(j, i, &p); i++) {} /* the last one is the most frugal */
+    for (int i = 0; state_candidate(j, i, &p); i++) {
+    } /* the last one is the most frugal */
     p.ring_slots = QS_PLAN_MIN_SLOTS;
     set_tiles(j, &given, LEAST_ROWS, LEAST_ROWS, &p);
     qs_placement_budgets(j, &p, vram_bytes, ram_bytes);

@@ -7,11 +7,11 @@
 typedef struct pricing {
     const qs_placed_job *job;
     const qs_rates *rates;
-    double seconds[QS_PARTS];   /* of each part's list */
+    double seconds[QS_PARTS]; /* of each part's list */
     int64_t calls[QS_PARTS];
     qs_visit_rules rules;
     qs_record_bytes bytes;
-    int32_t dense_blob;         /* whose weights the dense scratch holds */
+    int32_t dense_blob; /* whose weights the dense scratch holds */
 } pricing;
 
 static void add_part(pricing *p, qs_sim_work *w, qs_part part, int32_t times)
@@ -33,19 +33,26 @@ static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
     const qs_placed_job *job = p->job;
     bool adapters = job->sweep.lora->layer_mask[v->index], forward = v->kind == QS_VISIT_FORWARD;
     bool saved = qs_sweep_saved_level(&job->sweep, v->index) >= 0;
-    qs_part backward = v->index == p->rules.lowest ? QS_PART_BACKWARD_LOWEST : adapters ? QS_PART_BACKWARD : QS_PART_BACKWARD_PLAIN;
+    qs_part backward = v->index == p->rules.lowest ? QS_PART_BACKWARD_LOWEST
+                       : adapters                  ? QS_PART_BACKWARD
+                                                   : QS_PART_BACKWARD_PLAIN;
     add_weights(p, w, v->blob, QS_PART_WEIGHTS);
-    if (forward) add_part(p, w, adapters ? QS_PART_FORWARD : QS_PART_FORWARD_PLAIN, v->count);
-    else add_part(p, w, backward + (saved ? QS_PART_SAVED : 0), v->count);
+    if (forward)
+        add_part(p, w, adapters ? QS_PART_FORWARD : QS_PART_FORWARD_PLAIN, v->count);
+    else
+        add_part(p, w, backward + (saved ? QS_PART_SAVED : 0), v->count);
     if (!forward && adapters) add_part(p, w, QS_PART_GRADIENTS, 1);
 }
 
 static void price_head(pricing *p, const qs_visit *v, qs_sim_work *w)
 {
     bool last = v->index == p->job->sweep.layout->tiles - 1, loss = v->kind == QS_VISIT_HEAD_LOSS;
-    if (p->job->sweep.layout->head_type != p->job->sweep.type) add_weights(p, w, v->blob, QS_PART_HEAD_WEIGHTS);
-    if (loss) add_part(p, w, last ? QS_PART_LOSS_LAST : QS_PART_LOSS_TILE, v->count);
-    else add_part(p, w, last ? QS_PART_GRADIENT_LAST : QS_PART_GRADIENT_TILE, v->count);
+    if (p->job->sweep.layout->head_type != p->job->sweep.type)
+        add_weights(p, w, v->blob, QS_PART_HEAD_WEIGHTS);
+    if (loss)
+        add_part(p, w, last ? QS_PART_LOSS_LAST : QS_PART_LOSS_TILE, v->count);
+    else
+        add_part(p, w, last ? QS_PART_GRADIENT_LAST : QS_PART_GRADIENT_TILE, v->count);
     if (!v->index) add_part(p, w, loss ? QS_PART_HEAD_NORM : QS_PART_HEAD_GRADIENT, v->count);
 }
 
@@ -63,7 +70,8 @@ static void add_traffic(const pricing *p, const qs_visit *v, qs_sim_work *w)
 static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
 {
     const qs_sweep_config *c = &p->job->sweep;
-    for (int pass = 0; pass < 2; pass++) /* the second knows whose weights the step before left in the scratch */
+    for (int pass = 0; pass < 2;
+         pass++) /* the second knows whose weights the step before left in the scratch */
         for (int32_t v = 0; v < list->count; v++) {
             const qs_visit *visit = &list->visits[v];
             qs_sim_work *w = &work[v];
@@ -71,18 +79,27 @@ static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
             switch (visit->kind) {
             case QS_VISIT_EMBED:
                 w->polls = 1;
-                w->seconds = (double)visit->count * p->job->tokens * c->a->hidden * 2.0 / (p->rates->quantise_on_load > 0 ? p->rates->quantise_on_load : 1e9);
+                w->seconds = (double)visit->count * p->job->tokens * c->a->hidden * 2.0 /
+                             (p->rates->quantise_on_load > 0 ? p->rates->quantise_on_load : 1e9);
                 w->host_seconds = w->seconds;
                 break;
             case QS_VISIT_FORWARD:
-            case QS_VISIT_BACKWARD: price_layer(p, visit, w); break;
+            case QS_VISIT_BACKWARD:
+                price_layer(p, visit, w);
+                break;
             case QS_VISIT_HEAD_LOSS:
-            case QS_VISIT_HEAD_GRADIENT: price_head(p, visit, w); break;
-            case QS_VISIT_UPDATE: add_part(p, w, QS_PART_UPDATE, 1); break;
+            case QS_VISIT_HEAD_GRADIENT:
+                price_head(p, visit, w);
+                break;
+            case QS_VISIT_UPDATE:
+                add_part(p, w, QS_PART_UPDATE, 1);
+                break;
             }
             add_traffic(p, visit, w);
-            if (c->device->info.host_computes) w->host_seconds = 0;
-            else w->looks = 0;
+            if (c->device->info.host_computes)
+                w->host_seconds = 0;
+            else
+                w->looks = 0;
         }
 }
 
@@ -91,10 +108,12 @@ static void price_quantise_on_load(const pricing *p, uint64_t *source, double *s
 {
     const qs_layout *l = p->job->sweep.layout;
     for (int b = 0; b < qs_layout_blobs(l); b++) {
-        uint64_t bytes = b < l->layers ? qs_layout_layer(l, b)->dense_elements * qs_dtype_bytes(l->base_type) : l->tile_bytes;
+        uint64_t bytes = b < l->layers ? qs_layout_layer(l, b)->dense_elements * qs_dtype_bytes(l->base_type)
+                                       : l->tile_bytes;
         source[b] = p->job->recipe ? 0 : bytes;
         bool copied = b >= l->layers && !p->job->recipe; /* a tile of the head is only moved */
-        seconds[b] = copied || p->rates->quantise_on_load <= 0 ? 0 : (double)bytes / p->rates->quantise_on_load;
+        seconds[b] =
+            copied || p->rates->quantise_on_load <= 0 ? 0 : (double)bytes / p->rates->quantise_on_load;
     }
 }
 
@@ -110,7 +129,8 @@ static void conclude(const qs_placed_job *job, const qs_sim_input *in, qs_predic
     out->bound_seconds = qs_sim_bound(in);
     out->disk_write_bytes = s->disk_write_bytes;
     double stream = most(s->busy[QS_SIM_DISK], s->busy[QS_SIM_LINK_IN]), compute = s->busy[QS_SIM_COMPUTE];
-    if (s->disk_read_bytes || s->link_in_bytes) out->hide_tokens = compute > 0 ? stream / compute * out->tokens : 0;
+    if (s->disk_read_bytes || s->link_in_bytes)
+        out->hide_tokens = compute > 0 ? stream / compute * out->tokens : 0;
 }
 
 void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *out)
@@ -136,8 +156,15 @@ void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *
     double *make = qs_calloc(blobs, sizeof *make);
     price(&p, &out->schedule, work);
     price_quantise_on_load(&p, source, make);
-    qs_sim_input in = {.schedule = &out->schedule, .plan = job->plan, .blob_bytes = job->blob_bytes, .shared_memory = c->device->info.shared_memory, .host_computes = c->device->info.host_computes,
-                       .rates = rates->io, .work = work, .source_bytes = source, .make_seconds = make};
+    qs_sim_input in = {.schedule = &out->schedule,
+                       .plan = job->plan,
+                       .blob_bytes = job->blob_bytes,
+                       .shared_memory = c->device->info.shared_memory,
+                       .host_computes = c->device->info.host_computes,
+                       .rates = rates->io,
+                       .work = work,
+                       .source_bytes = source,
+                       .make_seconds = make};
     qs_simulate(&in, &out->sim);
     conclude(job, &in, out);
     qs_free(work);

@@ -5,21 +5,37 @@
 #include <string.h>
 
 /* The picture, in SVG units. */
-enum { WIDTH = 860, LEFT = 64, RIGHT = 24, TOP = 58, LEGEND_ROW = 22, BOTTOM = 56, PLOT_W = WIDTH - LEFT - RIGHT, PLOT_H = 296 };
+enum {
+    WIDTH = 860,
+    LEFT = 64,
+    RIGHT = 24,
+    TOP = 58,
+    LEGEND_ROW = 22,
+    BOTTOM = 56,
+    PLOT_W = WIDTH - LEFT - RIGHT,
+    PLOT_H = 296
+};
 
-/* Plain classes, no CSS variables: image viewers that are not browsers do not know those. s0..s5 are strokes, f0..f5 fills. */
+/* Plain classes, no CSS variables: image viewers that are not browsers do not know those. s0..s5 are strokes,
+ * f0..f5 fills. */
 static const char style[] =
     "<style>\n"
     "svg{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}"
     ".title{font-size:16px;font-weight:600}.tick{font-size:12px}"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1;opacity:.35}\n"
-    ".paper{fill:#ffffff}.title,.text{fill:#1f2328}.tick{fill:#59636e}.grid{stroke:#d9dee3}.axis{stroke:#59636e}"
-    ".s0{stroke:#0969da}.f0{fill:#0969da}.s1{stroke:#cf5f00}.f1{fill:#cf5f00}.s2{stroke:#1a7f37}.f2{fill:#1a7f37}"
-    ".s3{stroke:#8250df}.f3{fill:#8250df}.s4{stroke:#bf3989}.f4{fill:#bf3989}.s5{stroke:#7d6a00}.f5{fill:#7d6a00}"
+    ".paper{fill:#ffffff}.title,.text{fill:#1f2328}.tick{fill:#59636e}.grid{stroke:#d9dee3}.axis{stroke:#"
+    "59636e}"
+    ".s0{stroke:#0969da}.f0{fill:#0969da}.s1{stroke:#cf5f00}.f1{fill:#cf5f00}.s2{stroke:#1a7f37}.f2{fill:#"
+    "1a7f37}"
+    ".s3{stroke:#8250df}.f3{fill:#8250df}.s4{stroke:#bf3989}.f4{fill:#bf3989}.s5{stroke:#7d6a00}.f5{fill:#"
+    "7d6a00}"
     "\n@media(prefers-color-scheme:dark){"
-    ".paper{fill:#0d1117}.title,.text{fill:#e6edf3}.tick{fill:#9198a1}.grid{stroke:#2a313a}.axis{stroke:#9198a1}"
-    ".s0{stroke:#58a6ff}.f0{fill:#58a6ff}.s1{stroke:#f0883e}.f1{fill:#f0883e}.s2{stroke:#56d364}.f2{fill:#56d364}"
-    ".s3{stroke:#bc8cff}.f3{fill:#bc8cff}.s4{stroke:#f778ba}.f4{fill:#f778ba}.s5{stroke:#d4b106}.f5{fill:#d4b106}"
+    ".paper{fill:#0d1117}.title,.text{fill:#e6edf3}.tick{fill:#9198a1}.grid{stroke:#2a313a}.axis{stroke:#"
+    "9198a1}"
+    ".s0{stroke:#58a6ff}.f0{fill:#58a6ff}.s1{stroke:#f0883e}.f1{fill:#f0883e}.s2{stroke:#56d364}.f2{fill:#"
+    "56d364}"
+    ".s3{stroke:#bc8cff}.f3{fill:#bc8cff}.s4{stroke:#f778ba}.f4{fill:#f778ba}.s5{stroke:#d4b106}.f5{fill:#"
+    "d4b106}"
     "}\n</style>\n";
 
 void qs_chart_ticks(double low, double high, int most, double *first, double *step)
@@ -37,9 +53,18 @@ typedef struct frame {
 } frame;
 
 static double scaled(bool is_log, double v) { return is_log ? log10(v) : v; }
-static double at_x(const frame *f, double x) { return LEFT + (scaled(f->log, x) - f->x0) / (f->x1 - f->x0) * PLOT_W; }
-static double at_y(const frame *f, double y) { return f->top + PLOT_H - (scaled(f->log, y) - f->y0) / (f->y1 - f->y0) * PLOT_H; }
-static bool visible(const frame *f, double x, double y) { return isfinite(x) && isfinite(y) && (!f->log || (x > 0 && y > 0)); }
+static double at_x(const frame *f, double x)
+{
+    return LEFT + (scaled(f->log, x) - f->x0) / (f->x1 - f->x0) * PLOT_W;
+}
+static double at_y(const frame *f, double y)
+{
+    return f->top + PLOT_H - (scaled(f->log, y) - f->y0) / (f->y1 - f->y0) * PLOT_H;
+}
+static bool visible(const frame *f, double x, double y)
+{
+    return isfinite(x) && isfinite(y) && (!f->log || (x > 0 && y > 0));
+}
 
 /* The range of all points; of y a little more, so that no line runs along the border. */
 static frame frame_of(const qs_chart *c)
@@ -65,8 +90,10 @@ static void put_text(FILE *f, const char *text)
 {
     for (; *text; text++) {
         const char *entity = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : NULL;
-        if (entity) fputs(entity, f);
-        else if ((unsigned char)*text >= 0x20) fputc(*text, f);
+        if (entity)
+            fputs(entity, f);
+        else if ((unsigned char)*text >= 0x20)
+            fputc(*text, f);
     }
 }
 
@@ -80,8 +107,10 @@ static void label(FILE *f, const char *class, double x, double y, const char *an
 static void tick_text(double v, double step, char *out, size_t capacity)
 {
     if (fabs(v) < step * 1e-6) v = 0; /* not -0, not 1e-17 */
-    if (fabs(v) >= 1e6 || (v != 0 && step < 1e-4)) snprintf(out, capacity, "%g", v);
-    else snprintf(out, capacity, "%.*f", step < 1 ? (int)ceil(-log10(step) - 1e-9) : 0, v);
+    if (fabs(v) >= 1e6 || (v != 0 && step < 1e-4))
+        snprintf(out, capacity, "%g", v);
+    else
+        snprintf(out, capacity, "%.*f", step < 1 ? (int)ceil(-log10(step) - 1e-9) : 0, v);
 }
 
 static void mark_y(FILE *f, const frame *at, double y, const char *text)
@@ -118,7 +147,8 @@ static void draw_axes(FILE *f, const qs_chart *c, const frame *at)
 {
     double first, step;
     char text[40];
-    if (at->log) mark_log(f, at);
+    if (at->log)
+        mark_log(f, at);
     else {
         qs_chart_ticks(at->y0, at->y1, 7, &first, &step);
         for (double y = first; y <= at->y1; y += step) {
@@ -133,7 +163,8 @@ static void draw_axes(FILE *f, const qs_chart *c, const frame *at)
     }
     fprintf(f, "<path class=\"axis\" d=\"M%d %dh%d\"/>\n", LEFT, at->top + PLOT_H, PLOT_W);
     label(f, "tick", LEFT + PLOT_W / 2.0, at->top + PLOT_H + BOTTOM - 14, "middle", c->x_label);
-    fprintf(f, "<text class=\"tick\" transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">", at->top + PLOT_H / 2);
+    fprintf(f, "<text class=\"tick\" transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">",
+            at->top + PLOT_H / 2);
     put_text(f, c->y_label);
     fputs("</text>\n", f);
 }
@@ -183,12 +214,12 @@ static void draw_line(FILE *f, const frame *at, const qs_chart_series *s)
     fputs("\"/>\n", f);
     for (int i = 0; s->dots && i < s->count; i++)
         if (visible(at, s->x[i], s->y[i]))
-            fprintf(f, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", s->color % QS_CHART_COLORS, at_x(at, s->x[i]),
-                    at_y(at, s->y[i]));
+            fprintf(f, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n",
+                    s->color % QS_CHART_COLORS, at_x(at, s->x[i]), at_y(at, s->y[i]));
 }
 
-/* Entries one after another, in as many rows as they need; returns the lower end. A width of 7.2 units per letter is enough
- * for the font. With f NULL it only measures. */
+/* Entries one after another, in as many rows as they need; returns the lower end. A width of 7.2 units per
+ * letter is enough for the font. With f NULL it only measures. */
 static int draw_legend(FILE *f, const qs_chart *c)
 {
     double x = LEFT;
@@ -200,7 +231,8 @@ static int draw_legend(FILE *f, const qs_chart *c)
         if (x > LEFT && x + width > WIDTH - RIGHT) x = LEFT, y += LEGEND_ROW;
         int color = l->color % QS_CHART_COLORS;
         if (f) fprintf(f, "<path class=\"line s%d\" d=\"M%.1f %dh18\"/>\n", color, x, y);
-        if (f && l->dots) fprintf(f, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%d\" r=\"3.5\"/>\n", color, x + 9, y);
+        if (f && l->dots)
+            fprintf(f, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%d\" r=\"3.5\"/>\n", color, x + 9, y);
         if (f) label(f, "text", x + 25, y + 4, "start", l->label);
         x += width + 20;
     }
@@ -212,10 +244,13 @@ void qs_chart_write_svg(FILE *f, const qs_chart *c)
     frame at = frame_of(c);
     at.top = draw_legend(NULL, c);
     int height = at.top + PLOT_H + BOTTOM;
-    fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\">\n<title>", WIDTH,
-            height, WIDTH, height);
+    fprintf(f,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
+            "role=\"img\">\n<title>",
+            WIDTH, height, WIDTH, height);
     put_text(f, c->title);
-    fprintf(f, "</title>\n%s<rect class=\"paper\" width=\"%d\" height=\"%d\" rx=\"8\"/>\n", style, WIDTH, height);
+    fprintf(f, "</title>\n%s<rect class=\"paper\" width=\"%d\" height=\"%d\" rx=\"8\"/>\n", style, WIDTH,
+            height);
     label(f, "title", LEFT, 32, "start", c->title);
     draw_axes(f, c, &at);
     for (int pass = 0; pass < 2; pass++) /* pale lines lie behind the others */

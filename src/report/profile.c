@@ -16,7 +16,8 @@ qs_profile_split qs_profile_visit(const qs_profile *p, int step, int32_t v)
     qs_profile_split out = {.disk_wait = t->disk_wait_ns, .link_wait = t->link_wait_ns, .make = t->make_ns};
     for (int32_t i = 0; i < s->recorder.count; i++) {
         const qs_activity *a = &s->recorder.activities[i];
-        if (a->kind == QS_ACTIVITY_VERIFY && a->start_ns >= t->start_ns && a->end_ns <= t->end_ns) out.verify += a->end_ns - a->start_ns;
+        if (a->kind == QS_ACTIVITY_VERIFY && a->start_ns >= t->start_ns && a->end_ns <= t->end_ns)
+            out.verify += a->end_ns - a->start_ns;
     }
     uint64_t other = out.disk_wait + out.link_wait + out.make + out.verify, all = t->end_ns - t->start_ns;
     out.compute = all > other ? all - other : 0;
@@ -34,7 +35,8 @@ int qs_profile_lane(const qs_profile_step *s, bool disk, uint64_t *until, qs_act
     int n = 0;
     for (int32_t i = 0; i < s->recorder.count; i++) {
         qs_activity_kind kind = s->recorder.activities[i].kind;
-        if (disk ? kind == QS_ACTIVITY_READ || kind == QS_ACTIVITY_WRITE : kind == QS_ACTIVITY_COPY) out[n++] = s->recorder.activities[i];
+        if (disk ? kind == QS_ACTIVITY_READ || kind == QS_ACTIVITY_WRITE : kind == QS_ACTIVITY_COPY)
+            out[n++] = s->recorder.activities[i];
     }
     qsort(out, (size_t)n, sizeof *out, by_end);
     for (int i = 0; i < n; i++) {
@@ -62,7 +64,8 @@ static double lane_seconds(const qs_profile *p, int step, bool disk)
 qs_profile_totals qs_profile_total(const qs_profile *p, int step)
 {
     const qs_profile_step *s = &p->steps[step];
-    qs_profile_totals t = {.seconds = (double)(s->end_ns - s->start_ns) * 1e-9, .disk_wait = (double)s->update_disk_wait_ns * 1e-9};
+    qs_profile_totals t = {.seconds = (double)(s->end_ns - s->start_ns) * 1e-9,
+                           .disk_wait = (double)s->update_disk_wait_ns * 1e-9};
     t.update = (double)(s->end_ns - s->swept_ns) * 1e-9 - t.disk_wait;
     for (int32_t v = 0; v < p->schedule->count; v++) {
         qs_profile_split split = qs_profile_visit(p, step, v);
@@ -93,7 +96,7 @@ int qs_profile_write_root(json_t *root, const char *path, qs_err *e)
     return rc;
 }
 
-/* ---- profile.json -------------------------------------------------------------------------------------------------------------- */
+/* ---- profile.json ------------------------------------------------------------------------------------ */
 
 static void add(json_t *o, const char *key, json_t *value) { json_object_set_new(o, key, value); }
 static json_t *integer(uint64_t v) { return json_integer((json_int_t)v); }
@@ -158,27 +161,32 @@ int qs_profile_write_json(const qs_profile *p, const char *path, qs_err *e)
     json_t *steps = json_array(), *items = json_array();
     for (int i = 0; i < p->count; i++) json_array_append_new(steps, step_json(p, i));
     for (int i = 0; i < plan->item_count; i++)
-        json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", qs_item_name(plan->items[i].item), "pool", qs_pool_name(plan->items[i].pool), "bytes",
+        json_array_append_new(items, json_pack("{s:s, s:s, s:I}", "tag", qs_item_name(plan->items[i].item),
+                                               "pool", qs_pool_name(plan->items[i].pool), "bytes",
                                                (json_int_t)plan->items[i].bytes));
-    return qs_profile_write_root(json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "model", p->model, "device",
-                                p->engine->device->info.name, "parameters",
-                                (json_int_t)qs_architecture_parameters(&p->engine->architecture), "product_gflops", p->product_flops * 1e-9, "disk_rate", p->disk_rate, "vram_bytes", (json_int_t)plan->vram_bytes,
-                                "vram_used", (json_int_t)plan->vram_used, "ram_bytes", (json_int_t)plan->ram_bytes, "ram_used",
-                                (json_int_t)plan->ram_used, "peak_rss_bytes", (json_int_t)p->peak_rss_bytes, "device_peak_bytes", (json_int_t)p->device_peak_bytes, "streamed_bytes",
-                                (json_int_t)plan->streamed_bytes, "items", items, "steps", steps),
-                      path, e);
+    return qs_profile_write_root(
+        json_pack("{s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format",
+                  FORMAT, "model", p->model, "device", p->engine->device->info.name, "parameters",
+                  (json_int_t)qs_architecture_parameters(&p->engine->architecture), "product_gflops",
+                  p->product_flops * 1e-9, "disk_rate", p->disk_rate, "vram_bytes",
+                  (json_int_t)plan->vram_bytes, "vram_used", (json_int_t)plan->vram_used, "ram_bytes",
+                  (json_int_t)plan->ram_bytes, "ram_used", (json_int_t)plan->ram_used, "peak_rss_bytes",
+                  (json_int_t)p->peak_rss_bytes, "device_peak_bytes", (json_int_t)p->device_peak_bytes,
+                  "streamed_bytes", (json_int_t)plan->streamed_bytes, "items", items, "steps", steps),
+        path, e);
 }
 
-/* ---- tables --------------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------ */
 
 void qs_profile_print(const qs_profile *p, FILE *f)
 {
-    fprintf(f, "%5s %9s %10s %10s %11s %11s %9s %10s %9s\n", "step", "seconds", "tokens/s", "GFLOP/s", "disk wait s", "link wait s", "make s",
-            "disk GB/s", "loss");
+    fprintf(f, "%5s %9s %10s %10s %11s %11s %9s %10s %9s\n", "step", "seconds", "tokens/s", "GFLOP/s",
+            "disk wait s", "link wait s", "make s", "disk GB/s", "loss");
     for (int i = 0; i < p->count; i++) {
         qs_profile_totals t = qs_profile_total(p, i);
-        fprintf(f, "%5d %9.3f %10.1f %10.1f %11.3f %11.3f %9.3f %10.3f %9.4f\n", i + 1, t.seconds, t.tokens_per_second, t.gflops, t.disk_wait,
-                t.link_wait, t.make, t.disk_bytes_per_second * 1e-9, p->steps[i].loss);
+        fprintf(f, "%5d %9.3f %10.1f %10.1f %11.3f %11.3f %9.3f %10.3f %9.4f\n", i + 1, t.seconds,
+                t.tokens_per_second, t.gflops, t.disk_wait, t.link_wait, t.make,
+                t.disk_bytes_per_second * 1e-9, p->steps[i].loss);
     }
 }
 
@@ -191,7 +199,8 @@ static int load(const char *path, json_t **out, const json_t **last, qs_err *e)
     qs_free(text);
     QS_TRY(rc);
     const json_t *steps = json_object_get(*out, "steps");
-    if (!json_array_size(steps)) QS_FAIL(e, QS_EFORMAT, "%s: has no steps; expected a profile.json written by bench", path);
+    if (!json_array_size(steps))
+        QS_FAIL(e, QS_EFORMAT, "%s: has no steps; expected a profile.json written by bench", path);
     *last = json_array_get(steps, json_array_size(steps) - 1);
     return 0;
 }
@@ -200,15 +209,27 @@ static void compare_line(FILE *f, const char *key, const json_t *a, const json_t
 {
     double x = json_number_value(json_object_get(a, key)), y = json_number_value(json_object_get(b, key));
     fprintf(f, "  %-24s %14.6g %14.6g", key, x, y);
-    if (x > 0) fprintf(f, " %9.3f\n", y / x);
-    else fprintf(f, " %9s\n", "-");
+    if (x > 0)
+        fprintf(f, " %9.3f\n", y / x);
+    else
+        fprintf(f, " %9s\n", "-");
 }
 
 int qs_profile_compare(const char *first, const char *second, FILE *f, qs_err *e)
 {
-    static const char *const of_run[] = {"parameters", "vram_used", "ram_used", "peak_rss_bytes", "device_peak_bytes", "streamed_bytes"};
-    static const char *const of_step[] = {"tokens", "step_seconds", "tokens_per_second", "gflops_6n", "wait_disk_seconds", "wait_link_seconds",
-                                          "make_seconds", "update_seconds", "disk_read_bytes", "link_bytes", "loss"};
+    static const char *const of_run[] = {"parameters",     "vram_used",         "ram_used",
+                                         "peak_rss_bytes", "device_peak_bytes", "streamed_bytes"};
+    static const char *const of_step[] = {"tokens",
+                                          "step_seconds",
+                                          "tokens_per_second",
+                                          "gflops_6n",
+                                          "wait_disk_seconds",
+                                          "wait_link_seconds",
+                                          "make_seconds",
+                                          "update_seconds",
+                                          "disk_read_bytes",
+                                          "link_bytes",
+                                          "loss"};
     json_t *a = NULL, *b = NULL;
     const json_t *x, *y;
     int rc = load(first, &a, &x, e);

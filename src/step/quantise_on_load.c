@@ -9,15 +9,15 @@
 /* A piece of a source tensor, in the order in which a blob is made. */
 typedef struct piece {
     const qs_source_tensor *tensor;
-    uint64_t first;   /* element */
+    uint64_t first; /* element */
     uint64_t count;
-    int index;        /* of the layer's tensors, or -1: the head */
+    int index; /* of the layer's tensors, or -1: the head */
 } piece;
 
 typedef struct chunk {
     qs_source_read read;
     void *buffer;
-    bool arrived;     /* the read has been finished */
+    bool arrived; /* the read has been finished */
 } chunk;
 
 struct qs_quantise_on_load {
@@ -27,20 +27,26 @@ struct qs_quantise_on_load {
     qs_aio *aio;
     qs_device *cpu;
     chunk chunks[QS_TOUCH_CHUNKS];
-    float *absmax;               /* of a whole tensor, when it is double quantised */
-    int blob;                    /* whose pieces are listed; -1: none */
-    char *place;                 /* where they have begun to be laid, or NULL */
-    bool failed;                 /* ahead of its turn: make tries again, and tells */
+    float *absmax; /* of a whole tensor, when it is double quantised */
+    int blob;      /* whose pieces are listed; -1: none */
+    char *place;   /* where they have begun to be laid, or NULL */
+    bool failed;   /* ahead of its turn: make tries again, and tells */
     piece *pieces;
     int count, capacity;
-    int started, finished;       /* pieces whose read was queued, was used */
+    int started, finished; /* pieces whose read was queued, was used */
     uint64_t read_bytes;
-    XXH3_state_t *source_hash;   /* of the pieces used so far */
+    XXH3_state_t *source_hash; /* of the pieces used so far */
 };
 
-static uint64_t chunk_elements(const qs_source_tensor *t) { return QS_TOUCH_CHUNK_BYTES / qs_dtype_bytes(t->type); }
+static uint64_t chunk_elements(const qs_source_tensor *t)
+{
+    return QS_TOUCH_CHUNK_BYTES / qs_dtype_bytes(t->type);
+}
 
-static uint64_t elements(const qs_tensor *t) { return (uint64_t)t->out * (uint64_t)(t->role == QS_TENSOR_LINEAR ? t->in : 1); }
+static uint64_t elements(const qs_tensor *t)
+{
+    return (uint64_t)t->out * (uint64_t)(t->role == QS_TENSOR_LINEAR ? t->in : 1);
+}
 
 static int64_t largest_linear(const qs_layout *l)
 {
@@ -55,8 +61,10 @@ static int64_t largest_linear(const qs_layout *l)
 
 static void carve(qs_quantise_on_load *t, const qs_layout *l, qs_arena *a)
 {
-    for (int i = 0; i < QS_TOUCH_CHUNKS; i++) t->chunks[i].buffer = qs_arena_take(a, qs_source_buffer_bytes(QS_TOUCH_CHUNK_BYTES), 4096);
-    t->absmax = qs_arena_take(a, l->quant.double_quant ? (size_t)qs_quant_blocks(largest_linear(l)) * 4 : 0, 4096);
+    for (int i = 0; i < QS_TOUCH_CHUNKS; i++)
+        t->chunks[i].buffer = qs_arena_take(a, qs_source_buffer_bytes(QS_TOUCH_CHUNK_BYTES), 4096);
+    t->absmax =
+        qs_arena_take(a, l->quant.double_quant ? (size_t)qs_quant_blocks(largest_linear(l)) * 4 : 0, 4096);
 }
 
 uint64_t qs_quantise_on_load_bytes(const qs_layout *l)
@@ -72,14 +80,15 @@ int qs_quantise_on_load_pieces(const qs_layout *l)
     uint64_t most = l->tile_bytes / QS_TOUCH_CHUNK_BYTES + 2;
     for (int k = 0; k < l->a->kinds; k++) {
         uint64_t pieces = 0;
-        for (int i = 0; i < l->a->kind[k].tensors; i++) pieces += elements(&l->a->kind[k].tensor[i]) / (QS_TOUCH_CHUNK_BYTES / 4) + 1;
+        for (int i = 0; i < l->a->kind[k].tensors; i++)
+            pieces += elements(&l->a->kind[k].tensor[i]) / (QS_TOUCH_CHUNK_BYTES / 4) + 1;
         if (pieces > most) most = pieces;
     }
     return (int)most;
 }
 
-void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio, qs_device *cpu, qs_arena *memory,
-                         qs_quantise_on_load **out)
+void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_source *source, qs_aio *aio,
+                              qs_device *cpu, qs_arena *memory, qs_quantise_on_load **out)
 {
     qs_quantise_on_load *t = qs_calloc(1, sizeof *t);
     *t = (qs_quantise_on_load){.a = a, .l = l, .source = source, .aio = aio, .cpu = cpu, .blob = -1};
@@ -90,7 +99,8 @@ void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_s
     *out = t;
 }
 
-static void list_tensor(qs_quantise_on_load *t, const qs_source_tensor *tensor, uint64_t first, uint64_t count, int index)
+static void list_tensor(qs_quantise_on_load *t, const qs_source_tensor *tensor, uint64_t first,
+                        uint64_t count, int index)
 {
     QS_ASSERT(tensor);
     for (uint64_t done = 0; done < count;) {
@@ -135,7 +145,8 @@ static void read_ahead(qs_quantise_on_load *t)
         const piece *p = &t->pieces[t->started];
         chunk *c = &t->chunks[t->started % QS_TOUCH_CHUNKS];
         size_t each = qs_dtype_bytes(p->tensor->type);
-        c->read = (qs_source_read){.tensor = p->tensor, .offset = p->first * each, .bytes = p->count * each, .buffer = c->buffer};
+        c->read = (qs_source_read){
+            .tensor = p->tensor, .offset = p->first * each, .bytes = p->count * each, .buffer = c->buffer};
         c->arrived = false;
         qs_source_read_start(t->source, t->aio, &c->read);
         t->read_bytes += c->read.bytes;
@@ -187,21 +198,26 @@ static bool all_finite(const void *data, qs_dtype type, uint64_t n)
 
 static int refuse(const piece *p, qs_err *e)
 {
-    QS_FAIL(e, QS_ENUMERIC, "%s of the base model has a non-finite weight; the checkpoint is damaged: fetch it again", p->tensor->name);
+    QS_FAIL(e, QS_ENUMERIC,
+            "%s of the base model has a non-finite weight; the checkpoint is damaged: fetch it again",
+            p->tensor->name);
 }
 
-/* A piece of a quantised linear. A non-finite weight shows in its block's absmax, so the weights need no look of their own. */
+/* A piece of a quantised linear. A non-finite weight shows in its block's absmax, so the weights need no look
+ * of their own. */
 static int quantise(qs_quantise_on_load *t, const piece *p, const void *data, char *place, qs_err *e)
 {
     const qs_tensor_layout *w = &qs_layout_layer(t->l, t->blob)->tensor[p->index];
     bool twice = t->l->quant.double_quant;
-    float *absmax = twice ? t->absmax : (float *)(place + w->absmax_at), *mine = absmax + p->first / QS_QUANT_BLOCK;
-    qs_op_quantise4(t->cpu, t->l->quant.type, data, p->tensor->type, (int64_t)p->count, (uint8_t *)place + w->at + p->first / 2, mine);
+    float *absmax = twice ? t->absmax : (float *)(place + w->absmax_at),
+          *mine = absmax + p->first / QS_QUANT_BLOCK;
+    qs_op_quantise4(t->cpu, t->l->quant.type, data, p->tensor->type, (int64_t)p->count,
+                    (uint8_t *)place + w->at + p->first / 2, mine);
     if (!all_finite(mine, QS_F32, (uint64_t)qs_quant_blocks((int64_t)p->count))) return refuse(p, e);
     int64_t n = (int64_t)elements(&qs_architecture_layer(t->a, t->blob)->tensor[p->index]);
     if (twice && p->first + p->count == (uint64_t)n)
-        qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at, (float *)(place + w->nested_at),
-                              (float *)(place + w->offset_at));
+        qs_op_quantise_absmax(t->cpu, t->absmax, qs_quant_blocks(n), (uint8_t *)place + w->absmax_at,
+                              (float *)(place + w->nested_at), (float *)(place + w->offset_at));
     return 0;
 }
 
@@ -216,12 +232,16 @@ static int lay(qs_quantise_on_load *t, const piece *p, const void *data, char *p
     if (!all_finite(data, type, p->count)) return refuse(p, e);
     if (is) {
         char *to = place + qs_layout_layer(l, t->blob)->tensor[p->index].at;
-        if (linear) qs_op_convert(t->cpu, to + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type, (int64_t)p->count);
-        else qs_convert((float *)to + p->first, QS_F32, data, type, p->count);
+        if (linear)
+            qs_op_convert(t->cpu, to + p->first * qs_dtype_bytes(l->base_type), l->base_type, data, type,
+                          (int64_t)p->count);
+        else
+            qs_convert((float *)to + p->first, QS_F32, data, type, p->count);
         if (qs_architecture_adds_one(t->a, is))
             for (uint64_t i = 0; i < p->count; i++) ((float *)to)[p->first + i] += 1.0f;
     } else { /* head */
-        uint64_t tile_first = (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
+        uint64_t tile_first =
+            (uint64_t)(t->blob - l->layers) * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden;
         memcpy(place + (p->first - tile_first) * qs_dtype_bytes(type), data, p->count * qs_dtype_bytes(type));
     }
     return 0;
@@ -257,7 +277,8 @@ qs_made qs_quantise_on_load_advance(void *context, int blob, void *place)
     qs_err told_at_make = {0};
     qs_made made = QS_MADE_NOTHING;
     begin(t, blob, place);
-    while (!t->failed && t->finished < t->count && qs_source_read_done(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read)) {
+    while (!t->failed && t->finished < t->count &&
+           qs_source_read_done(t->source, t->aio, &t->chunks[t->finished % QS_TOUCH_CHUNKS].read)) {
         t->failed = lay_next(t, &told_at_make) != 0;
         if (!t->failed) made = QS_MADE_SOME;
     }

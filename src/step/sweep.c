@@ -6,12 +6,16 @@
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 
-/* ---- visits ------------------------------------------------------------------------------------------------------------ */
+/* ---- visits ------------------------------------------------------------------------------------------ */
 
 static qs_block_batch block_batch(const qs_sweep *s, int32_t mb)
 {
     const qs_sweep_batch_arrays *b = &s->batches[mb];
-    return (qs_block_batch){.rows = b->rows, .positions = b->positions, .document_start = b->document_start, .cos = b->cos, .sin = b->sin};
+    return (qs_block_batch){.rows = b->rows,
+                            .positions = b->positions,
+                            .document_start = b->document_start,
+                            .cos = b->cos,
+                            .sin = b->sin};
 }
 
 static int32_t *flag(const qs_sweep *s, bool backward, int32_t level, int32_t mb)
@@ -24,12 +28,14 @@ static qs_mat level_mat(const qs_sweep *s, void *x, int32_t mb)
     return qs_mat_of(x, s->c.type, s->batches[mb].rows, s->c.a->hidden);
 }
 
-/* The pagers of checkpoints and saved activations go on to this micro-batch of the visit. Returns its slot. */
+/* The pagers of checkpoints and saved activations go on to this micro-batch of the visit. Returns its slot.
+ */
 static int32_t next_micro_batch(qs_sweep *s, int32_t mb)
 {
     int32_t slot = qs_sweep_slot(s, mb);
     qs_pager_at(s->checkpoints, qs_visit_tick(&s->rules, s->visit, slot));
-    if (s->saved_records && s->current == &s->train_schedule) qs_pager_at(s->saved_records, qs_visit_tick(&s->rules, s->visit, slot));
+    if (s->saved_records && s->current == &s->train_schedule)
+        qs_pager_at(s->saved_records, qs_visit_tick(&s->rules, s->visit, slot));
     return slot;
 }
 
@@ -55,7 +61,8 @@ static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_layer_weights
     qs_visit_levels level = qs_visit_levels_of(&s->c, v);
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
-        void *x = qs_activation_store_get(s->activations, level.in, slot), *y = qs_activation_store_new(s->activations, level.out, slot);
+        void *x = qs_activation_store_get(s->activations, level.in, slot),
+             *y = qs_activation_store_new(s->activations, level.out, slot);
         if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.in, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
@@ -74,7 +81,8 @@ static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_layer_weight
     bool need_dx = v->index > s->rules.lowest;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
-        void *g = qs_activation_store_get(s->activations, level.in, slot), *x = qs_activation_store_get(s->activations, level.out, slot);
+        void *g = qs_activation_store_get(s->activations, level.in, slot),
+             *x = qs_activation_store_get(s->activations, level.out, slot);
         if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.out, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
         qs_block_batch batch = block_batch(s, mb);
@@ -94,11 +102,13 @@ static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
         if (level >= 0) {
-            qs_head_norm(s->head, slot, b->rows, qs_activation_store_get(s->activations, level, slot), qs_sweep_final_norm(s));
+            qs_head_norm(s->head, slot, b->rows, qs_activation_store_get(s->activations, level, slot),
+                         qs_sweep_final_norm(s));
             qs_activation_store_put(s->activations, level, slot, false);
         }
         if (s->logits_out)
-            qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, w, v->index * s->c.layout->tile_rows, s->logits_out);
+            qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, w,
+                           v->index * s->c.layout->tile_rows, s->logits_out);
         qs_head_loss_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target);
         if (v->index == s->c.layout->tiles - 1)
             qs_head_loss(s->head, slot, b->rows, b->target, s->loss + (size_t)mb * (size_t)s->max_rows);
@@ -112,8 +122,8 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
-        qs_head_gradient_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target, s->scale,
-                              v->index == s->c.layout->tiles - 1);
+        qs_head_gradient_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target,
+                              s->scale, v->index == s->c.layout->tiles - 1);
         if (level >= 0) {
             void *x = qs_activation_store_get(s->activations, level, slot);
             qs_head_gradient(s->head, slot, b->rows, x, qs_sweep_final_norm(s));
@@ -158,8 +168,9 @@ static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool eval
 /* The host stood still for the disk, so far. */
 static uint64_t disk_wait(const qs_sweep *s)
 {
-    return qs_stream_stats_read(s->parts.stream).disk_wait_ns + qs_pager_stats_read(s->parts.masters).wait_ns +
-           qs_pager_stats_read(s->parts.gradients).wait_ns + qs_pager_stats_read(s->checkpoints).wait_ns;
+    return qs_stream_stats_read(s->parts.stream).disk_wait_ns +
+           qs_pager_stats_read(s->parts.masters).wait_ns + qs_pager_stats_read(s->parts.gradients).wait_ns +
+           qs_pager_stats_read(s->checkpoints).wait_ns;
 }
 
 /* Failures that could not be told when they happened. */
@@ -179,7 +190,8 @@ static void sync_queues(const qs_sweep *s)
 /* Between two operations of a device that computes on this host. */
 static void see_to_disk(void *stream) { qs_stream_poll(stream); }
 
-/* Schedules are for full steps; in a shorter one (the end of an epoch) visits serve the micro-batches there are, or none. */
+/* Schedules are for full steps; in a shorter one (the end of an epoch) visits serve the micro-batches there
+ * are, or none. */
 static int visit_all(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, bool evaluate, qs_err *e)
 {
     s->current = list;
@@ -233,7 +245,7 @@ static int walk(qs_sweep *s, const qs_schedule *list, int32_t micro_batches, boo
     return rc;
 }
 
-/* ---- steps -------------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------- */
 
 /* Losses and flags to the host; the loss is summed row by row in double. */
 static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
@@ -241,14 +253,17 @@ static void collect(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out)
     qs_device *d = s->c.device;
     *out = (qs_sweep_result){.gradient_squares = s->host_squares, .bad_micro_batch = -1, .bad_document = -1};
     if (!d->info.shared_memory) {
-        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss, (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
+        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_loss, s->loss,
+                         (size_t)micro_batches * (size_t)s->max_rows * sizeof(float));
         d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_flags, s->flags, s->flag_count * sizeof(int32_t));
-        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_squares, s->squares, (size_t)s->c.layout->layers * sizeof(double));
+        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->host_squares, s->squares,
+                         (size_t)s->c.layout->layers * sizeof(double));
         d->api->queue_sync(d, QS_QUEUE_COMPUTE);
     }
     for (int32_t mb = 0; mb < micro_batches; mb++) {
         const qs_micro_batch *b = &s->host_batches[mb];
-        for (int64_t i = 0; i < b->tokens; i++) out->loss_sum += s->host_loss[(size_t)mb * (size_t)s->max_rows + (size_t)i];
+        for (int64_t i = 0; i < b->tokens; i++)
+            out->loss_sum += s->host_loss[(size_t)mb * (size_t)s->max_rows + (size_t)i];
         out->targets += b->targets;
         out->tokens += b->tokens;
     }
@@ -275,7 +290,8 @@ static int check_outputs(const qs_sweep *s, int32_t micro_batches, qs_sweep_resu
             if (s->host_flags[level * k + mb]) {
                 out->bad_micro_batch = mb;
                 out->bad_document = bad_document(s, mb);
-                QS_FAIL(e, QS_ENUMERIC, "the output of layer %d is not finite in micro-batch %d", level - 1, mb);
+                QS_FAIL(e, QS_ENUMERIC, "the output of layer %d is not finite in micro-batch %d", level - 1,
+                        mb);
             }
     for (int32_t mb = 0; mb < micro_batches; mb++) {
         const float *loss = s->host_loss + (size_t)mb * (size_t)s->max_rows;
@@ -297,12 +313,14 @@ static int check_gradients(const qs_sweep *s, int32_t micro_batches, qs_sweep_re
             if (s->host_flags[(layers + 1 + level) * k + mb]) {
                 out->bad_micro_batch = mb;
                 out->bad_document = s->host_batches[mb].documents == 1 ? 0 : -1;
-                QS_FAIL(e, QS_ENUMERIC, "the gradient below layer %d is not finite in micro-batch %d", level, mb);
+                QS_FAIL(e, QS_ENUMERIC, "the gradient below layer %d is not finite in micro-batch %d", level,
+                        mb);
             }
     return 0;
 }
 
-int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out, qs_err *e)
+int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss_scale, qs_sweep_result *out,
+                   qs_err *e)
 {
     QS_ASSERT(micro_batches > 0 && micro_batches <= s->c.sizes.micro_batches);
     out->bad_micro_batch = out->bad_document = -1;
@@ -318,7 +336,8 @@ int qs_sweep_train(qs_sweep *s, int32_t micro_batches, int64_t step, double loss
     if (loss_scale == 1) return check_gradients(s, micro_batches, out, e);
     qs_err overflow = {0};
     out->overflow = check_gradients(s, micro_batches, out, &overflow) != 0;
-    for (int32_t layer = 0; layer < s->c.layout->layers; layer++) out->overflow |= !isfinite(out->gradient_squares[layer]);
+    for (int32_t layer = 0; layer < s->c.layout->layers; layer++)
+        out->overflow |= !isfinite(out->gradient_squares[layer]);
     return 0;
 }
 
@@ -331,7 +350,10 @@ int qs_sweep_evaluate(qs_sweep *s, int32_t micro_batches, qs_sweep_result *out, 
     return check_outputs(s, micro_batches, out, e);
 }
 
-const float *qs_sweep_losses(const qs_sweep *s, int32_t mb) { return s->host_loss + (size_t)mb * (size_t)s->max_rows; }
+const float *qs_sweep_losses(const qs_sweep *s, int32_t mb)
+{
+    return s->host_loss + (size_t)mb * (size_t)s->max_rows;
+}
 
 int qs_sweep_logits(qs_sweep *s, int32_t first, int32_t rows, float *out, qs_err *e)
 {
@@ -349,5 +371,7 @@ const qs_schedule *qs_sweep_schedule(const qs_sweep *s) { return s->current; }
 const qs_visit_time *qs_sweep_times(const qs_sweep *s) { return s->times; }
 uint64_t qs_sweep_link_bytes(const qs_sweep *s)
 {
-    return qs_activation_store_link_bytes(s->activations) + (s->saved_store ? qs_activation_store_link_bytes(s->saved_store) : 0) + qs_stream_stats_read(s->parts.stream).link_bytes;
+    return qs_activation_store_link_bytes(s->activations) +
+           (s->saved_store ? qs_activation_store_link_bytes(s->saved_store) : 0) +
+           qs_stream_stats_read(s->parts.stream).link_bytes;
 }

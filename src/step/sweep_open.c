@@ -1,4 +1,5 @@
-/* sweep_open.c - the memory of a sweep: one carving pass sizes it for the plan, the same pass hands it out. */
+/* sweep_open.c - the memory of a sweep: one carving pass sizes it for the plan, the same pass hands it out.
+ */
 #include <string.h>
 
 #include "src/base/memory.h"
@@ -15,7 +16,7 @@ int32_t qs_sweep_row_multiple(int32_t max_tokens)
 /* Where the parts of a sweep go. Counting arenas make the plan; arenas of a tier make the sweep. */
 typedef struct arenas {
     qs_arena constants, dense, work, saved, saved_buffers, adapters, batches, results, buffers; /* device */
-    qs_arena host_batches;                                                     /* host */
+    qs_arena host_batches;                                                                      /* host */
 } arenas;
 
 static const struct {
@@ -45,14 +46,18 @@ static uint64_t checkpoint_bytes(const qs_sweep *s)
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Tables of a micro-batch's own, where its length decides them: on the device, and where the host writes them. */
+/* Tables of a micro-batch's own, where its length decides them: on the device, and where the host writes
+ * them. */
 static void carve_own_tables(const qs_sweep *s, arenas *a, qs_sweep_batch_arrays *b)
 {
     int32_t positions = s->c.sizes.max_positions;
     for (int i = 0; i < s->c.a->rotaries; i++) {
-        size_t bytes = qs_rotary_follows_length(&s->c.a->rotary[i], positions) ? (size_t)positions * (size_t)s->c.a->rotary[i].dim * sizeof(float) : 0;
+        size_t bytes = qs_rotary_follows_length(&s->c.a->rotary[i], positions)
+                           ? (size_t)positions * (size_t)s->c.a->rotary[i].dim * sizeof(float)
+                           : 0;
         b->own[i] = b->own_host[i] = qs_arena_take(&a->batches, bytes, QS_ARENA_ALIGN);
-        if (!s->c.device->info.shared_memory) b->own_host[i] = qs_arena_take(&a->host_batches, bytes, QS_ARENA_ALIGN);
+        if (!s->c.device->info.shared_memory)
+            b->own_host[i] = qs_arena_take(&a->host_batches, bytes, QS_ARENA_ALIGN);
     }
 }
 
@@ -77,15 +82,19 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
 
     /* Blocks and head take turns. */
     qs_block_config block = {c->device, c->a, c->lora, l, c->type, s->max_rows, c->sizes.mlp_rows};
-    qs_head_config head = {c->device, c->a, c->type, s->group, s->max_rows, c->sizes.head_rows, l->tile_rows, c->keep_logits};
+    qs_head_config head = {c->device,          c->a,         c->type,       s->group, s->max_rows,
+                           c->sizes.head_rows, l->tile_rows, c->keep_logits};
     qs_arena for_head = a->work;
     qs_block_create(&block, &a->work, &s->block);
     qs_head_create(&head, &for_head, &s->head);
     a->work.used = larger(a->work.used, for_head.used);
     s->saved_bytes = qs_block_saved_bytes(s->block);
-    s->saved = qs_arena_take(&a->saved, (size_t)(c->saved_layers - c->saved_in_ram) * (size_t)s->group * s->saved_bytes, 4096);
-    s->saved_buffers = qs_arena_take(&a->saved_buffers, shared || !c->saved_in_ram ? 0 : QS_ACTIVATION_BUFFERS * s->saved_bytes, 4096);
-    s->saved_spec = qs_pager_spec_of(c->device, QS_ITEM_SAVED_RAM, c->saved_in_ram * s->group, s->saved_bytes, false, 0);
+    s->saved = qs_arena_take(
+        &a->saved, (size_t)(c->saved_layers - c->saved_in_ram) * (size_t)s->group * s->saved_bytes, 4096);
+    s->saved_buffers = qs_arena_take(
+        &a->saved_buffers, shared || !c->saved_in_ram ? 0 : QS_ACTIVATION_BUFFERS * s->saved_bytes, 4096);
+    s->saved_spec =
+        qs_pager_spec_of(c->device, QS_ITEM_SAVED_RAM, c->saved_in_ram * s->group, s->saved_bytes, false, 0);
     *workspace_bytes = larger(qs_block_workspace_bytes(s->block), qs_head_workspace_bytes(s->head));
     *workspace = qs_arena_take(&a->work, *workspace_bytes, 4096);
 
@@ -120,12 +129,13 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
     s->buffers = qs_arena_take(&a->buffers, shared ? 0 : QS_ACTIVATION_BUFFERS * checkpoint_bytes(s), 4096);
 }
 
-/* On disk, a sweep in progress has one level of each micro-batch in memory, and room for what comes and goes. */
+/* On disk, a sweep in progress has one level of each micro-batch in memory, and room for what comes and goes.
+ */
 static qs_pager_spec checkpoints_spec(const qs_sweep *s)
 {
     enum { IN_TRANSIT = 4 };
-    return qs_pager_spec_of(s->c.device, QS_ITEM_CHECKPOINTS, (s->c.layout->layers + 1) * s->group, checkpoint_bytes(s), s->c.checkpoints_on_disk,
-                            s->group + IN_TRANSIT);
+    return qs_pager_spec_of(s->c.device, QS_ITEM_CHECKPOINTS, (s->c.layout->layers + 1) * s->group,
+                            checkpoint_bytes(s), s->c.checkpoints_on_disk, s->group + IN_TRANSIT);
 }
 
 static qs_sweep *create(const qs_sweep_config *c)
@@ -162,7 +172,8 @@ int qs_sweep_items(const qs_sweep_config *c, qs_plan_item *items, int capacity)
     for (int i = 0; i < PLACES; i++) {
         if (!arena_at(&counting, i)->used) continue;
         QS_ASSERT(n < capacity);
-        items[n++] = (qs_plan_item){places[i].item, places[i].pool, qs_tier_round(arena_at(&counting, i)->used)};
+        items[n++] =
+            (qs_plan_item){places[i].item, places[i].pool, qs_tier_round(arena_at(&counting, i)->used)};
     }
     QS_ASSERT(n < capacity);
     items[n++] = qs_pager_spec_item(&s->checkpoints_spec);
@@ -200,7 +211,8 @@ static void fill_constants(qs_sweep *s)
         d->api->queue_sync(d, QS_QUEUE_COMPUTE);
         qs_free(tables);
     }
-    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm, (size_t)qs_norm_floats(s->c.a) * sizeof(float));
+    d->api->copy_in(d, QS_QUEUE_COMPUTE, s->norm, s->parts.norm,
+                    (size_t)qs_norm_floats(s->c.a) * sizeof(float));
     d->api->queue_sync(d, QS_QUEUE_COMPUTE);
 }
 
@@ -208,17 +220,28 @@ static int open_saved(qs_sweep *s, qs_err *e)
 {
     if (!s->c.saved_in_ram) return 0;
     QS_TRY(qs_pager_spec_open(&s->saved_spec, s->parts.tier, NULL, NULL, &s->saved_records, e));
-    qs_activation_store_config store = {.device = s->c.device, .levels = s->c.saved_in_ram, .micro_batches = s->group, .bytes = s->saved_bytes, .host = s->saved_records,
-                             .device_memory = s->saved_buffers, .buffers = QS_ACTIVATION_BUFFERS};
+    qs_activation_store_config store = {.device = s->c.device,
+                                        .levels = s->c.saved_in_ram,
+                                        .micro_batches = s->group,
+                                        .bytes = s->saved_bytes,
+                                        .host = s->saved_records,
+                                        .device_memory = s->saved_buffers,
+                                        .buffers = QS_ACTIVATION_BUFFERS};
     qs_activation_store_open(&store, &s->saved_store);
     return 0;
 }
 
 static int open_checkpoints(qs_sweep *s, qs_err *e)
 {
-    QS_TRY(qs_pager_spec_open(&s->checkpoints_spec, s->parts.tier, s->parts.aio, s->parts.scratch_dir, &s->checkpoints, e));
-    qs_activation_store_config store = {.device = s->c.device, .levels = s->c.layout->layers + 1, .micro_batches = s->group, .bytes = checkpoint_bytes(s),
-                             .host = s->checkpoints, .device_memory = s->buffers, .buffers = QS_ACTIVATION_BUFFERS};
+    QS_TRY(qs_pager_spec_open(&s->checkpoints_spec, s->parts.tier, s->parts.aio, s->parts.scratch_dir,
+                              &s->checkpoints, e));
+    qs_activation_store_config store = {.device = s->c.device,
+                                        .levels = s->c.layout->layers + 1,
+                                        .micro_batches = s->group,
+                                        .bytes = checkpoint_bytes(s),
+                                        .host = s->checkpoints,
+                                        .device_memory = s->buffers,
+                                        .buffers = QS_ACTIVATION_BUFFERS};
     qs_activation_store_open(&store, &s->activations);
     return 0;
 }
@@ -240,22 +263,28 @@ int qs_sweep_open(const qs_sweep_config *c, const qs_sweep_parts *parts, qs_swee
     qs_sweep *s = create(c);
     s->parts = *parts;
     arenas real;
-    for (int i = 0; i < PLACES; i++) *arena_at(&real, i) = qs_tier_arena(parts->tier, places[i].item, places[i].pool);
+    for (int i = 0; i < PLACES; i++)
+        *arena_at(&real, i) = qs_tier_arena(parts->tier, places[i].item, places[i].pool);
     void *workspace;
     size_t workspace_bytes;
     carve(s, &real, &workspace, &workspace_bytes);
-    for (int i = 0; i < PLACES; i++) QS_ASSERT(qs_tier_round(arena_at(&real, i)->used) == arena_at(&real, i)->capacity);
+    for (int i = 0; i < PLACES; i++)
+        QS_ASSERT(qs_tier_round(arena_at(&real, i)->used) == arena_at(&real, i)->capacity);
     qs_device_set_workspace(c->device, workspace, workspace_bytes);
     fill_constants(s);
-    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->rules.lowest, c->sweeps, &s->train_schedule);
-    qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, c->sweeps, &s->evaluate_schedule);
+    qs_schedule_train(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, s->rules.lowest, c->sweeps,
+                      &s->train_schedule);
+    qs_schedule_evaluate(c->layout->layers, c->layout->tiles, c->sizes.micro_batches, c->sweeps,
+                         &s->evaluate_schedule);
     make_lists(s);
     s->times = qs_calloc((size_t)s->train_schedule.count, sizeof *s->times);
     int rc = open_checkpoints(s, e);
     if (!rc) rc = open_saved(s, e);
     if (!rc) rc = c->device->api->check(c->device, e);
-    if (rc) qs_sweep_close(s);
-    else *out = s;
+    if (rc)
+        qs_sweep_close(s);
+    else
+        *out = s;
     return rc;
 }
 

@@ -5,7 +5,7 @@
 
 #include "src/base/memory.h"
 
-/* ---- weights ------------------------------------------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------------------- */
 
 qs_layer_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob)
 {
@@ -17,7 +17,10 @@ qs_layer_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob)
     return w;
 }
 
-qs_norm qs_sweep_final_norm(const qs_sweep *s) { return (qs_norm){s->norm, s->c.a->norm == QS_NORM_LAYER ? s->norm + s->c.a->hidden : NULL}; }
+qs_norm qs_sweep_final_norm(const qs_sweep *s)
+{
+    return (qs_norm){s->norm, s->c.a->norm == QS_NORM_LAYER ? s->norm + s->c.a->hidden : NULL};
+}
 
 qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
 {
@@ -31,7 +34,7 @@ qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
     return qs_mat_of(s->dense, s->c.type, w.rows, w.cols);
 }
 
-/* ---- adapters ------------------------------------------------------------------------------------------------------------ */
+/* ---- adapters ---------------------------------------------------------------------------------------- */
 
 static bool has_adapters(const qs_sweep *s, int32_t layer) { return s->c.lora->layer_mask[layer]; }
 
@@ -52,8 +55,10 @@ void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
     bool first = qs_visit_gradient_use(v) == QS_PAGE_NEW;
     s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, qs_visit_gradient_use(v));
     float *gradients = d->info.shared_memory ? s->pack_gradients : s->gradients;
-    if (first) d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
-    else if (!d->info.shared_memory) d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
+    if (first)
+        d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
+    else if (!d->info.shared_memory)
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
 }
 
 void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool last)
@@ -65,7 +70,9 @@ void qs_sweep_adapters_out(qs_sweep *s, const qs_visit *v, bool backward, bool l
     if (!backward) return;
     const float *gradients = d->info.shared_memory ? s->pack_gradients : s->gradients;
     if (last) qs_op_sum_squares(d, gradients, floats, &s->squares[v->index]);
-    if (!d->info.shared_memory) d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients, (size_t)floats * sizeof(float));
+    if (!d->info.shared_memory)
+        d->api->copy_out(d, QS_QUEUE_COMPUTE, s->pack_gradients, s->gradients,
+                         (size_t)floats * sizeof(float));
     qs_pager_release(s->parts.gradients, v->index, true, QS_QUEUE_COMPUTE);
 }
 
@@ -85,14 +92,16 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
                            .stream = (uint64_t)s->step << 28 | (uint64_t)mb << 16 | (uint64_t)layer << 4};
 }
 
-/* ---- intermediates -------------------------------------------------------------------------------------------------------- */
+/* ---- intermediates ----------------------------------------------------------------------------------- */
 
-/* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched meanwhile. */
+/* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched
+ * meanwhile. */
 static void expect_saved(qs_sweep *s, const qs_visit *v, int32_t level, int32_t mb)
 {
     bool last = mb + 1 == v->first + v->count;
     int32_t next = last ? level - 1 : level;
-    if (next >= 0 && next < s->c.saved_in_ram) qs_activation_store_expect(s->saved_store, next, qs_sweep_slot(s, last ? v->first : mb + 1));
+    if (next >= 0 && next < s->c.saved_in_ram)
+        qs_activation_store_expect(s->saved_store, next, qs_sweep_slot(s, last ? v->first : mb + 1));
 }
 
 void *qs_sweep_saved(qs_sweep *s, const qs_visit *v, int32_t mb)
@@ -100,9 +109,11 @@ void *qs_sweep_saved(qs_sweep *s, const qs_visit *v, int32_t mb)
     int32_t level = qs_sweep_saved_level(&s->c, v->index), slot = qs_sweep_slot(s, mb);
     bool forward = v->kind == QS_VISIT_FORWARD;
     if (level < 0) return NULL;
-    void *saved = level >= s->c.saved_in_ram ? s->saved + ((size_t)(level - s->c.saved_in_ram) * (size_t)s->group + (size_t)slot) * s->saved_bytes
-                 : forward                 ? qs_activation_store_new(s->saved_store, level, slot)
-                                           : qs_activation_store_get(s->saved_store, level, slot);
+    void *saved = level >= s->c.saved_in_ram
+                      ? s->saved + ((size_t)(level - s->c.saved_in_ram) * (size_t)s->group + (size_t)slot) *
+                                       s->saved_bytes
+                  : forward ? qs_activation_store_new(s->saved_store, level, slot)
+                            : qs_activation_store_get(s->saved_store, level, slot);
     if (!forward) expect_saved(s, v, level, mb);
     return saved;
 }
@@ -110,10 +121,11 @@ void *qs_sweep_saved(qs_sweep *s, const qs_visit *v, int32_t mb)
 void qs_sweep_saved_done(qs_sweep *s, const qs_visit *v, int32_t mb)
 {
     int32_t level = qs_sweep_saved_level(&s->c, v->index);
-    if (level >= 0 && level < s->c.saved_in_ram) qs_activation_store_put(s->saved_store, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
+    if (level >= 0 && level < s->c.saved_in_ram)
+        qs_activation_store_put(s->saved_store, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
 }
 
-/* ---- batches ------------------------------------------------------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------------------------------------- */
 
 /* Tokens of the micro-batch's longest document. */
 static int32_t longest_document(const qs_micro_batch *b)
@@ -130,7 +142,8 @@ static void make_tables(const qs_sweep *s, int i, int32_t positions, qs_sweep_ba
     qs_device *d = s->c.device;
     size_t table = (size_t)positions * (size_t)s->c.a->rotary[i].dim / 2;
     qs_rotary_tables(&s->c.a->rotary[i], positions, to->own_host[i], to->own_host[i] + table);
-    if (to->own_host[i] != to->own[i]) d->api->copy_in(d, QS_QUEUE_COMPUTE, to->own[i], to->own_host[i], 2 * table * sizeof(float));
+    if (to->own_host[i] != to->own[i])
+        d->api->copy_in(d, QS_QUEUE_COMPUTE, to->own[i], to->own_host[i], 2 * table * sizeof(float));
     to->cos[i] = to->own[i];
     to->sin[i] = to->own[i] + table;
 }

@@ -11,27 +11,38 @@ qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v)
 {
     int32_t top = c->layout->layers;
     switch (v->kind) {
-    case QS_VISIT_EMBED: return (qs_visit_levels){-1, 0};
-    case QS_VISIT_FORWARD: return (qs_visit_levels){v->index, v->index + 1};
-    case QS_VISIT_HEAD_LOSS: return (qs_visit_levels){v->index == 0 ? top : -1, -1};
-    case QS_VISIT_HEAD_GRADIENT: return v->index == 0 ? (qs_visit_levels){top, top} : (qs_visit_levels){-1, -1};
-    case QS_VISIT_BACKWARD: return (qs_visit_levels){v->index + 1, v->index};
-    case QS_VISIT_UPDATE: break;
+    case QS_VISIT_EMBED:
+        return (qs_visit_levels){-1, 0};
+    case QS_VISIT_FORWARD:
+        return (qs_visit_levels){v->index, v->index + 1};
+    case QS_VISIT_HEAD_LOSS:
+        return (qs_visit_levels){v->index == 0 ? top : -1, -1};
+    case QS_VISIT_HEAD_GRADIENT:
+        return v->index == 0 ? (qs_visit_levels){top, top} : (qs_visit_levels){-1, -1};
+    case QS_VISIT_BACKWARD:
+        return (qs_visit_levels){v->index + 1, v->index};
+    case QS_VISIT_UPDATE:
+        break;
     }
     return (qs_visit_levels){-1, -1};
 }
 
-/* ---- uses ---------------------------------------------------------------------------------------------------------------- */
+/* ---- uses -------------------------------------------------------------------------------------------- */
 
 static int level_uses(const qs_visit_rules *r, const qs_visit *v, qs_visit_use *out)
 {
     qs_visit_levels l = qs_visit_levels_of(r->c, v);
     bool backward = v->kind == QS_VISIT_BACKWARD, top = l.out == r->c->layout->layers;
     int n = 0;
-    if (l.in >= 0 && l.in != l.out) out[n++] = (qs_visit_use){QS_RECORD_CHECKPOINT, l.in, QS_PAGE_READ, .near = true};
+    if (l.in >= 0 && l.in != l.out)
+        out[n++] = (qs_visit_use){QS_RECORD_CHECKPOINT, l.in, QS_PAGE_READ, .near = true};
     if (l.out < 0) return n;
-    qs_page_use use = l.in == l.out ? QS_PAGE_CHANGE : !backward ? QS_PAGE_NEW : v->index > r->lowest ? QS_PAGE_CHANGE : QS_PAGE_READ;
-    out[n++] = (qs_visit_use){QS_RECORD_CHECKPOINT, l.out, use, .near = l.in == l.out, .passing = backward || top};
+    qs_page_use use = l.in == l.out          ? QS_PAGE_CHANGE
+                      : !backward            ? QS_PAGE_NEW
+                      : v->index > r->lowest ? QS_PAGE_CHANGE
+                                             : QS_PAGE_READ;
+    out[n++] =
+        (qs_visit_use){QS_RECORD_CHECKPOINT, l.out, use, .near = l.in == l.out, .passing = backward || top};
     return n;
 }
 
@@ -61,9 +72,10 @@ int qs_visit_uses(const qs_visit_rules *r, const qs_visit *v, int32_t layer, qs_
 
 static bool per_micro_batch(qs_record_kind k) { return k == QS_RECORD_CHECKPOINT || k == QS_RECORD_SAVED; }
 
-/* ---- lists --------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------------------------- */
 
-static void list_visit(const qs_visit_rules *r, const qs_visit *v, int64_t tick, int32_t slot, qs_record_kind record, qs_page_list *out)
+static void list_visit(const qs_visit_rules *r, const qs_visit *v, int64_t tick, int32_t slot,
+                       qs_record_kind record, qs_page_list *out)
 {
     qs_visit_use uses[QS_VISIT_USES];
     int n = qs_visit_uses(r, v, 0, uses);
@@ -73,39 +85,48 @@ static void list_visit(const qs_visit_rules *r, const qs_visit *v, int64_t tick,
     }
 }
 
-static void list_update(const qs_visit_rules *r, const qs_schedule *s, const qs_visit *v, qs_record_kind record, qs_page_list *out)
+static void list_update(const qs_visit_rules *r, const qs_schedule *s, const qs_visit *v,
+                        qs_record_kind record, qs_page_list *out)
 {
     for (int32_t layer = 0; layer < r->c->layout->layers; layer++) {
         qs_visit_use uses[QS_VISIT_USES];
         int n = qs_visit_uses(r, v, layer, uses);
         for (int i = 0; i < n; i++)
-            if (uses[i].record == record) qs_page_list_add(out, qs_visit_update_tick(s, layer), layer, uses[i].use);
+            if (uses[i].record == record)
+                qs_page_list_add(out, qs_visit_update_tick(s, layer), layer, uses[i].use);
     }
 }
 
-void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind record, int32_t records, qs_page_list *out)
+void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind record, int32_t records,
+                   qs_page_list *out)
 {
     for (int32_t v = 0; v < s->count; v++) {
         const qs_visit *x = &s->visits[v];
-        if (x->kind == QS_VISIT_UPDATE) list_update(r, s, x, record, out);
-        else if (!per_micro_batch(record)) list_visit(r, x, v, 0, record, out);
+        if (x->kind == QS_VISIT_UPDATE)
+            list_update(r, s, x, record, out);
+        else if (!per_micro_batch(record))
+            list_visit(r, x, v, 0, record, out);
         else
             for (int32_t slot = 0; slot < x->count && slot < r->group; slot++)
                 list_visit(r, x, qs_visit_tick(r, v, slot), slot, record, out);
     }
-    int64_t ticks = per_micro_batch(record) ? qs_visit_tick(r, s->count, 0) : qs_visit_update_tick(s, r->c->layout->layers);
+    int64_t ticks = per_micro_batch(record) ? qs_visit_tick(r, s->count, 0)
+                                            : qs_visit_update_tick(s, r->c->layout->layers);
     qs_page_list_finish(out, records, ticks);
 }
 
-/* ---- bytes --------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------- */
 
-qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, uint64_t saved_bytes)
+qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows,
+                                   uint64_t saved_bytes)
 {
     uint64_t row = (uint64_t)c->a->hidden * qs_dtype_bytes(c->type);
     uint64_t most = row * (uint64_t)qs_sweep_rows(c->sizes.max_tokens, c->sizes.max_tokens);
     uint64_t pack = (uint64_t)c->lora->pack_floats * sizeof(float), states = qs_update_state_bytes(u);
-    qs_record_bytes b = {.link = {[QS_RECORD_CHECKPOINT] = row * (uint64_t)rows, [QS_RECORD_MASTERS] = pack,
-                                  [QS_RECORD_GRADIENTS] = pack, [QS_RECORD_STATES] = states}};
+    qs_record_bytes b = {.link = {[QS_RECORD_CHECKPOINT] = row * (uint64_t)rows,
+                                  [QS_RECORD_MASTERS] = pack,
+                                  [QS_RECORD_GRADIENTS] = pack,
+                                  [QS_RECORD_STATES] = states}};
     b.link[QS_RECORD_SAVED] = saved_bytes;
     if (c->checkpoints_on_disk) b.disk[QS_RECORD_CHECKPOINT] = qs_tier_round(most);
     if (!u->on_disk) return b;

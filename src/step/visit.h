@@ -1,12 +1,13 @@
-/* visit.h - what each kind of visit touches: which records it uses, in which way, and which bytes move for it.
+/* visit.h - what each kind of visit touches: which records it uses, in which way, and which bytes move for
+ * it.
  *
  *     EMBED       checkpoint 0 new
  *     F i         checkpoint i read, i + 1 new                        masters i read
  *     HEAD loss   checkpoint L read                   (first tile)
  *     HEAD grad.  checkpoint L changed: its gradient  (first tile)
- *     B i         gradient i + 1 read, checkpoint i changed into      masters i read, gradients i new (changed by later sweeps)
- *                 its gradient
- *     UPDATE      -                                                   of each layer masters changed, gradients read, states changed
+ *     B i         gradient i + 1 read, checkpoint i changed into      masters i read, gradients i new
+ * (changed by later sweeps) its gradient UPDATE      -                                                   of
+ * each layer masters changed, gradients read, states changed
  *
  * F and B also write and read what a layer saves for its backward visit where that is in RAM.
  * The executor, the pagers' lists, the prediction and the profiler ask here; none keeps its own idea.
@@ -17,17 +18,24 @@
 #include "src/step/sweep.h"
 #include "src/step/update.h"
 
-/* Kinds of records. A checkpoint is of one level and micro-batch, saved activations of one layer and micro-batch, the others of one layer. */
+/* Kinds of records. A checkpoint is of one level and micro-batch, saved activations of one layer and
+ * micro-batch, the others of one layer. */
 typedef enum qs_record_kind {
-    QS_RECORD_CHECKPOINT, QS_RECORD_SAVED, QS_RECORD_MASTERS, QS_RECORD_GRADIENTS, QS_RECORD_STATES, QS_RECORDS
+    QS_RECORD_CHECKPOINT,
+    QS_RECORD_SAVED,
+    QS_RECORD_MASTERS,
+    QS_RECORD_GRADIENTS,
+    QS_RECORD_STATES,
+    QS_RECORDS
 } qs_record_kind;
 
 typedef struct qs_visit_use {
     qs_record_kind record;
-    int32_t index;    /* level, position among the layers that save, or layer */
+    int32_t index; /* level, position among the layers that save, or layer */
     qs_page_use use;
-    bool near;        /* the visit before had it: it need not come from the disk, nor from RAM while device buffers hold it */
-    bool passing;     /* the next visit uses it up: it need not reach the disk */
+    bool near; /* the visit before had it: it need not come from the disk, nor from RAM while device buffers
+                  hold it */
+    bool passing; /* the next visit uses it up: it need not reach the disk */
 } qs_visit_use;
 
 enum { QS_VISIT_USES = 5 };
@@ -40,39 +48,55 @@ typedef struct qs_visit_rules {
 } qs_visit_rules;
 qs_visit_rules qs_visit_rules_of(const qs_sweep_config *c);
 
-/* The level of checkpoints that a visit reads and the one that it leaves, for each of its micro-batches; -1: none. A backward
- * visit leaves the gradient in place of the level. */
-typedef struct qs_visit_levels { int32_t in, out; } qs_visit_levels;
+/* The level of checkpoints that a visit reads and the one that it leaves, for each of its micro-batches; -1:
+ * none. A backward visit leaves the gradient in place of the level. */
+typedef struct qs_visit_levels {
+    int32_t in, out;
+} qs_visit_levels;
 qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v);
 
 /* How a backward visit uses its layer's gradients. */
-static inline qs_page_use qs_visit_gradient_use(const qs_visit *v) { return v->first ? QS_PAGE_CHANGE : QS_PAGE_NEW; }
+static inline qs_page_use qs_visit_gradient_use(const qs_visit *v)
+{
+    return v->first ? QS_PAGE_CHANGE : QS_PAGE_NEW;
+}
 
-/* The uses of a visit, one for all of its micro-batches; returns their number. For UPDATE those of layer `layer`. */
+/* The uses of a visit, one for all of its micro-batches; returns their number. For UPDATE those of layer
+ * `layer`. */
 int qs_visit_uses(const qs_visit_rules *r, const qs_visit *v, int32_t layer, qs_visit_use out[QS_VISIT_USES]);
 
-/* ---- when: ticks of the pagers' lists (offload/pager.h) ---- */
+/* ---- when: ticks of the pagers' lists (offload/pager.h) ---------------------------------------------- */
 
 /* Packs: a visit is a tick, and after the visits each layer of the update. */
 static inline int64_t qs_visit_update_tick(const qs_schedule *s, int32_t layer) { return s->count + layer; }
-/* Checkpoints and saved activations: a tick is one micro-batch in one visit; `slot` counts within the sweep. */
-static inline int64_t qs_visit_tick(const qs_visit_rules *r, int32_t visit, int32_t slot) { return (int64_t)visit * r->group + slot; }
+/* Checkpoints and saved activations: a tick is one micro-batch in one visit; `slot` counts within the sweep.
+ */
+static inline int64_t qs_visit_tick(const qs_visit_rules *r, int32_t visit, int32_t slot)
+{
+    return (int64_t)visit * r->group + slot;
+}
 
-/* The uses of records of one kind over a schedule, for their pager; `records` of them. Free with qs_page_list_free. */
-void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind record, int32_t records, qs_page_list *out);
+/* The uses of records of one kind over a schedule, for their pager; `records` of them. Free with
+ * qs_page_list_free. */
+void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind record, int32_t records,
+                   qs_page_list *out);
 
-/* ---- how much ---- */
+/* ---- how much ---------------------------------------------------------------------------------------- */
 
 typedef struct qs_record_bytes {
     uint64_t link[QS_RECORDS]; /* of one record, over a discrete device's link */
     uint64_t disk[QS_RECORDS]; /* of one record in the scratch file; 0: it is in memory */
 } qs_record_bytes;
 /* For micro-batches of `rows` padded tokens; saved_bytes: qs_sweep_saved_bytes. */
-qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows, uint64_t saved_bytes);
+qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows,
+                                   uint64_t saved_bytes);
 
-typedef struct qs_visit_traffic { uint64_t link_in, link_out, disk_read, disk_write; } qs_visit_traffic;
+typedef struct qs_visit_traffic {
+    uint64_t link_in, link_out, disk_read, disk_write;
+} qs_visit_traffic;
 /* Bytes that a visit moves besides its weights. */
-qs_visit_traffic qs_visit_traffic_of(const qs_visit_rules *r, const qs_record_bytes *bytes, const qs_visit *v);
+qs_visit_traffic qs_visit_traffic_of(const qs_visit_rules *r, const qs_record_bytes *bytes,
+                                     const qs_visit *v);
 
 /* Bytes that a step writes to disk, at most. */
 uint64_t qs_visit_written_bytes(const qs_sweep_config *c, const qs_update_config *u);

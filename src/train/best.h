@@ -1,7 +1,8 @@
 /* best.h - the best validation of a run, and when to stop for want of a better one, as in transformers.
  *
- * load_best_model_at_end makes its checkpoint the adapter that the run ends with; its checkpoint is never pruned. early_stopping_patience counts validations that were not better than the best
- * by more than early_stopping_threshold. The validation before the first step counts for neither.
+ * load_best_model_at_end makes its checkpoint the adapter that the run ends with; its checkpoint is never
+ * pruned. early_stopping_patience counts validations that were not better than the best by more than
+ * early_stopping_threshold. The validation before the first step counts for neither.
  */
 #ifndef QS_TRAIN_BEST_H
 #define QS_TRAIN_BEST_H
@@ -9,9 +10,9 @@
 #include "src/options/options.h"
 
 typedef struct qs_best {
-    int64_t step;   /* of the best validation; 0: none yet */
-    double value;   /* of its metric */
-    int64_t stale;  /* validations since one that counted as better */
+    int64_t step;  /* of the best validation; 0: none yet */
+    double value;  /* of its metric */
+    int64_t stale; /* validations since one that counted as better */
 } qs_best;
 
 /* QS_EUSAGE when the options ask for what cannot be. `validates`: there is validation data. */

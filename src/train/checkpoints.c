@@ -19,7 +19,7 @@ void qs_checkpoints_free(qs_checkpoints *c)
     *c = (qs_checkpoints){0};
 }
 
-/* ---- left-overs ------------------------------------------------------------------------------------------------------------- */
+/* ---- left-overs -------------------------------------------------------------------------------------- */
 
 void qs_checkpoints_tidy(const char *out)
 {
@@ -36,7 +36,7 @@ void qs_checkpoints_tidy(const char *out)
     if (rc) qs_warn("what an earlier process left unfinished stays: %s", e.text);
 }
 
-/* ---- standing aside --------------------------------------------------------------------------------------------------------- */
+/* ---- standing aside ---------------------------------------------------------------------------------- */
 
 int qs_checkpoints_set_aside(const char *out, int64_t step, qs_err *e)
 {
@@ -53,7 +53,7 @@ int qs_checkpoints_set_aside(const char *out, int64_t step, qs_err *e)
     return rc || !some ? rc : qs_dir_sync(out, e);
 }
 
-/* ---- going ------------------------------------------------------------------------------------------------------------------ */
+/* ---- going ------------------------------------------------------------------------------------------- */
 
 static qs_checkpoint_verdict *verdict_of(qs_checkpoints *c, int64_t step)
 {
@@ -83,7 +83,8 @@ void qs_checkpoints_know(qs_checkpoints *c, int64_t step) { note(c, step, true);
 
 static bool same_run(const qs_run_state *a, const qs_run_state *b)
 {
-    return a->options_key == b->options_key && !memcmp(a->data_key, b->data_key, sizeof a->data_key) && !strcmp(a->fingerprint, b->fingerprint);
+    return a->options_key == b->options_key && !memcmp(a->data_key, b->data_key, sizeof a->data_key) &&
+           !strcmp(a->fingerprint, b->fingerprint);
 }
 
 /* Whether the folder holds a checkpoint's files and nothing else. */
@@ -91,7 +92,9 @@ static bool only_ours(const char *path)
 {
     DIR *d = opendir(path);
     bool ours = d != NULL;
-    for (struct dirent *entry; ours && (entry = readdir(d));) ours = entry->d_name[0] == '.' ? !entry->d_name[strspn(entry->d_name, ".")] : qs_run_state_owns(entry->d_name);
+    for (struct dirent *entry; ours && (entry = readdir(d));)
+        ours = entry->d_name[0] == '.' ? !entry->d_name[strspn(entry->d_name, ".")]
+                                       : qs_run_state_owns(entry->d_name);
     if (d) closedir(d);
     return ours;
 }
@@ -104,8 +107,10 @@ static bool is_whole(qs_checkpoints *c, int64_t step, const char *path, const qs
     qs_run_state state;
     qs_err why = {0};
     bool whole = !qs_run_state_read(path, &state, &why);
-    if (!whole) qs_warn("%s is left where it is: %s", path, why.text);
-    else if (!(whole = state.step == step && same_run(&state, now))) qs_warn("%s is left where it is: it is of another run", path);
+    if (!whole)
+        qs_warn("%s is left where it is: %s", path, why.text);
+    else if (!(whole = state.step == step && same_run(&state, now)))
+        qs_warn("%s is left where it is: it is of another run", path);
     return note(c, step, whole)->whole;
 }
 
@@ -114,7 +119,8 @@ static int remove_one(const qs_checkpoints *c, int64_t step, const char *path, q
 {
     char *temporary = qs_numbered_path(c->out, QS_CHECKPOINT_TEMPORARY, step);
     int rc = qs_dir_remove(temporary, e);
-    if (!rc && rename(path, temporary)) rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be renamed: %s", path, strerror(errno));
+    if (!rc && rename(path, temporary))
+        rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be renamed: %s", path, strerror(errno));
     if (!rc) rc = qs_dir_remove(temporary, e);
     qs_free(temporary);
     return rc;
@@ -129,9 +135,12 @@ void qs_checkpoints_prune(qs_checkpoints *c, const qs_run_state *now)
     int rc = qs_numbered_list(c->out, QS_CHECKPOINT, &steps, &count, &e);
     for (int i = count - 1; i >= 0 && !rc; i--) {
         char *path = qs_numbered_path(c->out, QS_CHECKPOINT, steps[i]);
-        if (steps[i] <= now->step && is_whole(c, steps[i], path, now) && newer++ >= c->keep && steps[i] != c->best) {
-            if (only_ours(path)) rc = remove_one(c, steps[i], path, &e);
-            else qs_debug("%s stays: it holds other files", path);
+        if (steps[i] <= now->step && is_whole(c, steps[i], path, now) && newer++ >= c->keep &&
+            steps[i] != c->best) {
+            if (only_ours(path))
+                rc = remove_one(c, steps[i], path, &e);
+            else
+                qs_debug("%s stays: it holds other files", path);
             if (!rc) forget(c, steps[i]);
         }
         qs_free(path);

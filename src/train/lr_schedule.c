@@ -20,7 +20,8 @@ qs_lr_schedule qs_lr_schedule_of(const qs_options *o, int64_t total_steps)
     return (qs_lr_schedule){
         .type = o->lr_scheduler_type,
         .learning_rate = o->learning_rate,
-        .warmup_steps = o->warmup_steps > 0 ? o->warmup_steps : (int64_t)ceil((double)total_steps * o->warmup_ratio),
+        .warmup_steps =
+            o->warmup_steps > 0 ? o->warmup_steps : (int64_t)ceil((double)total_steps * o->warmup_ratio),
         .total_steps = total_steps,
         .num_cycles = cycles,
         .min_ratio = o->lr_min_ratio,
@@ -29,7 +30,8 @@ qs_lr_schedule qs_lr_schedule_of(const qs_options *o, int64_t total_steps)
     };
 }
 
-/* The schedules of transformers' optimization.py, as a factor on the peak; the order of operations is theirs. */
+/* The schedules of transformers' optimization.py, as a factor on the peak; the order of operations is theirs.
+ */
 static double factor(const qs_lr_schedule *s, int64_t step)
 {
     const double pi = 3.141592653589793;
@@ -40,9 +42,12 @@ static double factor(const qs_lr_schedule *s, int64_t step)
     if (step < s->warmup_steps) return at / fmax(1, warmup);
     switch (s->type) {
     case QS_LR_CONSTANT:
-    case QS_LR_CONSTANT_WITH_WARMUP: return 1;
-    case QS_LR_LINEAR: return fmax(0, (total - at) / decay_steps);
-    case QS_LR_COSINE: return fmax(0, 0.5 * (1 + qs_cos(pi * s->num_cycles * 2 * progress)));
+    case QS_LR_CONSTANT_WITH_WARMUP:
+        return 1;
+    case QS_LR_LINEAR:
+        return fmax(0, (total - at) / decay_steps);
+    case QS_LR_COSINE:
+        return fmax(0, 0.5 * (1 + qs_cos(pi * s->num_cycles * 2 * progress)));
     case QS_LR_COSINE_WITH_RESTARTS:
         return progress >= 1 ? 0 : fmax(0, 0.5 * (1 + qs_cos(pi * fmod(s->num_cycles * progress, 1))));
     case QS_LR_COSINE_WITH_MIN_LR: {
@@ -51,7 +56,8 @@ static double factor(const qs_lr_schedule *s, int64_t step)
     }
     case QS_LR_POLYNOMIAL: {
         if (step > s->total_steps) return s->end / s->learning_rate;
-        double left = total > warmup ? 1 - (at - warmup) / (total - warmup) : 0; /* transformers divides by zero here */
+        double left =
+            total > warmup ? 1 - (at - warmup) / (total - warmup) : 0; /* transformers divides by zero here */
         return ((s->learning_rate - s->end) * qs_pow(left, s->power) + s->end) / s->learning_rate;
     }
     case QS_LR_INVERSE_SQRT: {
@@ -62,4 +68,7 @@ static double factor(const qs_lr_schedule *s, int64_t step)
     return 1;
 }
 
-double qs_lr_at(const qs_lr_schedule *s, int64_t completed_steps) { return s->learning_rate * factor(s, completed_steps); }
+double qs_lr_at(const qs_lr_schedule *s, int64_t completed_steps)
+{
+    return s->learning_rate * factor(s, completed_steps);
+}

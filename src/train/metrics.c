@@ -32,7 +32,7 @@ struct qs_metrics {
     int64_t waiting_rows, lost_rows;
 };
 
-/* ---- one row under construction, on the stack: a training step allocates nothing ---------------------------------------- */
+/* ---- one row under construction, on the stack: a training step allocates nothing --------------------- */
 
 typedef struct row {
     int64_t step;
@@ -42,7 +42,8 @@ typedef struct row {
     int scalar_count;
 } row;
 
-/* `tag` is the number's name in TensorBoard, where names with a common part before the slash stand together; NULL: not shown. */
+/* `tag` is the number's name in TensorBoard, where names with a common part before the slash stand together;
+ * NULL: not shown. */
 static void add_scalar(row *r, const char *tag, double v)
 {
     if (!tag) return;
@@ -79,7 +80,8 @@ static double now_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* The first waiting row into the file. What a full disk left of it is taken back, so the file always ends with a whole row. Returns 0 or an errno. */
+/* The first waiting row into the file. What a full disk left of it is taken back, so the file always ends
+ * with a whole row. Returns 0 or an errno. */
 static int write_row(qs_metrics *m, int bytes)
 {
     for (int done = 0; done < bytes;) {
@@ -113,7 +115,8 @@ static int write_waiting(qs_metrics *m)
 static void write_events(qs_metrics *m, const row *r)
 {
     qs_err e = {0};
-    if (!m->events || !qs_tfevents_write(m->events, now_seconds(), r->step, r->scalars, r->scalar_count, &e)) return;
+    if (!m->events || !qs_tfevents_write(m->events, now_seconds(), r->step, r->scalars, r->scalar_count, &e))
+        return;
     qs_warn("TensorBoard's file ends here: %s", e.text);
     qs_tfevents_close(m->events);
     m->events = NULL;
@@ -127,10 +130,15 @@ static void append(qs_metrics *m, row *r)
     bool waited = m->waiting_rows > 0, room = m->waiting_bytes + r->used <= WAITING_BYTES;
     if (room) memcpy(m->waiting + m->waiting_bytes, r->text, (size_t)r->used);
     if (room) m->waiting_bytes += r->used;
-    if (room) m->waiting_rows++;
-    else m->lost_rows++;
+    if (room)
+        m->waiting_rows++;
+    else
+        m->lost_rows++;
     int why = write_waiting(m);
-    if (why && !waited) qs_warn("%s: cannot be written: %s; training goes on, and the rows are written when there is room again", m->path, strerror(why));
+    if (why && !waited)
+        qs_warn(
+            "%s: cannot be written: %s; training goes on, and the rows are written when there is room again",
+            m->path, strerror(why));
     if (!why && waited) qs_info("%s: there is room again", m->path);
     write_events(m, r);
 }
@@ -171,19 +179,20 @@ void qs_metrics_eval(qs_metrics *m, const qs_eval_metrics *v)
     append(m, &r);
 }
 
-/* ---- opening and resuming --------------------------------------------------------------------------------------------------- */
+/* ---- opening and resuming ---------------------------------------------------------------------------- */
 
 /* What a file has, line by line. */
 typedef struct scan {
     const qs_metrics_begin *begin;
-    bool sealed;         /* a row with a checksum came: from here on all have one */
-    int64_t damaged;     /* lines that are no whole rows */
-    int64_t line;        /* of the first of them */
-    int64_t kept_bytes;  /* of the rows that stay, which are the first ones unless lines are damaged */
-    int64_t found_step;  /* the last among them */
+    bool sealed;        /* a row with a checksum came: from here on all have one */
+    int64_t damaged;    /* lines that are no whole rows */
+    int64_t line;       /* of the first of them */
+    int64_t kept_bytes; /* of the rows that stay, which are the first ones unless lines are damaged */
+    int64_t found_step; /* the last among them */
 } scan;
 
-/* Whether the line is a row, and whole; its step, and whether it is of a validation. Rows of earlier versions have no checksum. */
+/* Whether the line is a row, and whole; its step, and whether it is of a validation. Rows of earlier versions
+ * have no checksum. */
 static bool read_row(scan *s, const char *line, size_t bytes, int64_t *step, bool *validation)
 {
     qs_seal_state seal = qs_seal_check(&qs_seal_row, line, bytes);
@@ -201,10 +210,12 @@ static bool read_row(scan *s, const char *line, size_t bytes, int64_t *step, boo
 /* A run that begins anew validates at step 0 again. */
 static bool stays(const qs_metrics_begin *b, int64_t step, bool validation)
 {
-    return b->last_step > 0 && step <= b->last_step && !(validation && b->validate_again && step == b->last_step);
+    return b->last_step > 0 && step <= b->last_step &&
+           !(validation && b->validate_again && step == b->last_step);
 }
 
-/* Reads all lines of f; the rows that stay go to `copy` (NULL: nowhere). A last line without its newline is torn and not counted. */
+/* Reads all lines of f; the rows that stay go to `copy` (NULL: nowhere). A last line without its newline is
+ * torn and not counted. */
 static int scan_rows(FILE *f, scan *s, qs_file_writer *copy, qs_err *e)
 {
     char *line = NULL;
@@ -234,9 +245,14 @@ static int replace_damaged(const char *path, FILE *f, scan *s, qs_err *e)
         qs_free(aside);
         aside = qs_printf("%.*s.damaged-%d.jsonl", (int)(strlen(path) - strlen(".jsonl")), path, n);
     }
-    qs_warn("%s:%" PRId64 ": %" PRId64 " lines are no whole rows of metrics; the file is kept as %s and the whole rows go on in a new one", path, s->line, s->damaged,
-            strrchr(aside, '/') + 1);
-    int rc = link(path, aside) && rename(path, aside) ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be kept as %s: %s", path, aside, strerror(errno)) : 0;
+    qs_warn(
+        "%s:%" PRId64 ": %" PRId64
+        " lines are no whole rows of metrics; the file is kept as %s and the whole rows go on in a new one",
+        path, s->line, s->damaged, strrchr(aside, '/') + 1);
+    int rc = link(path, aside) && rename(path, aside)
+                 ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be kept as %s: %s", path, aside,
+                              strerror(errno))
+                 : 0;
     qs_file_writer copy;
     if (!rc && !(rc = qs_file_begin(path, &copy, e))) {
         *s = (scan){.begin = s->begin};
@@ -261,7 +277,9 @@ static int keep_rows(const char *path, const qs_metrics_begin *begin, int64_t *e
     if (!rc && s.damaged) rc = replace_damaged(path, f, &s, e);
     fclose(f);
     QS_TRY(rc);
-    if (s.found_step < begin->last_step) qs_warn("%s: rows after step %" PRId64 " are missing; the run goes on from step %" PRId64, path, s.found_step, begin->last_step);
+    if (s.found_step < begin->last_step)
+        qs_warn("%s: rows after step %" PRId64 " are missing; the run goes on from step %" PRId64, path,
+                s.found_step, begin->last_step);
     *end = s.kept_bytes;
     return 0;
 }
@@ -274,9 +292,12 @@ int qs_metrics_open(const char *out_dir, const qs_metrics_begin *begin, qs_metri
     m->fd = -1;
     int rc = keep_rows(m->path, begin, &m->end_bytes, e);
     if (!rc && (m->fd = open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0)
-        rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot open for writing: %s", m->path, strerror(errno));
-    if (!rc && ftruncate(m->fd, m->end_bytes)) rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot shorten: %s", m->path, strerror(errno));
-    if (!rc && begin->tensorboard) rc = qs_tfevents_open(out_dir, begin->last_step, now_seconds(), &m->events, e);
+        rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot open for writing: %s", m->path,
+                        strerror(errno));
+    if (!rc && ftruncate(m->fd, m->end_bytes))
+        rc = qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot shorten: %s", m->path, strerror(errno));
+    if (!rc && begin->tensorboard)
+        rc = qs_tfevents_open(out_dir, begin->last_step, now_seconds(), &m->events, e);
     if (rc) {
         qs_metrics_close(m);
         return rc;
@@ -289,7 +310,8 @@ void qs_metrics_close(qs_metrics *m)
 {
     if (!m) return;
     if (m->fd >= 0) write_waiting(m);
-    if (qs_metrics_missing(m)) qs_warn("%s: %" PRId64 " rows could not be written", m->path, qs_metrics_missing(m));
+    if (qs_metrics_missing(m))
+        qs_warn("%s: %" PRId64 " rows could not be written", m->path, qs_metrics_missing(m));
     qs_tfevents_close(m->events);
     if (m->fd >= 0) close(m->fd);
     qs_free(m->waiting);

@@ -23,7 +23,7 @@ static bool has(const char *dir, const char *name)
     return there;
 }
 
-/* ---- whose folder it is ----------------------------------------------------------------------------------------------------- */
+/* ---- whose folder it is ------------------------------------------------------------------------------ */
 
 /* Whether metrics.jsonl has the row of a step. */
 static bool has_steps(const char *dir)
@@ -42,7 +42,8 @@ static int has_run(const char *dir, bool *yes, qs_err *e)
     int64_t *steps;
     int count;
     QS_TRY(qs_numbered_list(dir, QS_CHECKPOINT, &steps, &count, e));
-    *yes = has_steps(dir) || (count && steps[count - 1] > 0) || (has(dir, QS_SAVED_OPTIONS) && has(dir, "adapter_model.safetensors"));
+    *yes = has_steps(dir) || (count && steps[count - 1] > 0) ||
+           (has(dir, QS_SAVED_OPTIONS) && has(dir, "adapter_model.safetensors"));
     qs_free(steps);
     return 0;
 }
@@ -50,12 +51,21 @@ static int has_run(const char *dir, bool *yes, qs_err *e)
 /* A model or an adapter that no run of ours left here. */
 static int refuse_foreign(const char *dir, qs_err *e)
 {
-    static const char *const adapter[] = {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"};
-    static const char *const model[] = {"config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tokenizer.json", "tokenizer.model"};
+    static const char *const adapter[] = {"adapter_config.json", "adapter_model.safetensors",
+                                          "adapter_model.bin"};
+    static const char *const model[] = {
+        "config.json",       "model.safetensors", "model.safetensors.index.json",
+        "pytorch_model.bin", "tokenizer.json",    "tokenizer.model"};
     for (size_t i = 0; i < sizeof adapter / sizeof *adapter; i++)
-        if (has(dir, adapter[i])) QS_FAIL(e, QS_EINVAL, "%s already holds an adapter (%s), which this run would overwrite; choose another --out", dir, adapter[i]);
+        if (has(dir, adapter[i]))
+            QS_FAIL(e, QS_EINVAL,
+                    "%s already holds an adapter (%s), which this run would overwrite; choose another --out",
+                    dir, adapter[i]);
     for (size_t i = 0; i < sizeof model / sizeof *model; i++)
-        if (has(dir, model[i])) QS_FAIL(e, QS_EINVAL, "%s holds a model (%s); a run needs a folder of its own: choose another --out", dir, model[i]);
+        if (has(dir, model[i]))
+            QS_FAIL(e, QS_EINVAL,
+                    "%s holds a model (%s); a run needs a folder of its own: choose another --out", dir,
+                    model[i]);
     return 0;
 }
 
@@ -65,14 +75,19 @@ static int look(qs_out_dir *o, const char *resume, qs_err *e)
     o->fresh = !resume || (strcmp(resume, "latest") && !qs_path_lies_in(resume, o->path));
     if (!o->fresh) return 0;
     QS_TRY(has_run(o->path, &run, e));
-    if (run && resume) QS_FAIL(e, QS_EINVAL, "%s already holds a run, and %s is of another one; choose another --out", o->path, resume);
-    if (run) QS_FAIL(e, QS_EINVAL, "%s already holds a run; go on with it by --resume, or choose another --out", o->path);
+    if (run && resume)
+        QS_FAIL(e, QS_EINVAL, "%s already holds a run, and %s is of another one; choose another --out",
+                o->path, resume);
+    if (run)
+        QS_FAIL(e, QS_EINVAL, "%s already holds a run; go on with it by --resume, or choose another --out",
+                o->path);
     QS_TRY(refuse_foreign(o->path, e));
-    if (has(o->path, QS_SAVED_OPTIONS)) qs_info("%s: the run that was begun there had not made a step; a new one begins", o->path);
+    if (has(o->path, QS_SAVED_OPTIONS))
+        qs_info("%s: the run that was begun there had not made a step; a new one begins", o->path);
     return 0;
 }
 
-/* ---- making it -------------------------------------------------------------------------------------------------------------- */
+/* ---- making it --------------------------------------------------------------------------------------- */
 
 /* The topmost part of path that does not exist yet; NULL when all of it does. */
 static char *first_missing(const char *path)
@@ -91,14 +106,15 @@ int qs_out_dir_open(const char *path, const char *resume, qs_out_dir *o, qs_err 
 {
     *o = (qs_out_dir){.path = qs_absolute_path(path), .lock = {.fd = -1}};
     bool latest = resume && !strcmp(resume, "latest");
-    if (latest && !qs_file_exists(o->path)) QS_FAIL(e, QS_EMISSING, "%s: there is no such run to resume (the folder does not exist)", o->path);
+    if (latest && !qs_file_exists(o->path))
+        QS_FAIL(e, QS_EMISSING, "%s: there is no such run to resume (the folder does not exist)", o->path);
     o->made = first_missing(o->path);
     QS_TRY(qs_dir_create(o->path, e));
     QS_TRY(qs_out_lock_take(o->path, &o->lock, e));
     return look(o, resume, e);
 }
 
-/* ---- taking back ------------------------------------------------------------------------------------------------------------ */
+/* ---- taking back ------------------------------------------------------------------------------------- */
 
 static void remove_file(const char *dir, const char *name)
 {
@@ -111,7 +127,8 @@ static void remove_events(const char *dir)
 {
     DIR *d = opendir(dir);
     for (struct dirent *entry; d && (entry = readdir(d));)
-        if (!strncmp(entry->d_name, events_prefix, sizeof events_prefix - 1)) unlinkat(dirfd(d), entry->d_name, 0);
+        if (!strncmp(entry->d_name, events_prefix, sizeof events_prefix - 1))
+            unlinkat(dirfd(d), entry->d_name, 0);
     if (d) closedir(d);
 }
 

@@ -27,7 +27,8 @@ static void write_holder(int fd)
     char host[64] = "", text[HOLDER_BYTES];
     if (gethostname(host, sizeof host - 1)) snprintf(host, sizeof host, "this host");
     int n = snprintf(text, sizeof text, "process %ld on %s\n", (long)getpid(), host);
-    if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n) qs_debug("the lock does not say who holds it");
+    if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n)
+        qs_debug("the lock does not say who holds it");
 }
 
 int qs_out_lock_take(const char *dir, qs_out_lock *l, qs_err *e)
@@ -42,7 +43,10 @@ int qs_out_lock_take(const char *dir, qs_out_lock *l, qs_err *e)
     }
     if (rc == 1) {
         read_holder(l->path, holder);
-        rc = qs_err_set(e, QS_EINVAL, __FILE__, __LINE__, "%s is in use by another run (%s); wait for it to end or stop it, or choose another --out", dir, holder);
+        rc = qs_err_set(
+            e, QS_EINVAL, __FILE__, __LINE__,
+            "%s is in use by another run (%s); wait for it to end or stop it, or choose another --out", dir,
+            holder);
     }
     qs_free(l->path);
     *l = (qs_out_lock){-1, NULL};

@@ -17,7 +17,7 @@ void qs_progress_start(qs_progress *p, bool no_color)
     p->last.step = p->first_step;
 }
 
-/* ---- pieces of the line ------------------------------------------------------------------------------------------------------ */
+/* ---- pieces of the line ------------------------------------------------------------------------------ */
 
 typedef struct line {
     char text[LINE_MAX_BYTES];
@@ -64,11 +64,16 @@ static void add_grouped(line *l, double v)
 static void add_duration(line *l, double seconds)
 {
     int64_t s = (int64_t)(seconds + 0.5);
-    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9) add(l, "-");
-    else if (s < 60) add(l, "%" PRId64 "s", s);
-    else if (s < 3600) add(l, "%" PRId64 "m%02" PRId64 "s", s / 60, s % 60);
-    else if (s < 86400) add(l, "%" PRId64 "h%02" PRId64 "m", s / 3600, s / 60 % 60);
-    else add(l, "%" PRId64 "d%02" PRId64 "h", s / 86400, s / 3600 % 24);
+    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9)
+        add(l, "-");
+    else if (s < 60)
+        add(l, "%" PRId64 "s", s);
+    else if (s < 3600)
+        add(l, "%" PRId64 "m%02" PRId64 "s", s / 60, s % 60);
+    else if (s < 86400)
+        add(l, "%" PRId64 "h%02" PRId64 "m", s / 3600, s / 60 % 60);
+    else
+        add(l, "%" PRId64 "d%02" PRId64 "h", s / 86400, s / 3600 % 24);
 }
 
 /* "9.1/10.0G", in MiB below one GiB. */
@@ -84,7 +89,8 @@ static void add_budget(line *l, const char *label, uint64_t used, uint64_t budge
 
 static double share(double part, double whole) { return whole > 0 ? fmin(1, part / whole) * 100 : 0; }
 
-/* Everything known after a step. Ordered by what a person looks for first: a narrow terminal shows the left part. */
+/* Everything known after a step. Ordered by what a person looks for first: a narrow terminal shows the left
+ * part. */
 static void describe(const qs_progress *p, line *l)
 {
     const qs_step_metrics *m = &p->last;
@@ -116,7 +122,7 @@ static void add_step(const qs_progress *p, line *l, int64_t step)
     add(l, "%*" PRId64 "/%s", width, step, total);
 }
 
-/* ---- drawing -------------------------------------------------------------------------------------------------------------------- */
+/* ---- drawing ----------------------------------------------------------------------------------------- */
 
 /* Cuts what would wrap: a wrapped line cannot be rewritten. */
 static void cut(line *l, int columns)
@@ -154,7 +160,8 @@ static void print_line(qs_progress *p, const line *l)
 
 void qs_progress_step(qs_progress *p, const qs_step_metrics *m)
 {
-    /* Smoothed over about five steps. The first step of a process is left behind at once: it may fill the cache. */
+    /* Smoothed over about five steps. The first step of a process is left behind at once: it may fill the
+     * cache. */
     bool settled = m->step > p->first_step + 2;
     p->step_seconds = settled ? 0.8 * p->step_seconds + 0.2 * m->step_seconds : m->step_seconds;
     p->last = *m;
@@ -163,8 +170,10 @@ void qs_progress_step(qs_progress *p, const qs_step_metrics *m)
     add_step(p, &l, m->step);
     describe(p, &l);
     bool due = m->step % p->logging_steps == 0 || m->step == p->total_steps || m->step == p->first_step + 1;
-    if (due) print_line(p, &l);
-    else if (p->terminal) rewrite(p, &l);
+    if (due)
+        print_line(p, &l);
+    else if (p->terminal)
+        rewrite(p, &l);
 }
 
 void qs_progress_visit(qs_progress *p, int64_t step, int done, int total)

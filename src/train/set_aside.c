@@ -21,7 +21,10 @@ int qs_set_aside(const char *path, qs_err *e)
         qs_free(aside);
         aside = qs_printf("%.*s/" QS_CHECKPOINT_ASIDE "%s%s", (int)(slash - path), path, number, again);
     }
-    int rc = rename(path, aside) ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be set aside as %s: %s", path, aside, strerror(errno)) : 0;
+    int rc = rename(path, aside)
+                 ? qs_err_set(e, QS_EIO, __FILE__, __LINE__, "%s: cannot be set aside as %s: %s", path, aside,
+                              strerror(errno))
+                 : 0;
     if (!rc) qs_info("%s now stands aside as %s", path, strrchr(aside, '/') + 1);
     qs_free(aside);
     return rc;

@@ -30,21 +30,24 @@ typedef struct run {
     qs_lr_schedule schedule;
     qs_best best;
     qs_step_watch watch;
-    bool validating;             /* in a validation, not in a step */
-    bool validate;               /* the validation of this step is still to be made */
-    bool updating;               /* masters and states are between two steps */
+    bool validating;                  /* in a validation, not in a step */
+    bool validate;                    /* the validation of this step is still to be made */
+    bool updating;                    /* masters and states are between two steps */
     uint64_t step_start_ns, saved_ns; /* when the step began, when the last checkpoint was written */
-    int64_t step, total;         /* completed steps, steps of the run */
-    int64_t saved_step;          /* of the newest checkpoint; -1: none */
-    int64_t first;               /* completed steps when this process began */
+    int64_t step, total;              /* completed steps, steps of the run */
+    int64_t saved_step;               /* of the newest checkpoint; -1: none */
+    int64_t first;                    /* completed steps when this process began */
     qs_out_dir out;
     qs_checkpoints checkpoints;
-    char *options_text;          /* as in options.yaml */
+    char *options_text; /* as in options.yaml */
     uint64_t options_key;
-    struct { uint64_t read, written, link; } before; /* counters at the start of a step */
+    struct {
+        uint64_t read, written, link;
+    } before; /* counters at the start of a step */
 } run;
 
-/* A step that is nearly done is finished; what is left of a longer one is not worth the patience of whoever asks to stop. */
+/* A step that is nearly done is finished; what is left of a longer one is not worth the patience of whoever
+ * asks to stop. */
 #define WORTH_FINISHING_SECONDS 2.0
 
 static bool visited(void *context, int done, int total)
@@ -56,7 +59,7 @@ static bool visited(void *context, int done, int total)
     return !r->validating && left < WORTH_FINISHING_SECONDS;
 }
 
-/* ---- beginning ---------------------------------------------------------------------------------------------------------- */
+/* ---- beginning --------------------------------------------------------------------------------------- */
 
 /* What OUT says about going on: the checkpoint to go on from (NULL: none), whose options must fit. */
 static int find_state(const run *r, char **checkpoint, qs_run_state *state, qs_err *e)
@@ -64,7 +67,8 @@ static int find_state(const run *r, char **checkpoint, qs_run_state *state, qs_e
     const qs_options *o = r->o;
     *checkpoint = NULL;
     if (!o->resume) return 0;
-    QS_TRY(qs_run_state_find(r->out.path, !strcmp(o->resume, "latest") ? NULL : o->resume, checkpoint, state, e));
+    QS_TRY(qs_run_state_find(r->out.path, !strcmp(o->resume, "latest") ? NULL : o->resume, checkpoint, state,
+                             e));
     char *saved = qs_path_join(*checkpoint ? *checkpoint : r->out.path, QS_SAVED_OPTIONS);
     int rc = qs_saved_options_check(o, saved, e);
     qs_free(saved);
@@ -82,7 +86,8 @@ static void keep_day(qs_options *o)
     o->template_date = qs_strdup(day);
 }
 
-/* How many steps there are at which rates, and whether that makes sense. `before`: of the checkpoint to go on from, or NULL. */
+/* How many steps there are at which rates, and whether that makes sense. `before`: of the checkpoint to go on
+ * from, or NULL. */
 static int plan_steps(run *r, const qs_run_state *before, qs_err *e)
 {
     const qs_options *o = r->o;
@@ -92,7 +97,11 @@ static int plan_steps(run *r, const qs_run_state *before, qs_err *e)
     r->total = qs_lr_total_steps(o, micro_batches, job->sweep.sizes.micro_batches);
     r->schedule = qs_lr_schedule_of(o, r->total);
     r->validate = info->eval_batches && (!before || before->validate);
-    qs_run_outlook outlook = {.o = o, .schedule = &r->schedule, .done = r->step, .total = r->total, .validates = info->eval_batches > 0};
+    qs_run_outlook outlook = {.o = o,
+                              .schedule = &r->schedule,
+                              .done = r->step,
+                              .total = r->total,
+                              .validates = info->eval_batches > 0};
     QS_TRY(qs_check_outlook(&outlook, e));
     QS_TRY(qs_best_check(o, outlook.validates, e));
     if (before) qs_check_resumed_rate(&outlook, r->step - before->loss_scale.skipped, before);
@@ -107,7 +116,8 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
     QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
     keep_day(o);
     QS_TRY(find_state(r, checkpoint, &state, e));
-    QS_TRY(qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
+    QS_TRY(
+        qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
     qs_engine_predict(&r->engine, false);
     QS_TRY(qs_interrupt_check("before the first step", e));
     if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
@@ -126,11 +136,13 @@ static int prepare(run *r, char **checkpoint, qs_err *e)
 static int take_out(run *r, const char *checkpoint, qs_err *e)
 {
     const qs_options *o = r->o;
-    char *here = qs_numbered_path(r->out.path, QS_CHECKPOINT, r->step), *options_path = qs_path_join(r->out.path, QS_SAVED_OPTIONS);
+    char *here = qs_numbered_path(r->out.path, QS_CHECKPOINT, r->step),
+         *options_path = qs_path_join(r->out.path, QS_SAVED_OPTIONS);
     bool saved = checkpoint && !r->out.fresh && qs_same_file(checkpoint, here);
     r->first = r->step;
     r->saved_step = saved ? r->step : -1;
-    r->checkpoints = (qs_checkpoints){.out = r->out.path, .keep = (int)o->save_total_limit, .best = r->best.step ? r->best.step : -1};
+    r->checkpoints = (qs_checkpoints){
+        .out = r->out.path, .keep = (int)o->save_total_limit, .best = r->best.step ? r->best.step : -1};
     if (saved) qs_checkpoints_know(&r->checkpoints, r->step);
     qs_out_dir_begin(&r->out);
     int rc = checkpoint && !r->out.fresh ? qs_checkpoints_set_aside(r->out.path, r->step, e) : 0;
@@ -155,27 +167,38 @@ static int begin(run *r, qs_err *e)
     qs_free(checkpoint);
     QS_TRY(rc);
     const qs_job *job = &r->engine.job;
-    uint64_t ram = r->engine.device->info.host_memory ? job->vram_bytes + job->ram_bytes : job->ram_bytes; /* the process's memory is both budgets' there */
-    r->progress = (qs_progress){.file = stderr, .quiet = o->quiet, .first_step = r->step, .total_steps = r->total,
-                                .logging_steps = o->logging_steps, .vram_bytes = job->vram_bytes, .ram_bytes = ram};
+    uint64_t ram = r->engine.device->info.host_memory
+                       ? job->vram_bytes + job->ram_bytes
+                       : job->ram_bytes; /* the process's memory is both budgets' there */
+    r->progress = (qs_progress){.file = stderr,
+                                .quiet = o->quiet,
+                                .first_step = r->step,
+                                .total_steps = r->total,
+                                .logging_steps = o->logging_steps,
+                                .vram_bytes = job->vram_bytes,
+                                .ram_bytes = ram};
     qs_progress_start(&r->progress, o->no_color);
     r->progress.step_seconds = r->engine.prediction.step_seconds;
     return 0;
 }
 
-/* ---- steps --------------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------- */
 
 static int explain_nonfinite(run *r, int32_t mb, int32_t document, qs_err *e)
 {
     char sample[256] = "";
     if (mb >= 0 && document >= 0) {
         memcpy(sample, ", ", 3);
-        qs_batcher_name_sample(r->engine.batcher, qs_sweep_batch(r->engine.sweep, mb), document, sample + 2, sizeof sample - 2);
+        qs_batcher_name_sample(r->engine.batcher, qs_sweep_batch(r->engine.sweep, mb), document, sample + 2,
+                               sizeof sample - 2);
     }
     char what[QS_ERR_TEXT];
     snprintf(what, sizeof what, "%s", e->text);
-    QS_FAIL(e, QS_ENUMERIC, "step %" PRId64 ": %.400s%s; look at that sample, or lower learning_rate; the last good state is checkpoint-%" PRId64,
-            r->step + 1, what, sample, r->saved_step);
+    QS_FAIL(
+        e, QS_ENUMERIC,
+        "step %" PRId64
+        ": %.400s%s; look at that sample, or lower learning_rate; the last good state is checkpoint-%" PRId64,
+        r->step + 1, what, sample, r->saved_step);
 }
 
 static void count_bytes(const run *r, uint64_t *read, uint64_t *written, uint64_t *link)
@@ -194,14 +217,19 @@ static int update(run *r, int64_t updates, const qs_sweep_result *result, qs_ste
     m->grad_norm = INFINITY;
     if (qs_loss_scale_step(&g->loss_scale, !result->overflow)) {
         uint64_t waited = qs_engine_pager_wait_ns(g);
-        qs_update_step t = {.step = updates + 1, .learning_rate = m->learning_rate, .loss_scale = scale,
-                            .squares = result->gradient_squares, .schedule = qs_sweep_schedule(g->sweep)};
+        qs_update_step t = {.step = updates + 1,
+                            .learning_rate = m->learning_rate,
+                            .loss_scale = scale,
+                            .squares = result->gradient_squares,
+                            .schedule = qs_sweep_schedule(g->sweep)};
         QS_TRY(qs_update_run(g->update, &t, g->masters, g->gradients, &m->grad_norm, e));
         m->wait_disk_seconds = qs_seconds(qs_engine_pager_wait_ns(g) - waited);
         return 0;
     }
     qs_progress_break(&r->progress);
-    qs_info("step %" PRId64 " is skipped: its gradients overflow fp16 with a loss scale of %g, which is now %g", r->step + 1, scale, g->loss_scale.scale);
+    qs_info("step %" PRId64
+            " is skipped: its gradients overflow fp16 with a loss scale of %g, which is now %g",
+            r->step + 1, scale, g->loss_scale.scale);
     return 0;
 }
 
@@ -211,7 +239,9 @@ static int one_step(run *r, qs_err *e)
     qs_step_info info;
     qs_sweep_result result;
     int64_t updates = r->step - g->loss_scale.skipped; /* so far */
-    qs_step_metrics m = {.step = r->step + 1, .learning_rate = qs_lr_at(&r->schedule, updates), .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0,
+    qs_step_metrics m = {.step = r->step + 1,
+                         .learning_rate = qs_lr_at(&r->schedule, updates),
+                         .loss_scale = g->loss_scale.dynamic ? g->loss_scale.scale : 0,
                          .predicted_step_seconds = g->prediction.step_seconds};
     uint64_t start = r->step_start_ns = qs_now_ns(), read, written, link;
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
@@ -269,8 +299,13 @@ static int evaluate(run *r, qs_err *e)
 static int save(run *r, qs_err *e)
 {
     if (r->saved_step == r->step) return 0;
-    qs_run_state state = {.step = r->step, .options_key = r->options_key, .total_steps = r->total, .validate = r->validate, .best = r->best,
-                          .next_learning_rate = qs_lr_at(&r->schedule, r->step - r->engine.loss_scale.skipped)};
+    qs_run_state state = {.step = r->step,
+                          .options_key = r->options_key,
+                          .total_steps = r->total,
+                          .validate = r->validate,
+                          .best = r->best,
+                          .next_learning_rate =
+                              qs_lr_at(&r->schedule, r->step - r->engine.loss_scale.skipped)};
     r->saved_ns = qs_now_ns(); /* or tried */
     qs_run_state_describe(&r->engine, &state);
     qs_metrics_sync(r->metrics);
@@ -281,13 +316,16 @@ static int save(run *r, qs_err *e)
     return 0;
 }
 
-/* A checkpoint in passing: when the disk has no room for it, training goes on, and the next one is tried at its time. */
+/* A checkpoint in passing: when the disk has no room for it, training goes on, and the next one is tried at
+ * its time. */
 static void save_in_passing(run *r)
 {
     qs_err e = {0};
     if (!save(r, &e)) return;
     qs_progress_break(&r->progress);
-    qs_warn("step %" PRId64 " is not saved: %s; training goes on, and checkpoint-%" PRId64 " is whole: free some space", r->step, e.text, r->saved_step);
+    qs_warn("step %" PRId64 " is not saved: %s; training goes on, and checkpoint-%" PRId64
+            " is whole: free some space",
+            r->step, e.text, r->saved_step);
 }
 
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
@@ -296,7 +334,8 @@ static bool save_is_due(const run *r)
 {
     bool asked = qs_interrupt_take_save();
     double minutes = qs_seconds(qs_now_ns() - r->saved_ns) / 60;
-    return asked || every(r->step, r->o->save_steps) || (r->o->save_minutes > 0 && minutes >= r->o->save_minutes);
+    return asked || every(r->step, r->o->save_steps) ||
+           (r->o->save_minutes > 0 && minutes >= r->o->save_minutes);
 }
 
 /* Trains until all steps are made or somebody asks to stop. QS_EINTERRUPT: stopped, not saved yet. */
@@ -306,9 +345,11 @@ static int all_steps(run *r, qs_err *e)
     QS_TRY(evaluate(r, e));
     while (r->step < r->total && !qs_best_is_over(&r->best, o)) {
         QS_TRY(qs_interrupt_check("between two steps", e));
-        if (o->stop_at_step > 0 && r->step >= o->stop_at_step && r->step > r->first) QS_FAIL(e, QS_EINTERRUPT, "stop_at_step");
+        if (o->stop_at_step > 0 && r->step >= o->stop_at_step && r->step > r->first)
+            QS_FAIL(e, QS_EINTERRUPT, "stop_at_step");
         QS_TRY(one_step(r, e));
-        r->validate = qs_batcher_info(r->engine.batcher)->eval_batches && (r->step == r->total || every(r->step, o->eval_steps));
+        r->validate = qs_batcher_info(r->engine.batcher)->eval_batches &&
+                      (r->step == r->total || every(r->step, o->eval_steps));
         QS_TRY(evaluate(r, e));
         if (save_is_due(r) && r->step < r->total) save_in_passing(r);
     }
@@ -318,8 +359,10 @@ static int all_steps(run *r, qs_err *e)
 /* The command that goes on with this run, from any folder. */
 static char *resume_command(const run *r)
 {
-    bool plain = !r->out.path[strspn(r->out.path, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:+@%=-")];
-    return qs_printf("%s train --resume --out %s%s%s", program_invocation_name, plain ? "" : "'", r->out.path, plain ? "" : "'");
+    bool plain = !r->out.path[strspn(
+        r->out.path, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:+@%=-")];
+    return qs_printf("%s train --resume --out %s%s%s", program_invocation_name, plain ? "" : "'", r->out.path,
+                     plain ? "" : "'");
 }
 
 /* Ends a run that was stopped: saved, and with the way on. */
@@ -329,9 +372,17 @@ static int stopped(run *r, qs_err *e)
     qs_err why = {0};
     int rc = save(r, &why);
     qs_progress_break(&r->progress);
-    if (rc) rc = qs_err_set(e, why.code, __FILE__, __LINE__, "stopped after step %" PRId64 ", which could not be saved: %.300s; checkpoint-%" PRId64 " is whole: free some space, and go on "
-                            "from it with: %s", r->step, why.text, r->saved_step, command);
-    else rc = qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__, "stopped after step %" PRId64 " of %" PRId64 " and saved; go on with: %s", r->step, r->total, command);
+    if (rc)
+        rc =
+            qs_err_set(e, why.code, __FILE__, __LINE__,
+                       "stopped after step %" PRId64 ", which could not be saved: %.300s; checkpoint-%" PRId64
+                       " is whole: free some space, and go on "
+                       "from it with: %s",
+                       r->step, why.text, r->saved_step, command);
+    else
+        rc = qs_err_set(e, QS_EINTERRUPT, __FILE__, __LINE__,
+                        "stopped after step %" PRId64 " of %" PRId64 " and saved; go on with: %s", r->step,
+                        r->total, command);
     qs_free(command);
     return rc;
 }
@@ -343,7 +394,9 @@ static int failed(run *r, qs_err *e)
     if (r->step == r->first || first.code == QS_ENUMERIC) return -first.code;
     if (!r->updating && save(r, &why)) qs_warn("step %" PRId64 " is not saved: %s", r->step, why.text);
     char *command = resume_command(r);
-    qs_err_set(e, first.code, __FILE__, __LINE__, "%.500s; checkpoint-%" PRId64 " is whole: go on from it with: %s", first.text, r->saved_step, command);
+    qs_err_set(e, first.code, __FILE__, __LINE__,
+               "%.500s; checkpoint-%" PRId64 " is whole: go on from it with: %s", first.text, r->saved_step,
+               command);
     qs_free(command);
     return -first.code;
 }
@@ -358,8 +411,11 @@ static int name_best(run *r, qs_err *e)
     qs_run_state state;
     int rc = 0;
     qs_progress_break(&r->progress);
-    if (r->step < r->total) qs_info("no better %s for %" PRId64 " validations: stopped early after step %" PRId64, qs_best_metric(r->o), b->stale, r->step);
-    qs_info("the best %s, %.4f, was after step %" PRId64 "%s%s", qs_best_metric(r->o), b->value, b->step, kept ? ": " : ", where no checkpoint was saved (see save_steps)", kept ? path : "");
+    if (r->step < r->total)
+        qs_info("no better %s for %" PRId64 " validations: stopped early after step %" PRId64,
+                qs_best_metric(r->o), b->stale, r->step);
+    qs_info("the best %s, %.4f, was after step %" PRId64 "%s%s", qs_best_metric(r->o), b->value, b->step,
+            kept ? ": " : ", where no checkpoint was saved (see save_steps)", kept ? path : "");
     if (r->o->load_best_model_at_end && b->step != r->step) {
         rc = qs_run_state_read(path, &state, e);
         if (!rc) rc = qs_peft_load(path, &r->engine.lora, &r->engine.architecture, r->engine.masters, e);
@@ -396,7 +452,8 @@ int qs_train(qs_options *o, qs_err *e)
     if (!rc) rc = steps(&r, e);
     if (r.progress.file) qs_progress_break(&r.progress);
     if (!rc && !o->quiet)
-        fprintf(stderr, "adapter saved in %s (peak memory %.2f GiB of process)\n", o->out, (double)qs_rss_peak_bytes() / (1 << 30));
+        fprintf(stderr, "adapter saved in %s (peak memory %.2f GiB of process)\n", o->out,
+                (double)qs_rss_peak_bytes() / (1 << 30));
     qs_metrics_close(r.metrics);
     qs_engine_close(&r.engine);
     qs_checkpoints_free(&r.checkpoints);

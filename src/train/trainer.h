@@ -1,7 +1,8 @@
 /* trainer.h - a whole training run: steps, validation, checkpoints, reports, stopping and going on.
  *
- * OUT/ holds options.yaml, metrics.jsonl, events.out.tfevents.* (TensorBoard), checkpoint-N/ and, at the end, the adapter itself. A run begins by writing checkpoint-0, so that a
- * run killed at any later instant goes on with --resume to the same bits, under other budgets too.
+ * OUT/ holds options.yaml, metrics.jsonl, events.out.tfevents.* (TensorBoard), checkpoint-N/ and, at the end,
+ * the adapter itself. A run begins by writing checkpoint-0, so that a run killed at any later instant goes on
+ * with --resume to the same bits, under other budgets too.
  */
 #ifndef QS_TRAIN_TRAINER_H
 #define QS_TRAIN_TRAINER_H
@@ -10,8 +11,9 @@
 
 #include "src/train/engine.h"
 
-/* Runs to the end of training, to stop_at_step, or until an interrupt is requested (then the step is finished, saved, and QS_EINTERRUPT returned with a sentence saying how to go
- * on). Blocks. `o` must have passed qs_options_check_train. An existing OUT is QS_EINVAL without --resume. */
+/* Runs to the end of training, to stop_at_step, or until an interrupt is requested (then the step is
+ * finished, saved, and QS_EINTERRUPT returned with a sentence saying how to go on). Blocks. `o` must have
+ * passed qs_options_check_train. An existing OUT is QS_EINVAL without --resume. */
 int qs_train(qs_options *o, qs_err *e);
 
 /* Prints a prepared engine's plan on `f`: pools, items, placement, the sizes of the numeric identity. */

@@ -1,4 +1,5 @@
-/* default_device.c - linked into a test that knows nothing of the simulator: gives it a simulated device, and the wish to use it. */
+/* default_device.c - linked into a test that knows nothing of the simulator: gives it a simulated device, and
+ * the wish to use it. */
 #include <stdlib.h>
 
 #include "tests/cudasim/cudasim.h"

@@ -1,4 +1,5 @@
-/* faulty_kernels.h - kernels with a deliberate fault each, to show that the simulator notices. Used by test_cudasim_device.c. */
+/* faulty_kernels.h - kernels with a deliberate fault each, to show that the simulator notices. Used by
+ * test_cudasim_device.c. */
 #ifndef QS_TESTS_CUDASIM_FAULTY_KERNELS_H
 #define QS_TESTS_CUDASIM_FAULTY_KERNELS_H
 

@@ -1,5 +1,5 @@
-/* fiber_switch.h - changes from one stack to another. On x86-64 by hand, because swapcontext makes two system calls and a
- * kernel changes stacks millions of times; elsewhere by swapcontext. */
+/* fiber_switch.h - changes from one stack to another. On x86-64 by hand, because swapcontext makes two system
+ * calls and a kernel changes stacks millions of times; elsewhere by swapcontext. */
 #ifndef QS_TESTS_CUDASIM_FIBER_SWITCH_H
 #define QS_TESTS_CUDASIM_FIBER_SWITCH_H
 
@@ -7,9 +7,12 @@
 
 #if defined(__x86_64__) && !defined(CUDASIM_UCONTEXT)
 
-struct cudasim_context { void *stack_pointer; };
+struct cudasim_context {
+    void *stack_pointer;
+};
 
-/* Saves what a call must preserve (System V ABI: rbx, rbp, r12-r15) on the old stack and takes it from the new one. */
+/* Saves what a call must preserve (System V ABI: rbx, rbp, r12-r15) on the old stack and takes it from the
+ * new one. */
 __asm__(".text\n"
         ".type cudasim_swap_stacks, @function\n"
         "cudasim_swap_stacks:\n"
@@ -21,7 +24,10 @@ __asm__(".text\n"
         ".size cudasim_swap_stacks, .-cudasim_swap_stacks\n");
 extern "C" void cudasim_swap_stacks(cudasim_context *save, const cudasim_context *load);
 
-static inline void cudasim_switch(cudasim_context *save, const cudasim_context *load) { cudasim_swap_stacks(save, load); }
+static inline void cudasim_switch(cudasim_context *save, const cudasim_context *load)
+{
+    cudasim_swap_stacks(save, load);
+}
 
 static inline void cudasim_context_make(cudasim_context *c, char *stack, size_t bytes, void (*start)(void))
 {
@@ -34,9 +40,14 @@ static inline void cudasim_context_make(cudasim_context *c, char *stack, size_t 
 #else
 #include <ucontext.h>
 
-struct cudasim_context { ucontext_t u; };
+struct cudasim_context {
+    ucontext_t u;
+};
 
-static inline void cudasim_switch(cudasim_context *save, const cudasim_context *load) { swapcontext(&save->u, &load->u); }
+static inline void cudasim_switch(cudasim_context *save, const cudasim_context *load)
+{
+    swapcontext(&save->u, &load->u);
+}
 
 static inline void cudasim_context_make(cudasim_context *c, char *stack, size_t bytes, void (*start)(void))
 {

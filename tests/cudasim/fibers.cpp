@@ -1,8 +1,9 @@
 /* fibers.cpp - executes a kernel: each thread of a block is a fiber with its own stack.
  *
- * A fiber runs until it must wait: at a block barrier, or in a warp collective until the last lane of the mask has come (the
- * last lane then acts for all). The order in which waiting-free threads are taken, and that of the blocks, is a fresh
- * permutation for every block: code that forgets a barrier gives different results under different seeds.
+ * A fiber runs until it must wait: at a block barrier, or in a warp collective until the last lane of the
+ * mask has come (the last lane then acts for all). The order in which waiting-free threads are taken, and
+ * that of the blocks, is a fresh permutation for every block: code that forgets a barrier gives different
+ * results under different seeds.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -40,7 +41,8 @@ dim3 cudasim_block_index, cudasim_block_dim, cudasim_grid_dim;
 
 static std::vector<fiber> fibers;
 static std::vector<warp_slot> warps;
-static std::vector<char *> free_stacks; /* a thread takes the last one when it starts and gives it back when it returns */
+static std::vector<char *>
+    free_stacks; /* a thread takes the last one when it starts and gives it back when it returns */
 static std::vector<unsigned> order;
 static std::vector<unsigned char> shared_memory;
 enum { SHARED_ALIGN = 1024 };
@@ -64,11 +66,13 @@ static void fiber_main(void)
     leave();
 }
 
-/* Stacks begin at different lines of a page: those of a block would otherwise fight for the same sets of the cache. */
+/* Stacks begin at different lines of a page: those of a block would otherwise fight for the same sets of the
+ * cache. */
 static char *make_stack(void)
 {
     static size_t made;
-    void *p = mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) cudasim_die("no memory for the stack of a thread");
     mprotect(p, 4096, PROT_NONE); /* the end it grows to */
     return (char *)p - made++ % 64 * 64;
@@ -93,12 +97,16 @@ const char *cudasim_where(void)
 {
     static char text[256];
     if (!cudasim_current) return "";
-    snprintf(text, sizeof text, "kernel %s, block (%u %u %u), thread (%u %u %u): ", kernel_name, blockIdx.x, blockIdx.y,
-             blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+    snprintf(text, sizeof text, "kernel %s, block (%u %u %u), thread (%u %u %u): ", kernel_name, blockIdx.x,
+             blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
     return text;
 }
 
-unsigned char *cudasim_dynamic_shared(void) { return (unsigned char *)(((uintptr_t)shared_memory.data() + SHARED_ALIGN - 1) & ~(uintptr_t)(SHARED_ALIGN - 1)); }
+unsigned char *cudasim_dynamic_shared(void)
+{
+    return (unsigned char *)(((uintptr_t)shared_memory.data() + SHARED_ALIGN - 1) &
+                             ~(uintptr_t)(SHARED_ALIGN - 1));
+}
 
 void cudasim_barrier(void)
 {
@@ -119,7 +127,8 @@ void cudasim_exchange_act(void **lanes, unsigned count)
         cudasim_exchange *x = (cudasim_exchange *)lanes[i];
         if (!x) continue;
         unsigned from = (unsigned)x->source;
-        if (from >= 32 || !lanes[from]) cudasim_die("lane %u reads lane %d, which takes no part in the shuffle", i, x->source);
+        if (from >= 32 || !lanes[from])
+            cudasim_die("lane %u reads lane %d, which takes no part in the shuffle", i, x->source);
         x->result = ((cudasim_exchange *)lanes[from])->value;
     }
 }
@@ -128,13 +137,15 @@ void cudasim_warp_collective(unsigned mask, const char *what, cudasim_warp_act *
 {
     fiber *f = self();
     warp_slot *w = &warps[f->warp];
-    if (!(mask >> f->lane & 1)) cudasim_die("%s: the calling lane %u is not in the mask %#x", what, f->lane, mask);
+    if (!(mask >> f->lane & 1))
+        cudasim_die("%s: the calling lane %u is not in the mask %#x", what, f->lane, mask);
     if (!w->arrived) {
         w->mask = mask;
         w->what = what;
         memset(w->arguments, 0, sizeof w->arguments);
     } else if (w->mask != mask || (w->what != what && strcmp(w->what, what))) {
-        cudasim_die("%s with mask %#x while lanes of the warp wait in %s with mask %#x", what, mask, w->what, w->mask);
+        cudasim_die("%s with mask %#x while lanes of the warp wait in %s with mask %#x", what, mask, w->what,
+                    w->mask);
     }
     w->arrived |= 1u << f->lane;
     w->arguments[f->lane] = argument;
@@ -156,7 +167,8 @@ static void stuck(unsigned done, unsigned at_barrier)
     for (fiber &f : fibers) {
         if (f.state != IN_WARP) continue;
         cudasim_current = &f;
-        cudasim_die("waits for ever in %s (mask %#x, arrived %#x)", f.doing, warps[f.warp].mask, warps[f.warp].arrived);
+        cudasim_die("waits for ever in %s (mask %#x, arrived %#x)", f.doing, warps[f.warp].mask,
+                    warps[f.warp].arrived);
     }
     for (fiber &f : fibers)
         if (f.state == AT_BARRIER) cudasim_current = &f;
@@ -169,7 +181,8 @@ enum { RED_BYTES = 256 };
 static void check_shared(size_t shared_bytes)
 {
     for (size_t i = 0; i < RED_BYTES; i++)
-        if (cudasim_dynamic_shared()[shared_bytes + i] != red) cudasim_die("kernel %s wrote past its %zu bytes of shared memory", kernel_name, shared_bytes);
+        if (cudasim_dynamic_shared()[shared_bytes + i] != red)
+            cudasim_die("kernel %s wrote past its %zu bytes of shared memory", kernel_name, shared_bytes);
 }
 
 static void run_block(size_t shared_bytes)
@@ -214,7 +227,8 @@ static void make_threads(dim3 block)
     }
 }
 
-void cudasim_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body)
+void cudasim_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
+                        const std::function<void()> &body)
 {
     make_threads(block);
     shared_memory.resize(shared_bytes + SHARED_ALIGN + RED_BYTES);

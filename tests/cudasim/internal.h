@@ -19,15 +19,16 @@ static inline uint32_t cudasim_below(uint32_t n) { return (uint32_t)((uint64_t)c
 void cudasim_check_device(const void *p, size_t bytes, const char *what);
 void cudasim_check_host(const void *p, size_t bytes, const char *what);
 void cudasim_check_red_zones(void);
-void cudasim_open_memory(void);  /* device memory becomes accessible: device work is about to run */
+void cudasim_open_memory(void); /* device memory becomes accessible: device work is about to run */
 void cudasim_close_memory(void);
 void cudasim_memory_reset(void);
-void cudasim_make_context(void); /* device memory is taken for it from here on */
-size_t cudasim_taken_bytes(bool ours_only); /* of device memory, by this process or by all */
+void cudasim_make_context(void);             /* device memory is taken for it from here on */
+size_t cudasim_taken_bytes(bool ours_only);  /* of device memory, by this process or by all */
 const char *cudasim_describe(const void *p); /* what kind of address it is, for messages */
 
 /* fibers.cpp */
-void cudasim_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+void cudasim_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
+                        const std::function<void()> &body);
 const char *cudasim_where(void); /* "kernel k, block (..), thread (..)" or "" */
 
 /* mma.cpp: forgets copies nobody waited for, at the end of a block. */

@@ -1,8 +1,8 @@
 /* libraries.cpp - what kernels/cuda loads at run time: cuBLAS, computed plainly, and the management library.
  *
- * cuBLAS is column-major: element (i, j) of op(A) is A[i + j * lda], or A[j + i * lda] transposed. Sums run over k in order, in
- * fp32. It also insists on what the real one only hints at: a workspace set after the last cublasSetStream, without which
- * it would allocate memory of its own.
+ * cuBLAS is column-major: element (i, j) of op(A) is A[i + j * lda], or A[j + i * lda] transposed. Sums run
+ * over k in order, in fp32. It also insists on what the real one only hints at: a workspace set after the
+ * last cublasSetStream, without which it would allocate memory of its own.
  */
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
@@ -66,11 +66,15 @@ static void run_gemm(const gemm &g)
     std::vector<float> a((size_t)g.m * (size_t)g.k), sums((size_t)g.m);
     for (int l = 0; l < g.k; l++)
         for (int i = 0; i < g.m; i++)
-            a[(size_t)l * (size_t)g.m + (size_t)i] = widened(g.a, g.a_type, g.ta ? (size_t)l + (size_t)i * (size_t)g.lda : (size_t)i + (size_t)l * (size_t)g.lda);
+            a[(size_t)l * (size_t)g.m + (size_t)i] =
+                widened(g.a, g.a_type,
+                        g.ta ? (size_t)l + (size_t)i * (size_t)g.lda : (size_t)i + (size_t)l * (size_t)g.lda);
     for (int j = 0; j < g.n; j++) {
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int l = 0; l < g.k; l++) {
-            float b = widened(g.b, g.b_type, g.tb ? (size_t)j + (size_t)l * (size_t)g.ldb : (size_t)l + (size_t)j * (size_t)g.ldb);
+            float b =
+                widened(g.b, g.b_type,
+                        g.tb ? (size_t)j + (size_t)l * (size_t)g.ldb : (size_t)l + (size_t)j * (size_t)g.ldb);
             const float *column = &a[(size_t)l * (size_t)g.m];
             for (int i = 0; i < g.m; i++) sums[(size_t)i] += column[i] * b;
         }
@@ -78,7 +82,11 @@ static void run_gemm(const gemm &g)
             size_t at = (size_t)i + (size_t)j * (size_t)g.ldc;
             float v = g.alpha * sums[(size_t)i];
             if (g.beta != 0) v += g.beta * widened(g.c, g.c_type, at);
-            qs_store_f32(g.c, g.c_type == CUDA_R_32F ? QS_F32 : g.c_type == CUDA_R_16BF ? QS_BF16 : QS_F16, at, v);
+            qs_store_f32(g.c,
+                         g.c_type == CUDA_R_32F    ? QS_F32
+                         : g.c_type == CUDA_R_16BF ? QS_BF16
+                                                   : QS_F16,
+                         at, v);
         }
     }
     cudasim_counts.gemms++;
@@ -90,21 +98,23 @@ static void check_matrix(const void *p, int rows, int columns, int ld, cudaDataT
     cudasim_check_device(p, ((size_t)ld * (size_t)(columns - 1) + (size_t)rows) * element_bytes(type), what);
 }
 
-static cublasStatus_t blas_gemm_ex(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                                   const void *alpha, const void *a, cudaDataType a_type, int lda, const void *b,
-                                   cudaDataType b_type, int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
-                                   cublasComputeType_t, cublasGemmAlgo_t)
+static cublasStatus_t blas_gemm_ex(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                   int k, const void *alpha, const void *a, cudaDataType a_type, int lda,
+                                   const void *b, cudaDataType b_type, int ldb, const void *beta, void *c,
+                                   cudaDataType c_type, int ldc, cublasComputeType_t, cublasGemmAlgo_t)
 {
     if (!h->workspace) cudasim_die("cublasGemmEx: no workspace since the last cublasSetStream");
     check_matrix(a, ta ? k : m, ta ? m : k, lda, a_type, "cublasGemmEx, A");
     check_matrix(b, tb ? n : k, tb ? k : n, ldb, b_type, "cublasGemmEx, B");
     check_matrix(c, m, n, ldc, c_type, "cublasGemmEx, C");
-    gemm g = {ta != 0, tb != 0, m, n, k, lda, ldb, ldc, *(const float *)alpha, *(const float *)beta, a, b, c, a_type, b_type, c_type};
+    gemm g = {
+        ta != 0, tb != 0, m, n,      k,      lda,   ldb, ldc, *(const float *)alpha, *(const float *)beta,
+        a,       b,       c, a_type, b_type, c_type};
     cudasim_enqueue(h->stream, [=] { run_gemm(g); });
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* ---- NVML ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- NVML -------------------------------------------------------------------------------------------- */
 
 struct process_info { /* nvmlProcessInfo_t, version 3 */
     unsigned pid;
@@ -135,7 +145,7 @@ static int nvml_memory(void *, unsigned long long out[3])
     return 0;
 }
 
-/* ---- the loader --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the loader -------------------------------------------------------------------------------------- */
 
 extern "C" void *cudasim_dlopen(const char *name, int)
 {

@@ -1,8 +1,9 @@
 /* memory.cpp - device, managed and registered memory of the simulated device.
  *
- * Device memory is one reserved address range. A block takes whole pages of it, its end against a closed page (an overrun
- * faults at once), the slack on both sides filled with a pattern that is checked whenever the host waits. Addresses are not
- * used again before a reset, so a stale pointer faults. The range is open only while device work runs.
+ * Device memory is one reserved address range. A block takes whole pages of it, its end against a closed page
+ * (an overrun faults at once), the slack on both sides filled with a pattern that is checked whenever the
+ * host waits. Addresses are not used again before a reset, so a stale pointer faults. The range is open only
+ * while device work runs.
  */
 #include <errno.h>
 #include <signal.h>
@@ -46,9 +47,14 @@ void cudasim_die(const char *format, ...)
     abort();
 }
 
-static bool in_range(const void *p) { return range && (const char *)p >= range && (const char *)p < range + range_bytes; }
+static bool in_range(const void *p)
+{
+    return range && (const char *)p >= range && (const char *)p < range + range_bytes;
+}
 
-template <class M> static bool holds(const M &map, const void *p, size_t bytes, size_t (*size_of)(const typename M::mapped_type &))
+template <class M>
+static bool holds(const M &map, const void *p, size_t bytes,
+                  size_t (*size_of)(const typename M::mapped_type &))
 {
     auto it = map.upper_bound((const char *)p);
     if (it == map.begin()) return false;
@@ -69,12 +75,14 @@ const char *cudasim_describe(const void *p)
 void cudasim_check_device(const void *p, size_t bytes, const char *what)
 {
     if (!bytes || holds(blocks, p, bytes, block_size) || holds(managed, p, bytes, plain_size)) return;
-    cudasim_die("%s: %zu bytes at %p do not lie in one block of device memory (%s)", what, bytes, p, cudasim_describe(p));
+    cudasim_die("%s: %zu bytes at %p do not lie in one block of device memory (%s)", what, bytes, p,
+                cudasim_describe(p));
 }
 
 void cudasim_check_host(const void *p, size_t bytes, const char *what)
 {
-    if (bytes && (in_range(p) || in_range((const char *)p + bytes - 1))) cudasim_die("%s: %p is a device address where host memory is expected", what, p);
+    if (bytes && (in_range(p) || in_range((const char *)p + bytes - 1)))
+        cudasim_die("%s: %p is a device address where host memory is expected", what, p);
 }
 
 /* Programs, heaps and stacks lie above this; pairs of small numbers, and the sanitizers' shadows, below. */
@@ -90,7 +98,9 @@ void cudasim_check_words(const char *kernel, const void *argument, size_t bytes)
         if (word < lowest_address || word >> 48) continue;
         const void *p = (const void *)word;
         if (in_range(p)) {
-            if (!holds(blocks, p, 0, block_size)) cudasim_die("kernel %s: an argument, at byte %zu: %p is a %s", kernel, at, p, cudasim_describe(p));
+            if (!holds(blocks, p, 0, block_size))
+                cudasim_die("kernel %s: an argument, at byte %zu: %p is a %s", kernel, at, p,
+                            cudasim_describe(p));
             continue;
         }
         if (holds(managed, p, 0, plain_size)) continue;
@@ -102,7 +112,8 @@ void cudasim_check_words(const char *kernel, const void *argument, size_t bytes)
 static void protect(int how)
 {
     for (auto &entry : blocks)
-        if (mprotect(entry.second.first_page, entry.second.pages_bytes, how)) cudasim_die("mprotect: %s", strerror(errno));
+        if (mprotect(entry.second.first_page, entry.second.pages_bytes, how))
+            cudasim_die("mprotect: %s", strerror(errno));
 }
 void cudasim_open_memory(void)
 {
@@ -120,7 +131,8 @@ static void check_zone(const block &b, const char *from, const char *to, const c
 {
     for (const char *p = from; p < to; p++)
         if ((unsigned char)*p != red)
-            cudasim_die("byte %td of a block of %zu bytes at %p was written", p - user, b.bytes, (const void *)user);
+            cudasim_die("byte %td of a block of %zu bytes at %p was written", p - user, b.bytes,
+                        (const void *)user);
 }
 void cudasim_check_red_zones(void)
 {
@@ -132,7 +144,7 @@ void cudasim_check_red_zones(void)
     }
 }
 
-/* ---- faults: say who did it before dying ---------------------------------------------------------------------------------- */
+/* ---- faults: say who did it before dying ------------------------------------------------------------- */
 
 static void on_fault(int number, siginfo_t *info, void *)
 {
@@ -161,7 +173,8 @@ static void watch_faults(void)
 void cudasim_memory_reset(void)
 {
     if (!blocks.empty() || !managed.empty() || !pinned.empty())
-        cudasim_die("%zu device blocks, %zu managed blocks and %zu registrations were never freed", blocks.size(), managed.size(), pinned.size());
+        cudasim_die("%zu device blocks, %zu managed blocks and %zu registrations were never freed",
+                    blocks.size(), managed.size(), pinned.size());
     if (!range) {
         void *p = mmap(NULL, range_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) cudasim_die("cannot reserve the device's address range: %s", strerror(errno));
@@ -175,18 +188,21 @@ void cudasim_memory_reset(void)
 void cudasim_make_context(void) { has_context = true; }
 size_t cudasim_taken_bytes(bool ours_only)
 {
-    return cudasim_counts.device_bytes + (has_context ? context_bytes : 0) + (ours_only ? 0 : cudasim_options.others_bytes);
+    return cudasim_counts.device_bytes + (has_context ? context_bytes : 0) +
+           (ours_only ? 0 : cudasim_options.others_bytes);
 }
 
-/* ---- the runtime's calls --------------------------------------------------------------------------------------------------- */
+/* ---- the runtime's calls ----------------------------------------------------------------------------- */
 
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     cudasim_make_context();
-    if (cudasim_taken_bytes(false) + bytes > cudasim_options.capacity_bytes) return cudasim_fail(cudaErrorMemoryAllocation);
+    if (cudasim_taken_bytes(false) + bytes > cudasim_options.capacity_bytes)
+        return cudasim_fail(cudaErrorMemoryAllocation);
     size_t padded = (bytes + 255) & ~(size_t)255;
     size_t pages_bytes = (padded + page - 1) & ~(page - 1);
-    if (cursor + pages_bytes + 2 * page > range + range_bytes) cudasim_die("the address range is used up: reset more often");
+    if (cursor + pages_bytes + 2 * page > range + range_bytes)
+        cudasim_die("the address range is used up: reset more often");
     block b = {cursor + page, pages_bytes, bytes};
     char *user = b.first_page + pages_bytes - padded;
     cursor += pages_bytes + page; /* the page in between stays closed */
@@ -198,7 +214,8 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
     blocks[user] = b;
     cudasim_counts.blocks++;
     cudasim_counts.device_bytes += bytes;
-    if (cudasim_counts.device_bytes > cudasim_counts.peak_device_bytes) cudasim_counts.peak_device_bytes = cudasim_counts.device_bytes;
+    if (cudasim_counts.device_bytes > cudasim_counts.peak_device_bytes)
+        cudasim_counts.peak_device_bytes = cudasim_counts.device_bytes;
     *out = user;
     return cudaSuccess;
 }
@@ -215,7 +232,8 @@ cudaError_t cudaFree(void *p)
         return cudaSuccess;
     }
     auto it = blocks.find((char *)p);
-    if (it == blocks.end()) cudasim_die("cudaFree: %p is not the start of a block (%s)", p, cudasim_describe(p));
+    if (it == blocks.end())
+        cudasim_die("cudaFree: %p is not the start of a block (%s)", p, cudasim_describe(p));
     cudasim_counts.blocks--;
     cudasim_counts.device_bytes -= it->second.bytes;
     madvise(it->second.first_page, it->second.pages_bytes, MADV_DONTNEED);
@@ -246,17 +264,25 @@ cudaError_t cudaMallocManaged(void **out, size_t bytes, unsigned)
 
 static cudaError_t advise(const void *p, size_t bytes)
 {
-    return cudasim_options.no_managed || !holds(managed, p, bytes, plain_size) ? cudasim_fail(cudaErrorInvalidValue) : cudaSuccess;
+    return cudasim_options.no_managed || !holds(managed, p, bytes, plain_size)
+               ? cudasim_fail(cudaErrorInvalidValue)
+               : cudaSuccess;
 }
 static cudaError_t prefetch(const void *p, size_t bytes, bool to_device, cudaStream_t stream)
 {
     if (advise(p, bytes)) return cudaErrorInvalidValue;
-    cudasim_enqueue(stream, [=] { (to_device ? cudasim_counts.prefetched_in_bytes : cudasim_counts.prefetched_out_bytes) += bytes; });
+    cudasim_enqueue(stream, [=] {
+        (to_device ? cudasim_counts.prefetched_in_bytes : cudasim_counts.prefetched_out_bytes) += bytes;
+    });
     return cudaSuccess;
 }
 #if CUDART_VERSION >= 13000
-cudaError_t cudaMemAdvise(const void *p, size_t bytes, cudaMemoryAdvise, cudaMemLocation) { return advise(p, bytes); }
-cudaError_t cudaMemPrefetchAsync(const void *p, size_t bytes, cudaMemLocation location, unsigned, cudaStream_t stream)
+cudaError_t cudaMemAdvise(const void *p, size_t bytes, cudaMemoryAdvise, cudaMemLocation)
+{
+    return advise(p, bytes);
+}
+cudaError_t cudaMemPrefetchAsync(const void *p, size_t bytes, cudaMemLocation location, unsigned,
+                                 cudaStream_t stream)
 {
     return prefetch(p, bytes, location.type == cudaMemLocationTypeDevice, stream);
 }
@@ -273,7 +299,8 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
     size_t limit = cudasim_options.pinned_limit_bytes;
     if (!bytes || in_range(p)) return cudasim_fail(cudaErrorInvalidValue);
     auto next = pinned.lower_bound((char *)p + bytes);
-    if (next != pinned.begin() && (--next, next->first + next->second > (char *)p)) return cudasim_fail(cudaErrorHostMemoryAlreadyRegistered);
+    if (next != pinned.begin() && (--next, next->first + next->second > (char *)p))
+        return cudasim_fail(cudaErrorHostMemoryAlreadyRegistered);
     if (limit && cudasim_counts.pinned_bytes + bytes > limit) return cudasim_fail(cudaErrorMemoryAllocation);
     pinned[(char *)p] = bytes;
     cudasim_counts.pinned_bytes += bytes;
@@ -290,7 +317,7 @@ cudaError_t cudaHostUnregister(void *p)
     return cudaSuccess;
 }
 
-/* ---- the tests' view -------------------------------------------------------------------------------------------------------- */
+/* ---- the tests' view --------------------------------------------------------------------------------- */
 
 cudasim_stats cudasim_read(void) { return cudasim_counts; }
 

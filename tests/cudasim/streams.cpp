@@ -1,8 +1,8 @@
 /* streams.cpp - lazy streams, events, launches, and the device's own calls.
  *
- * A stream is a queue of work, event records and event waits. drain() takes heads in a random order that breaks neither the order
- * within a stream nor an event: half the seeds pick evenly, the others favour one stream for a while, which drives
- * the streams far apart and finds races that even picking hides.
+ * A stream is a queue of work, event records and event waits. drain() takes heads in a random order that
+ * breaks neither the order within a stream nor an event: half the seeds pick evenly, the others favour one
+ * stream for a while, which drives the streams far apart and finds races that even picking hides.
  */
 #include <stdio.h>
 
@@ -13,8 +13,12 @@
 
 #include "tests/cudasim/internal.h"
 
-struct event_state { uint64_t recorded, reached; };
-struct cudasim_event { std::shared_ptr<event_state> state; };
+struct event_state {
+    uint64_t recorded, reached;
+};
+struct cudasim_event {
+    std::shared_ptr<event_state> state;
+};
 
 struct item {
     enum { WORK, RECORD, WAIT } kind;
@@ -22,7 +26,9 @@ struct item {
     std::shared_ptr<event_state> event;
     uint64_t version;
 };
-struct cudasim_stream { std::deque<item> queue; };
+struct cudasim_stream {
+    std::deque<item> queue;
+};
 
 static std::vector<cudasim_stream *> streams;
 static std::map<const void *, int> shared_limits; /* raised by cudaFuncSetAttribute */
@@ -62,11 +68,12 @@ void cudasim_streams_reset(void)
     favour_left = 0;
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------- */
 
 static bool ready(const cudasim_stream *s)
 {
-    return !s->queue.empty() && (s->queue.front().kind != item::WAIT || s->queue.front().event->reached >= s->queue.front().version);
+    return !s->queue.empty() && (s->queue.front().kind != item::WAIT ||
+                                 s->queue.front().event->reached >= s->queue.front().version);
 }
 
 /* Runs one item of some stream; false when none can run. */
@@ -78,7 +85,8 @@ static bool run_one(void)
     if (candidates.empty()) return false;
     cudasim_stream *s = candidates[cudasim_below((uint32_t)candidates.size())];
     if (cudasim_options.seed & 1) {
-        if (!favour_left) favoured = cudasim_below((uint32_t)streams.size()), favour_left = 1 + cudasim_below(24);
+        if (!favour_left)
+            favoured = cudasim_below((uint32_t)streams.size()), favour_left = 1 + cudasim_below(24);
         favour_left--;
         if (favoured < streams.size() && ready(streams[favoured])) s = streams[favoured];
     }
@@ -110,7 +118,7 @@ void cudasim_enqueue(cudaStream_t stream, std::function<void()> work)
     stream->queue.push_back({item::WORK, std::move(work), nullptr, 0});
 }
 
-/* ---- streams and events ------------------------------------------------------------------------------------------------------- */
+/* ---- streams and events ------------------------------------------------------------------------------ */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
@@ -164,13 +172,15 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     stream->queue.push_back({item::WAIT, nullptr, event->state, event->state->recorded});
     return cudaSuccess;
 }
-/* Leaves "not ready" behind for cudaGetLastError: the manual says otherwise, but not all runtimes follow it. */
+/* Leaves "not ready" behind for cudaGetLastError: the manual says otherwise, but not all runtimes follow it.
+ */
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     uint64_t version = event->state->recorded;
     bool progress = true;
     cudasim_open_memory();
-    for (uint32_t steps = 1 + cudasim_below(3); progress && steps && event->state->reached < version; steps--) progress = run_one();
+    for (uint32_t steps = 1 + cudasim_below(3); progress && steps && event->state->reached < version; steps--)
+        progress = run_one();
     cudasim_close_memory();
     return event->state->reached < version ? cudasim_fail(cudaErrorNotReady) : cudaSuccess;
 }
@@ -181,9 +191,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     return cudaSuccess;
 }
 
-/* ---- queued work --------------------------------------------------------------------------------------------------------------- */
+/* ---- queued work ------------------------------------------------------------------------------------- */
 
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
 {
     bool in = kind == cudaMemcpyHostToDevice;
     cudasim_check_device(in ? dst : src, bytes, "cudaMemcpyAsync");
@@ -217,8 +228,8 @@ cudaError_t cudasim_set_shared_limit(const void *kernel, int bytes)
     return cudaSuccess;
 }
 
-void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                    size_t argument_bytes, std::function<void()> body)
+void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                    cudaStream_t stream, size_t argument_bytes, std::function<void()> body)
 {
     if (cudasim_options.no_kernel_image) {
         cudasim_fail(cudaErrorNoKernelImageForDevice);
@@ -226,15 +237,17 @@ void cudasim_launch(const char *name, const void *kernel, dim3 grid, dim3 block,
     }
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     int limit = shared_limits.count(kernel) ? shared_limits[kernel] : 48 << 10;
-    if (!threads || threads > 1024 || block.z > 64 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
-        grid.z > 65535 || shared_bytes > (size_t)(limit > 48 << 10 ? limit : 48 << 10) || argument_bytes > 4096) {
+    if (!threads || threads > 1024 || block.z > 64 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu ||
+        grid.y > 65535 || grid.z > 65535 || shared_bytes > (size_t)(limit > 48 << 10 ? limit : 48 << 10) ||
+        argument_bytes > 4096) {
         cudasim_fail(cudaErrorInvalidValue);
         return;
     }
-    cudasim_enqueue(stream, [=, body = std::move(body)] { cudasim_run_kernel(name, grid, block, shared_bytes, body); });
+    cudasim_enqueue(
+        stream, [=, body = std::move(body)] { cudasim_run_kernel(name, grid, block, shared_bytes, body); });
 }
 
-/* ---- the device ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the device -------------------------------------------------------------------------------------- */
 
 cudaError_t cudaGetLastError(void)
 {
@@ -245,13 +258,20 @@ cudaError_t cudaGetLastError(void)
 const char *cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
-    case cudaErrorHostMemoryAlreadyRegistered: return "part or all of the requested memory range is already mapped";
-    default: return "simulated error";
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorNoKernelImageForDevice:
+        return "no kernel image is available for execution on the device";
+    case cudaErrorHostMemoryAlreadyRegistered:
+        return "part or all of the requested memory range is already mapped";
+    default:
+        return "simulated error";
     }
 }
 cudaError_t cudaGetDeviceCount(int *count)
@@ -272,10 +292,18 @@ cudaError_t cudaInitDevice(int device, unsigned, unsigned flags)
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
     switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = 4; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = cudasim_options.arch / 10; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = cudasim_options.arch % 10; break;
-    case cudaDevAttrConcurrentManagedAccess: *value = !cudasim_options.no_managed; break;
+    case cudaDevAttrMultiProcessorCount:
+        *value = 4;
+        break;
+    case cudaDevAttrComputeCapabilityMajor:
+        *value = cudasim_options.arch / 10;
+        break;
+    case cudaDevAttrComputeCapabilityMinor:
+        *value = cudasim_options.arch % 10;
+        break;
+    case cudaDevAttrConcurrentManagedAccess:
+        *value = !cudasim_options.no_managed;
+        break;
     }
     return cudaSuccess;
 }

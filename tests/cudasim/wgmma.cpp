@@ -1,8 +1,11 @@
-/* wgmma.cpp - the warpgroup products behind kernels/cuda/wgmma.cuh, as each warp sees them: sixteen of the 64 rows.
+/* wgmma.cpp - the warpgroup products behind kernels/cuda/wgmma.cuh, as each warp sees them: sixteen of the 64
+ * rows.
  *
- * A product happens when it is waited for, not before, so that operands and accumulators which are touched too early show. It reads shared memory through a view of its own, which holds
- * what cp.async brought only after the fence between the two proxies. A matrix in shared memory is found as the PTX ISA says of its descriptor (start, leading and stride byte
- * offsets in units of 16 bytes; 128-byte swizzle: address bits 4..6 exclusive-or bits 7..9).
+ * A product happens when it is waited for, not before, so that operands and accumulators which are touched
+ * too early show. It reads shared memory through a view of its own, which holds what cp.async brought only
+ * after the fence between the two proxies. A matrix in shared memory is found as the PTX ISA says of its
+ * descriptor (start, leading and stride byte offsets in units of 16 bytes; 128-byte swizzle: address
+ * bits 4..6 exclusive-or bits 7..9).
  */
 #include <deque>
 #include <map>
@@ -38,17 +41,20 @@ static void issue(void **lanes, unsigned)
     product p = m[0]->p;
     for (int lane = 0; lane < 32; lane++) {
         const product *q = &m[lane]->p;
-        if (q->a_matrix != p.a_matrix || q->b_matrix != p.b_matrix || q->add != p.add) cudasim_die("wgmma: lane %d has other matrices than lane 0", lane);
+        if (q->a_matrix != p.a_matrix || q->b_matrix != p.b_matrix || q->add != p.add)
+            cudasim_die("wgmma: lane %d has other matrices than lane 0", lane);
         p.c[lane] = m[lane]->c;
         if (p.held) memcpy(p.a[lane], m[lane]->a, sizeof p.a[lane]);
     }
     queues[m[0]->warp].open.push_back(p);
 }
 
-void cudasim_wgmma(float (*c)[4], int columns, const uint32_t *a, uint64_t a_matrix, uint64_t b_matrix, bool add, float (*widen)(uint16_t))
+void cudasim_wgmma(float (*c)[4], int columns, const uint32_t *a, uint64_t a_matrix, uint64_t b_matrix,
+                   bool add, float (*widen)(uint16_t))
 {
     if (cudasim_options.arch != 90 || cudasim_options.code_arch != 90)
-        cudasim_die("wgmma: there is no image of sm_90a's code on sm_%d, with code for sm_%d", cudasim_options.arch, cudasim_options.code_arch);
+        cudasim_die("wgmma: there is no image of sm_90a's code on sm_%d, with code for sm_%d",
+                    cudasim_options.arch, cudasim_options.code_arch);
     product_argument argument = {c, a, {}, threadIdx.x / 32};
     argument.p.a_matrix = a_matrix, argument.p.b_matrix = b_matrix, argument.p.columns = columns;
     argument.p.held = a != NULL, argument.p.add = add, argument.p.widen = widen;
@@ -58,9 +64,12 @@ void cudasim_wgmma(float (*c)[4], int columns, const uint32_t *a, uint64_t a_mat
 /* Element (i, k) of a matrix whose rows run along k, or, `across`, whose rows are k. */
 static uint16_t element(uint64_t matrix, int i, int k, bool across)
 {
-    size_t start = (matrix & 0x3fff) << 4, leading = (matrix >> 16 & 0x3fff) << 4, stride = (matrix >> 32 & 0x3fff) << 4;
-    if (matrix >> 62 != 1) cudasim_die("wgmma: descriptor %#llx is not in 128-byte mode", (unsigned long long)matrix);
-    size_t at = across ? start + (size_t)(i / 64) * leading + (size_t)(i % 64) * 2 + (size_t)(k / 8) * stride + (size_t)(k % 8) * 128
+    size_t start = (matrix & 0x3fff) << 4, leading = (matrix >> 16 & 0x3fff) << 4,
+           stride = (matrix >> 32 & 0x3fff) << 4;
+    if (matrix >> 62 != 1)
+        cudasim_die("wgmma: descriptor %#llx is not in 128-byte mode", (unsigned long long)matrix);
+    size_t at = across ? start + (size_t)(i / 64) * leading + (size_t)(i % 64) * 2 +
+                             (size_t)(k / 8) * stride + (size_t)(k % 8) * 128
                        : start + (size_t)(i / 8) * stride + (size_t)(i % 8) * 128 + (size_t)k * 2;
     at ^= (at >> 7 & 7) << 4;
     uint16_t value = 0xffff;
@@ -76,7 +85,8 @@ static void execute(const product *p, unsigned warp)
         for (int i = 0; i < 4; i++)
             for (int half = 0; half < 2; half++) {
                 int row = lane / 4 + 8 * (i & 1), k = 2 * (lane % 4) + half + 8 * (i >> 1);
-                a[row][k] = p->widen(p->held ? (uint16_t)(p->a[lane][i] >> 16 * half) : element(p->a_matrix, (int)(warp % 4 * 16) + row, k, false));
+                a[row][k] = p->widen(p->held ? (uint16_t)(p->a[lane][i] >> 16 * half)
+                                             : element(p->a_matrix, (int)(warp % 4 * 16) + row, k, false));
             }
     for (int k = 0; k < 16; k++)
         for (int n = 0; n < p->columns; n++) b[k][n] = p->widen(element(p->b_matrix, n, k, p->held));

@@ -22,10 +22,27 @@
 
 extern char **environ;
 
-static const char *const small[] = {"--model=tests/golden/llama/model", "--gradient_accumulation_steps=1", "--lora_r=4", "--vram=64M", "--ram=64M", NULL};
-static const char *const streamed[] = {"--model=@/tiny", "--gradient_accumulation_steps=2", "--lora_r=2", "--vram=8M", "--resident_layers=1", "--ram=40M", "--io_engine=pread",
-                                       "--adapters_on=disk", "--checkpoints_on=disk", "--optim=adamw_8bit", "--lora_dropout=0.1", "--packing",
-                                       "--eval_data=@/validation.jsonl", "--eval_steps=2", NULL};
+static const char *const small[] = {"--model=tests/golden/llama/model",
+                                    "--gradient_accumulation_steps=1",
+                                    "--lora_r=4",
+                                    "--vram=64M",
+                                    "--ram=64M",
+                                    NULL};
+static const char *const streamed[] = {"--model=@/tiny",
+                                       "--gradient_accumulation_steps=2",
+                                       "--lora_r=2",
+                                       "--vram=8M",
+                                       "--resident_layers=1",
+                                       "--ram=40M",
+                                       "--io_engine=pread",
+                                       "--adapters_on=disk",
+                                       "--checkpoints_on=disk",
+                                       "--optim=adamw_8bit",
+                                       "--lora_dropout=0.1",
+                                       "--packing",
+                                       "--eval_data=@/validation.jsonl",
+                                       "--eval_steps=2",
+                                       NULL};
 const harness_kind harness_kinds[2] = {{"small", small, 1}, {"streamed", streamed, 2}};
 enum { KINDS = 2, MOST_WORDS = 48, PATIENCE_MS = 120000 };
 
@@ -65,10 +82,11 @@ bool harness_is_short(int argc, char **argv)
 
 uint32_t harness_random(uint32_t stream, uint32_t i, uint32_t n) { return qs_random_u32(99, stream, i) % n; }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------- */
 
 /* The command line of a run in `dir`; each word is malloc'd. */
-static void make_words(const harness_kind *k, const char *dir, bool resume, const char *const *more, char *words[MOST_WORDS])
+static void make_words(const harness_kind *k, const char *dir, bool resume, const char *const *more,
+                       char *words[MOST_WORDS])
 {
     int n = 0;
     words[n++] = strdup(program);
@@ -77,8 +95,15 @@ static void make_words(const harness_kind *k, const char *dir, bool resume, cons
         const char *at = strchr(*o, '@');
         words[n++] = at ? text_of("%.*s%s%s", (int)(at - *o), *o, root, at + 1) : strdup(*o);
     }
-    static const char *const common[] = {"--data=tests/golden/llama/data.jsonl", "--max_seq_length=64", "--threads=1", "--max_steps=4", "--save_steps=1",
-                                         "--save_total_limit=2", "--learning_rate=1e-3", "--warmup_steps=0", "--quiet"};
+    static const char *const common[] = {"--data=tests/golden/llama/data.jsonl",
+                                         "--max_seq_length=64",
+                                         "--threads=1",
+                                         "--max_steps=4",
+                                         "--save_steps=1",
+                                         "--save_total_limit=2",
+                                         "--learning_rate=1e-3",
+                                         "--warmup_steps=0",
+                                         "--quiet"};
     for (size_t i = 0; i < sizeof common / sizeof *common; i++) words[n++] = strdup(common[i]);
     words[n++] = text_of("--out=%s/o", dir);
     for (int i = 0; i < k->caches; i++) words[n++] = text_of("--cache=%s/c%d", dir, i);
@@ -87,7 +112,8 @@ static void make_words(const harness_kind *k, const char *dir, bool resume, cons
     words[n] = NULL;
 }
 
-static pid_t start(const harness_kind *k, const char *dir, bool resume, const char *const *more, const char *const *env, int out)
+static pid_t start(const harness_kind *k, const char *dir, bool resume, const char *const *more,
+                   const char *const *env, int out)
 {
     char *words[MOST_WORDS];
     make_words(k, dir, resume, more, words);
@@ -138,15 +164,16 @@ static void take_text(int fd, char text[HARNESS_TEXT])
     close(fd);
 }
 
-int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env, char text[HARNESS_TEXT])
+int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env,
+                char text[HARNESS_TEXT])
 {
     int fd = open_log(dir), status = wait_for(start(k, dir, resume, NULL, env, fd), PATIENCE_MS);
     take_text(fd, text);
     return status;
 }
 
-int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env, void (*look)(void *user, int pid), void *user,
-                    char text[HARNESS_TEXT])
+int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env,
+                    void (*look)(void *user, int pid), void *user, char text[HARNESS_TEXT])
 {
     int fd = open_log(dir), status;
     pid_t child = start(k, dir, false, more, env, fd);
@@ -168,7 +195,7 @@ int harness_kill_after(const harness_kind *k, const char *dir, int64_t microseco
     return wait_for(child, PATIENCE_MS);
 }
 
-/* ---- results ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------- */
 
 /* Whether OUT has an entry that begins so. */
 static bool has_entry(const char *dir, const char *prefix)
@@ -177,7 +204,8 @@ static bool has_entry(const char *dir, const char *prefix)
     DIR *d = opendir(out);
     free(out);
     bool found = false;
-    for (struct dirent *x; d && (x = readdir(d));) found = found || (x->d_name[0] != '.' && !strncmp(x->d_name, prefix, strlen(prefix)));
+    for (struct dirent *x; d && (x = readdir(d));)
+        found = found || (x->d_name[0] != '.' && !strncmp(x->d_name, prefix, strlen(prefix)));
     if (d) closedir(d);
     return found;
 }
@@ -194,7 +222,8 @@ const char *harness_finish(const harness_kind *k, const char *dir)
     }
     status = harness_run(k, dir, false, NULL, text);
     if (!status) return NULL;
-    snprintf(why, sizeof why, "neither --resume nor the same command goes on: %d: %s%s", status, tried ? resumed : "", text);
+    snprintf(why, sizeof why, "neither --resume nor the same command goes on: %d: %s%s", status,
+             tried ? resumed : "", text);
     return why;
 }
 
@@ -228,7 +257,8 @@ static char *essence(const char *dir)
         if (*line && !row) used += (size_t)snprintf(out + used, (1 << 16) - used, "[a row that is no JSON]");
         for (size_t i = 0; row && i < sizeof keys / sizeof *keys; i++)
             if (json_object_get(row, keys[i]))
-                used += (size_t)snprintf(out + used, (1 << 16) - used, "%s %.17g ", keys[i], json_number_value(json_object_get(row, keys[i])));
+                used += (size_t)snprintf(out + used, (1 << 16) - used, "%s %.17g ", keys[i],
+                                         json_number_value(json_object_get(row, keys[i])));
         json_decref(row);
         used += (size_t)snprintf(out + used, (1 << 16) - used, "\n");
     }
@@ -238,7 +268,9 @@ static char *essence(const char *dir)
 
 const char *harness_compare(const harness_kind *k, const char *dir)
 {
-    static const char *const names[] = {"adapter_model.safetensors", "adapter_config.json", "checkpoint-4/adapter_model.safetensors", "checkpoint-4/optimizer.bin"};
+    static const char *const names[] = {"adapter_model.safetensors", "adapter_config.json",
+                                        "checkpoint-4/adapter_model.safetensors",
+                                        "checkpoint-4/optimizer.bin"};
     static char why[9000];
     const char *want = reference[k - harness_kinds];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -254,7 +286,7 @@ const char *harness_compare(const harness_kind *k, const char *dir)
     return same ? NULL : why;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 char *harness_folder(const char *name)
 {
@@ -287,7 +319,9 @@ static void make_model(void)
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    if (posix_spawn(&child, program, &actions, NULL, (char **)(uintptr_t)words, environ) || wait_for(child, PATIENCE_MS)) give_up("cannot make the model");
+    if (posix_spawn(&child, program, &actions, NULL, (char **)(uintptr_t)words, environ) ||
+        wait_for(child, PATIENCE_MS))
+        give_up("cannot make the model");
     posix_spawn_file_actions_destroy(&actions);
     free(out);
     char *validation = text_of("%s/validation.jsonl", root);
@@ -299,7 +333,8 @@ void harness_open(const char *argv0)
 {
     const char *base = getenv("TMPDIR"), *slash = strrchr(argv0, '/');
     int n = slash ? (int)(slash - argv0) : 1;
-    char *own = text_of("%.*s/../qlora-stream", n, slash ? argv0 : "."), *lib = text_of("%.*s/preload.so", n, slash ? argv0 : ".");
+    char *own = text_of("%.*s/../qlora-stream", n, slash ? argv0 : "."),
+         *lib = text_of("%.*s/preload.so", n, slash ? argv0 : ".");
     program = realpath(own, NULL);
     library = realpath(lib, NULL);
     if (!program || !library) give_up("the program or preload.so is not there");
@@ -335,7 +370,7 @@ int harness_reference_ms(const harness_kind *k) { return reference_ms[k - harnes
 int harness_reference_changes(const harness_kind *k) { return reference_changes[k - harness_kinds]; }
 const char *harness_reference(const harness_kind *k) { return reference[k - harness_kinds]; }
 
-/* ---- many ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- many -------------------------------------------------------------------------------------------- */
 
 int harness_trials(const char *what, int count, const char *(*trial)(int i))
 {

@@ -1,8 +1,10 @@
-/* harness.h - whole runs of the program that something happens to, and whether what they leave is what an undisturbed run leaves.
+/* harness.h - whole runs of the program that something happens to, and whether what they leave is what an
+ * undisturbed run leaves.
  *
- * A kind is a small training run that goes through certain parts (streaming, states on disk, ...). Its reference is that run, undisturbed. A trial is the
- * same run in a folder of its own, disturbed, then continued as a person would: --resume where there is something to resume, the same command again
- * where there is not. It must end in the reference's adapter, optimizer states and metrics, bit for bit.
+ * A kind is a small training run that goes through certain parts (streaming, states on disk, ...). Its
+ * reference is that run, undisturbed. A trial is the same run in a folder of its own, disturbed, then
+ * continued as a person would: --resume where there is something to resume, the same command again where
+ * there is not. It must end in the reference's adapter, optimizer states and metrics, bit for bit.
  */
 #ifndef QS_TESTS_FAULTS_HARNESS_H
 #define QS_TESTS_FAULTS_HARNESS_H
@@ -10,7 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { HARNESS_TEXT = 4096, HARNESS_HANGS = 1000 /* status of a run that took too long */, HARNESS_SIGNAL = 128 };
+enum {
+    HARNESS_TEXT = 4096,
+    HARNESS_HANGS = 1000 /* status of a run that took too long */,
+    HARNESS_SIGNAL = 128
+};
 
 typedef struct harness_kind {
     const char *name;
@@ -18,11 +24,12 @@ typedef struct harness_kind {
     int caches;                 /* directories the layer cache is striped over */
 } harness_kind;
 
-/* "small": everything in memory, io_uring. "streamed": 6 layers through 8 MiB, pread, states and checkpoints on disk, 8-bit optimizer, dropout,
- * packing, two cache directories, validation, a pruned checkpoint. */
+/* "small": everything in memory, io_uring. "streamed": 6 layers through 8 MiB, pread, states and checkpoints
+ * on disk, 8-bit optimizer, dropout, packing, two cache directories, validation, a pruned checkpoint. */
 extern const harness_kind harness_kinds[2];
 
-/* Finds the program and the preloaded library beside argv[0]; makes the working folder and the references. Exits with a message when it cannot. */
+/* Finds the program and the preloaded library beside argv[0]; makes the working folder and the references.
+ * Exits with a message when it cannot. */
 void harness_open(const char *argv0);
 void harness_close(void);
 
@@ -33,11 +40,13 @@ bool harness_is_short(int argc, char **argv);
 char *harness_folder(const char *name);
 void harness_remove(const char *dir);
 
-/* Runs in `dir`; env: "KEY=VALUE" ... NULL in addition, or NULL. Its output's end goes to text. Returns the exit status, HARNESS_SIGNAL + n, or HARNESS_HANGS. */
-int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env, char text[HARNESS_TEXT]);
+/* Runs in `dir`; env: "KEY=VALUE" ... NULL in addition, or NULL. Its output's end goes to text. Returns the
+ * exit status, HARNESS_SIGNAL + n, or HARNESS_HANGS. */
+int harness_run(const harness_kind *k, const char *dir, bool resume, const char *const *env,
+                char text[HARNESS_TEXT]);
 /* The same with more options (the later of two counts), looked at every few milliseconds while it runs. */
-int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env, void (*look)(void *user, int pid), void *user,
-                    char text[HARNESS_TEXT]);
+int harness_observe(const harness_kind *k, const char *dir, const char *const *more, const char *const *env,
+                    void (*look)(void *user, int pid), void *user, char text[HARNESS_TEXT]);
 /* Starts one and kills it after so many microseconds, unless it has ended. Returns its status. */
 int harness_kill_after(const harness_kind *k, const char *dir, int64_t microseconds);
 
@@ -54,7 +63,8 @@ const char *harness_reference(const harness_kind *k);
 /* Value i of a stream of random numbers, below n. */
 uint32_t harness_random(uint32_t stream, uint32_t i, uint32_t n);
 
-/* Runs trial(i) for i in [0, count) in QS_JOBS processes; each returns NULL or what went wrong. Prints the failures, returns their number. */
+/* Runs trial(i) for i in [0, count) in QS_JOBS processes; each returns NULL or what went wrong. Prints the
+ * failures, returns their number. */
 int harness_trials(const char *what, int count, const char *(*trial)(int i));
 
 #endif

@@ -30,7 +30,10 @@ struct power_record {
     unsigned long *inode; /* [files] */
 };
 
-typedef struct entry { int dir, file; const char *name; } entry; /* file -1: gone */
+typedef struct entry {
+    int dir, file;
+    const char *name;
+} entry; /* file -1: gone */
 
 static int number_of(const power_record *r, unsigned long inode)
 {
@@ -68,10 +71,14 @@ static bool parse(power_record *r, const char *line, op *o)
         o->dir = number_of(r, a);
         return o->dir >= 0;
     }
-    if (sscanf(line, "write %lu %lld %lld", &a, &o->at, &o->bytes) == 3) o->kind = WRITE;
-    else if (sscanf(line, "size %lu %lld", &a, &o->bytes) == 2) o->kind = SIZE;
-    else if (sscanf(line, "grow %lu %lld", &a, &o->bytes) == 2) o->kind = GROW;
-    else if (sscanf(line, "sync %lu", &a) == 1) o->kind = SYNC;
+    if (sscanf(line, "write %lu %lld %lld", &a, &o->at, &o->bytes) == 3)
+        o->kind = WRITE;
+    else if (sscanf(line, "size %lu %lld", &a, &o->bytes) == 2)
+        o->kind = SIZE;
+    else if (sscanf(line, "grow %lu %lld", &a, &o->bytes) == 2)
+        o->kind = GROW;
+    else if (sscanf(line, "sync %lu", &a) == 1)
+        o->kind = SYNC;
     else {
         fprintf(stderr, "power_cut: \"%.40s\" is no operation\n", line);
         abort();
@@ -115,7 +122,7 @@ void power_record_close(power_record *r)
 
 int power_record_ops(const power_record *r) { return r->count; }
 
-/* ---- names -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------- */
 
 static int find(const entry *list, int count, int dir, const char *name)
 {
@@ -124,7 +131,8 @@ static int find(const entry *list, int count, int dir, const char *name)
     return -1;
 }
 
-/* The names there are when of each directory the operations before kept[dir] have been done. Returns how many; free(*out). */
+/* The names there are when of each directory the operations before kept[dir] have been done. Returns how
+ * many; free(*out). */
 static int names(const power_record *r, int cut, const int *kept, entry **out)
 {
     entry *list = calloc((size_t)r->count + 1, sizeof *list);
@@ -133,9 +141,12 @@ static int names(const power_record *r, int cut, const int *kept, entry **out)
         const op *o = &r->ops[i];
         if (o->kind > REMOVE || i >= kept[o->dir]) continue;
         int at = find(list, count, o->dir, o->name);
-        if (o->kind == CREATE) list[count++] = (entry){o->dir, o->file, o->name};
-        else if (at < 0) continue;
-        else if (o->kind == REMOVE) list[at].file = -1;
+        if (o->kind == CREATE)
+            list[count++] = (entry){o->dir, o->file, o->name};
+        else if (at < 0)
+            continue;
+        else if (o->kind == REMOVE)
+            list[at].file = -1;
         else {
             int old = find(list, count, o->to_dir, o->to_name);
             if (old >= 0) list[old].file = -1;
@@ -147,7 +158,7 @@ static int names(const power_record *r, int cut, const int *kept, entry **out)
     return count;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------- */
 
 static void fill(const power_record *r, int file, int cut, int synced, uint32_t seed, int fd)
 {
@@ -160,7 +171,8 @@ static void fill(const power_record *r, int file, int cut, int synced, uint32_t 
         int rc = fstat(fd, &st);
         if (o->kind == SIZE) rc |= ftruncate(fd, o->bytes);
         if (o->kind == GROW && o->bytes > st.st_size) rc |= ftruncate(fd, o->bytes);
-        long long bytes = luck == 2 ? harness_random(seed + 1, (uint32_t)i, (uint32_t)o->bytes + 1) : o->bytes;
+        long long bytes =
+            luck == 2 ? harness_random(seed + 1, (uint32_t)i, (uint32_t)o->bytes + 1) : o->bytes;
         if (o->kind == WRITE && pwrite(fd, o->data, (size_t)bytes, o->at) != bytes) abort();
         if (rc) abort();
     }
@@ -173,7 +185,8 @@ static bool is_dir(const power_record *r, int file)
     return false;
 }
 
-static void build(const power_record *r, const entry *list, int count, int dir, int cut, const int *synced, uint32_t seed, const char *path)
+static void build(const power_record *r, const entry *list, int count, int dir, int cut, const int *synced,
+                  uint32_t seed, const char *path)
 {
     for (int i = 0; i < count; i++) {
         if (list[i].file < 0 || list[i].dir != dir) continue;
@@ -197,7 +210,8 @@ void power_cut(const power_record *r, int cut, uint32_t seed, bool deaf, const c
     entry *list;
     for (int i = 0; i < cut && !deaf; i++)
         if (r->ops[i].kind == SYNC) synced[r->ops[i].file] = i + 1;
-    for (int f = 0; f < r->files; f++) kept[f] = synced[f] + (int)harness_random(seed + 2, (uint32_t)f, (uint32_t)(cut - synced[f] + 1));
+    for (int f = 0; f < r->files; f++)
+        kept[f] = synced[f] + (int)harness_random(seed + 2, (uint32_t)f, (uint32_t)(cut - synced[f] + 1));
     int count = names(r, cut, kept, &list);
     build(r, list, count, 0, cut, synced, seed, to);
     free(list);
@@ -211,11 +225,13 @@ int power_promised(const power_record *r, int cut)
     for (int i = 0; i < 64; i++) renamed[i] = published[i] = -1;
     for (int i = 0; i < cut; i++) {
         const op *o = &r->ops[i];
-        if (o->kind == RENAME && sscanf(o->to_name, "checkpoint-%d", &step) == 1 && step < 64) renamed[step] = o->to_dir;
+        if (o->kind == RENAME && sscanf(o->to_name, "checkpoint-%d", &step) == 1 && step < 64)
+            renamed[step] = o->to_dir;
         if (o->kind == SYNC)
             for (int s = 0; s < 64; s++)
                 if (renamed[s] == o->file) published[s] = 1;
-        if (o->kind == REMOVE && sscanf(o->name, "checkpoint-%d", &step) == 1 && step < 64) renamed[step] = published[step] = -1;
+        if (o->kind == REMOVE && sscanf(o->name, "checkpoint-%d", &step) == 1 && step < 64)
+            renamed[step] = published[step] = -1;
     }
     for (int s = 0; s < 64; s++)
         if (published[s] > 0) newest = s;

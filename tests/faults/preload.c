@@ -1,16 +1,16 @@
-/* Loaded before the program (LD_PRELOAD): counts its calls into the system by place, makes one of them go wrong, ends the process at one, or notes what
- * they change.
+/* Loaded before the program (LD_PRELOAD): counts its calls into the system by place, makes one of them go
+ * wrong, ends the process at one, or notes what they change.
  *
  *     QS_FAULT_SURVEY=FILE       appends a line per place at the end:  function place calls
- *     QS_FAULT=F:PLACE:K:WHAT    call K (from 1) of function F from PLACE fails: WHAT is an errno by number, "short", "delay", or "lie":
- *                              it says that it was done
- *     QS_FAULT_KILL=N[h]         SIGKILL at the N-th call that changes a file system; with h half of a write is done
- *     QS_FAULT_COUNT=FILE        writes how many such calls there were
- *     QS_FAULT_SPACE=BYTES       so much address space and no more (RLIMIT_AS)
- *     QS_FAULT_LEAK=1            every write leaves 4 KiB of memory and a descriptor behind
- *     QS_FAULT_RECORD=FILE       notes every change, for power_cut.c
+ *     QS_FAULT=F:PLACE:K:WHAT    call K (from 1) of function F from PLACE fails: WHAT is an errno by number,
+ * "short", "delay", or "lie": it says that it was done QS_FAULT_KILL=N[h]         SIGKILL at the N-th call
+ * that changes a file system; with h half of a write is done QS_FAULT_COUNT=FILE        writes how many such
+ * calls there were QS_FAULT_SPACE=BYTES       so much address space and no more (RLIMIT_AS) QS_FAULT_LEAK=1
+ * every write leaves 4 KiB of memory and a descriptor behind QS_FAULT_RECORD=FILE       notes every change,
+ * for power_cut.c
  *
- * A place is a hash of the return addresses inside the program, so it is the same in every run of the same binary. What io_uring moves is not seen:
+ * A place is a hash of the return addresses inside the program, so it is the same in every run of the same
+ * binary. What io_uring moves is not seen:
  * --io_engine pread for that. stdio's own reads and writes are not seen either.
  */
 #include <dirent.h>
@@ -47,7 +47,11 @@ extern void *__libc_realloc(void *, size_t);
 
 enum { FRAMES = 6, DEPTH = 30, PLACES = 8192, SHORT = -1, DELAY = -2, LIE = -3 };
 
-static struct place { const char *function; uint32_t hash; int calls; } places[PLACES];
+static struct place {
+    const char *function;
+    uint32_t hash;
+    int calls;
+} places[PLACES];
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static __thread int inside;
 static uintptr_t begin, end; /* the program's code */
@@ -57,9 +61,12 @@ static char wanted_function[32];
 static uint32_t wanted_place;
 static int wanted_call, what;
 
-/* ---- where a call comes from -------------------------------------------------------------------------------------------------- */
+/* ---- where a call comes from ------------------------------------------------------------------------- */
 
-typedef struct walk { uint32_t hash; int found, depth; } walk;
+typedef struct walk {
+    uint32_t hash;
+    int found, depth;
+} walk;
 
 static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *user)
 {
@@ -85,7 +92,11 @@ static int find_program(struct dl_phdr_info *info, size_t size, void *user)
     return 1; /* the first is the program */
 }
 
-static void lock(void) { while (atomic_flag_test_and_set(&busy)) {} }
+static void lock(void)
+{
+    while (atomic_flag_test_and_set(&busy)) {
+    }
+}
 static void unlock(void) { atomic_flag_clear(&busy); }
 
 /* Counts a call. 0, or what is to go wrong with it. */
@@ -101,7 +112,8 @@ static int look(const char *function)
         struct place *p = &places[i];
         if (p->function && (p->hash != w.hash || strcmp(p->function, function))) continue;
         *p = (struct place){function, w.hash, p->calls + 1};
-        if (wanted_call == p->calls && w.hash == wanted_place && !strcmp(function, wanted_function)) result = what;
+        if (wanted_call == p->calls && w.hash == wanted_place && !strcmp(function, wanted_function))
+            result = what;
         break;
     }
     unlock();
@@ -112,26 +124,34 @@ static int look(const char *function)
 }
 
 /* As return value of a call that fails. */
-#define FAIL_IF(function, failed)                                                                                                            \
-    do {                                                                                                                                     \
-        int error_ = look(function);                                                                                                         \
-        if (error_ > 0) {                                                                                                                    \
-            errno = error_;                                                                                                                  \
-            return failed;                                                                                                                   \
-        }                                                                                                                                    \
+#define FAIL_IF(function, failed)    \
+    do {                             \
+        int error_ = look(function); \
+        if (error_ > 0) {            \
+            errno = error_;          \
+            return failed;           \
+        }                            \
     } while (0)
 
-/* ---- ends ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------------------- */
 
 /* Counts a change; true when the process is to end at it. */
 static int last_change(void) { return ready && !inside && atomic_fetch_add(&changes, 1) + 1 == kill_at; }
-static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
-static void die_at_change(void) { if (last_change()) die(); }
+static void die(void)
+{
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+}
+static void die_at_change(void)
+{
+    if (last_change()) die();
+}
 
 static void put_number(const char *path, long number)
 {
     char text[32];
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), n = snprintf(text, sizeof text, "%ld\n", number);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666),
+        n = snprintf(text, sizeof text, "%ld\n", number);
     if (fd >= 0 && write(fd, text, (size_t)n) == n) close(fd);
 }
 
@@ -144,7 +164,8 @@ static void report(void)
     if (count) put_number(count, atomic_load(&changes));
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     for (int i = 0; fd >= 0 && i < PLACES; i++)
-        if (places[i].function) dprintf(fd, "%s %08x %d\n", places[i].function, places[i].hash, places[i].calls);
+        if (places[i].function)
+            dprintf(fd, "%s %08x %d\n", places[i].function, places[i].hash, places[i].calls);
     inside--;
 }
 
@@ -152,7 +173,8 @@ void _exit(int status)
 {
     report();
     NEXT(_exit)(status);
-    for (;;) {}
+    for (;;) {
+    }
 }
 
 __attribute__((constructor)) static void start(void)
@@ -161,14 +183,18 @@ __attribute__((constructor)) static void start(void)
     walk w = {0};
     dl_iterate_phdr(find_program, NULL);
     _Unwind_Backtrace(step, &w); /* loads what it needs now */
-    const char *at = getenv("QS_FAULT_KILL"), *fault = getenv("QS_FAULT"), *record = getenv("QS_FAULT_RECORD");
+    const char *at = getenv("QS_FAULT_KILL"), *fault = getenv("QS_FAULT"),
+               *record = getenv("QS_FAULT_RECORD");
     char how[16] = "";
     if (at) {
         kill_at = (int)strtol(at, NULL, 10);
         kill_half = strchr(at, 'h') != NULL;
     }
     if (fault && sscanf(fault, "%31[^:]:%x:%d:%15s", wanted_function, &wanted_place, &wanted_call, how) == 4)
-        what = !strcmp(how, "short") ? SHORT : !strcmp(how, "delay") ? DELAY : !strcmp(how, "lie") ? LIE : (int)strtol(how, NULL, 10);
+        what = !strcmp(how, "short")   ? SHORT
+               : !strcmp(how, "delay") ? DELAY
+               : !strcmp(how, "lie")   ? LIE
+                                       : (int)strtol(how, NULL, 10);
     const char *space = getenv("QS_FAULT_SPACE");
     if (space) setrlimit(RLIMIT_AS, &(struct rlimit){strtoull(space, NULL, 10), strtoull(space, NULL, 10)});
     if (record) record_fd = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -178,9 +204,10 @@ __attribute__((constructor)) static void start(void)
     ready = 1;
 }
 
-/* ---- the record of changes ------------------------------------------------------------------------------------------------------- */
+/* ---- the record of changes --------------------------------------------------------------------------- */
 
-/* A line of text and, for writes, the bytes. Directories and files go by inode, so that renames do not matter. */
+/* A line of text and, for writes, the bytes. Directories and files go by inode, so that renames do not
+ * matter. */
 static void note(const void *data, size_t bytes, const char *format, ...)
 {
     if (record_fd < 0) return;
@@ -190,7 +217,9 @@ static void note(const void *data, size_t bytes, const char *format, ...)
     int n = vsnprintf(line, sizeof line, format, args);
     va_end(args);
     lock();
-    if (NEXT(write)(record_fd, line, (size_t)n) != n || (bytes && NEXT(write)(record_fd, data, bytes) != (ssize_t)bytes)) kill(getpid(), SIGABRT);
+    if (NEXT(write)(record_fd, line, (size_t)n) != n ||
+        (bytes && NEXT(write)(record_fd, data, bytes) != (ssize_t)bytes))
+        kill(getpid(), SIGABRT);
     unlock();
 }
 
@@ -207,7 +236,8 @@ static unsigned long parent(int at, const char *path, const char **name)
     const char *slash = strrchr(path, '/');
     struct stat st;
     *name = slash ? slash + 1 : path;
-    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + (slash == path) : 1, slash ? path : ".");
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + (slash == path) : 1,
+             slash ? path : ".");
     return fstatat(at, directory, &st, 0) ? 0 : (unsigned long)st.st_ino;
 }
 
@@ -217,24 +247,30 @@ static unsigned long inode_at(int at, const char *path)
     return fstatat(at, path, &st, AT_SYMLINK_NOFOLLOW) ? 0 : (unsigned long)st.st_ino;
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------- */
 
 static int open_at(int at, const char *path, int flags, mode_t mode)
 {
-    int changing = (flags & (O_CREAT | O_TRUNC)) != 0, there = changing && !faccessat(at, path, F_OK, AT_SYMLINK_NOFOLLOW);
+    int changing = (flags & (O_CREAT | O_TRUNC)) != 0,
+        there = changing && !faccessat(at, path, F_OK, AT_SYMLINK_NOFOLLOW);
     FAIL_IF(changing ? "create" : "open", -1);
     if (changing) die_at_change();
     int fd = NEXT(openat)(at, path, flags, mode);
     if (fd >= 0 && changing && record_fd >= 0) {
         const char *name;
         unsigned long dir = parent(at, path, &name);
-        if (!there) note(NULL, 0, "create %lu %lu %s\n", dir, inode(fd), name);
-        else if (flags & O_TRUNC) note(NULL, 0, "size %lu 0\n", inode(fd));
+        if (!there)
+            note(NULL, 0, "create %lu %lu %s\n", dir, inode(fd), name);
+        else if (flags & O_TRUNC)
+            note(NULL, 0, "size %lu 0\n", inode(fd));
     }
     return fd;
 }
 
-static mode_t mode_of(int flags, va_list args) { return flags & (O_CREAT | O_TMPFILE) ? (mode_t)va_arg(args, int) : 0; }
+static mode_t mode_of(int flags, va_list args)
+{
+    return flags & (O_CREAT | O_TMPFILE) ? (mode_t)va_arg(args, int) : 0;
+}
 
 int open(const char *path, int flags, ...)
 {
@@ -331,14 +367,14 @@ ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
     return n;
 }
 
-#define SYNC(name)                                                                                                                            \
-    int name(int fd)                                                                                                                         \
-    {                                                                                                                                        \
-        FAIL_IF(#name, -1);                                                                                                                  \
-        die_at_change();                                                                                                                     \
-        int rc = NEXT(name)(fd);                                                                                                             \
-        if (!rc) note(NULL, 0, "sync %lu\n", inode(fd));                                                                                     \
-        return rc;                                                                                                                           \
+#define SYNC(name)                                       \
+    int name(int fd)                                     \
+    {                                                    \
+        FAIL_IF(#name, -1);                              \
+        die_at_change();                                 \
+        int rc = NEXT(name)(fd);                         \
+        if (!rc) note(NULL, 0, "sync %lu\n", inode(fd)); \
+        return rc;                                       \
     }
 SYNC(fsync)
 SYNC(fdatasync)
@@ -445,8 +481,7 @@ int statvfs(const char *path, struct statvfs *out)
     return NEXT(statvfs)(path, out);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------ */
-
+/* ---- memory ------------------------------------------------------------------------------------------ */
 
 void *malloc(size_t bytes)
 {
@@ -474,25 +509,27 @@ void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offs
     return NEXT(mmap)(at, bytes, protection, flags, fd, offset);
 }
 
-/* ---- io_uring: liburing's functions, which return -errno ---------------------------------------------------------------------------- */
+/* ---- io_uring: liburing's functions, which return -errno --------------------------------------------- */
 
 int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
 int io_uring_submit(struct io_uring *ring);
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int io_uring_submit_and_get_events(struct io_uring *ring);
 int io_uring_register_buffers_sparse(struct io_uring *ring, unsigned count);
-int io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at, const struct iovec *v, const uint64_t *tags, unsigned count);
+int io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at, const struct iovec *v,
+                                         const uint64_t *tags, unsigned count);
 
-#define RING(name, declaration, ...)                                                                                                          \
-    int name declaration                                                                                                                     \
-    {                                                                                                                                        \
-        int error_ = look(#name);                                                                                                            \
-        return error_ > 0 ? -error_ : NEXT(name)(__VA_ARGS__);                                                                               \
+#define RING(name, declaration, ...)                           \
+    int name declaration                                       \
+    {                                                          \
+        int error_ = look(#name);                              \
+        return error_ > 0 ? -error_ : NEXT(name)(__VA_ARGS__); \
     }
 RING(io_uring_queue_init, (unsigned entries, struct io_uring *ring, unsigned flags), entries, ring, flags)
-RING(io_uring_submit, (struct io_uring *ring), ring)
-RING(io_uring_submit_and_wait, (struct io_uring *ring, unsigned count), ring, count)
-RING(io_uring_submit_and_get_events, (struct io_uring *ring), ring)
-RING(io_uring_register_buffers_sparse, (struct io_uring *ring, unsigned count), ring, count)
-RING(io_uring_register_buffers_update_tag, (struct io_uring *ring, unsigned at, const struct iovec *v, const uint64_t *tags, unsigned count), ring, at, v, tags,
-     count)
+RING(io_uring_submit, (struct io_uring * ring), ring)
+RING(io_uring_submit_and_wait, (struct io_uring * ring, unsigned count), ring, count)
+RING(io_uring_submit_and_get_events, (struct io_uring * ring), ring)
+RING(io_uring_register_buffers_sparse, (struct io_uring * ring, unsigned count), ring, count)
+RING(io_uring_register_buffers_update_tag,
+     (struct io_uring * ring, unsigned at, const struct iovec *v, const uint64_t *tags, unsigned count), ring,
+     at, v, tags, count)

@@ -1,9 +1,10 @@
-/* Kills and power cuts: whatever happens to a run, going on ends in the same adapter, optimizer states and metrics.
+/* Kills and power cuts: whatever happens to a run, going on ends in the same adapter, optimizer states and
+ * metrics.
  *
  *     test_crash [--short]       QS_JOBS: trials at a time
  *
- * Prints how many trials there were of each sort. The last part shows that losses would be seen: states that nothing was synced to, and a row of the
- * metrics changed behind the run's back. */
+ * Prints how many trials there were of each sort. The last part shows that losses would be seen: states that
+ * nothing was synced to, and a row of the metrics changed behind the run's back. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,9 @@ static const char *kill_at_change(int i)
 static const char *kill_at_random(int i)
 {
     char *dir = folder("random", i);
-    harness_kill_after(kind, dir, (int64_t)harness_random(1, (uint32_t)i, (uint32_t)(1000 * harness_reference_ms(kind) + 1000)));
+    harness_kill_after(
+        kind, dir,
+        (int64_t)harness_random(1, (uint32_t)i, (uint32_t)(1000 * harness_reference_ms(kind) + 1000)));
     return settle(dir);
 }
 
@@ -58,13 +61,15 @@ static const char *power_cut_at(int i)
 {
     static char why[256];
     char *dir = folder("cut", i);
-    int ops = power_record_ops(record), cut = (int)harness_random(2, (uint32_t)i, (uint32_t)ops + 1), step = power_promised(record, cut);
+    int ops = power_record_ops(record), cut = (int)harness_random(2, (uint32_t)i, (uint32_t)ops + 1),
+        step = power_promised(record, cut);
     power_cut(record, cut, 1000u + 10 * (uint32_t)i, deaf, dir);
     if (step >= 0 && !deaf) {
         char *path = qs_printf("%s/o/checkpoint-%d/trainer_state.json", dir, step);
         bool there = qs_file_exists(path);
         qs_free(path);
-        snprintf(why, sizeof why, "checkpoint-%d was published and is gone (cut after %d of %d changes)", step, cut, ops);
+        snprintf(why, sizeof why, "checkpoint-%d was published and is gone (cut after %d of %d changes)",
+                 step, cut, ops);
         if (!there) return why;
     }
     return settle(dir);
@@ -73,10 +78,13 @@ static const char *power_cut_at(int i)
 /* A finished run whose first row is changed must not pass. */
 static const char *spoilt(int i)
 {
-    char *dir = folder("spoilt", i), *path = qs_printf("%s/o/metrics.jsonl", dir), *text = NULL, log[HARNESS_TEXT];
+    char *dir = folder("spoilt", i), *path = qs_printf("%s/o/metrics.jsonl", dir), *text = NULL,
+         log[HARNESS_TEXT];
     size_t bytes;
     qs_err e = {0};
-    if (harness_run(kind, dir, false, NULL, log) || harness_compare(kind, dir) || qs_file_read(path, 1 << 20, &text, &bytes, &e)) return "the run fails";
+    if (harness_run(kind, dir, false, NULL, log) || harness_compare(kind, dir) ||
+        qs_file_read(path, 1 << 20, &text, &bytes, &e))
+        return "the run fails";
     char *digit = strstr(text, "\"loss\":");
     digit[8] = (char)(digit[8] == '1' ? '2' : '1');
     qs_file_replace(path, text, bytes, &e);
@@ -90,7 +98,8 @@ static const char *spoilt(int i)
 
 static void make_record(void)
 {
-    char *dir = folder("record", 0), *path = qs_printf("%s.log", dir), *how = qs_printf("QS_FAULT_RECORD=%s", path), text[HARNESS_TEXT];
+    char *dir = folder("record", 0), *path = qs_printf("%s.log", dir),
+         *how = qs_printf("QS_FAULT_RECORD=%s", path), text[HARNESS_TEXT];
     const char *env[] = {how, NULL};
     if (harness_run(kind, dir, false, env, text)) {
         fprintf(stderr, "the recorded run fails: %s\n", text);
@@ -109,7 +118,8 @@ int main(int argc, char **argv)
     harness_open(argv[0]);
     for (int k = 0; k < 2; k++) {
         kind = &harness_kinds[k];
-        int changes = harness_reference_changes(kind), at_random = short_form ? 10 : 160, at_power = short_form ? 12 : 120;
+        int changes = harness_reference_changes(kind), at_random = short_form ? 10 : 160,
+            at_power = short_form ? 12 : 120;
         sites = short_form ? changes / 20 + 1 : changes / 400 + 1;
         int at_changes = (changes + sites - 1) / sites, before = lost;
         lost += harness_trials("kill at a change", at_changes, kill_at_change);
@@ -117,8 +127,9 @@ int main(int argc, char **argv)
         make_record();
         deaf = false;
         lost += harness_trials("power cut", at_power, power_cut_at);
-        printf("crash: %s: %d kills at one of %d changes, %d at random moments, %d power cuts over %d operations: %d losses\n", kind->name, at_changes, changes,
-               at_random, at_power, power_record_ops(record), lost - before);
+        printf("crash: %s: %d kills at one of %d changes, %d at random moments, %d power cuts over %d "
+               "operations: %d losses\n",
+               kind->name, at_changes, changes, at_random, at_power, power_record_ops(record), lost - before);
         fflush(stdout);
         kills += at_changes + at_random;
         cuts += at_power;
@@ -127,7 +138,7 @@ int main(int argc, char **argv)
     int unseen = harness_trials("spoilt", 1, spoilt);
     seen = 1 - unseen;
     if (!lost) harness_close();
-    printf("%s: Checks: %d kills and %d power cuts, Failures: %d; a change behind its back is %s\n", lost || unseen ? "0%" : "100%", kills, cuts, lost,
-           seen ? "seen" : "NOT seen");
+    printf("%s: Checks: %d kills and %d power cuts, Failures: %d; a change behind its back is %s\n",
+           lost || unseen ? "0%" : "100%", kills, cuts, lost, seen ? "seen" : "NOT seen");
     return lost || unseen;
 }

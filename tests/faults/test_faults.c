@@ -1,10 +1,12 @@
-/* Every call into the system goes wrong once: the run takes it in its stride and ends in the same bits, or it ends with one clear sentence, status 1, and can
- * be gone on with.
+/* Every call into the system goes wrong once: the run takes it in its stride and ends in the same bits, or it
+ * ends with one clear sentence, status 1, and can be gone on with.
  *
- *     test_faults [--short]      QS_JOBS: trials at a time      QS_FAULT_ONLY=F:PLACE:K:WHAT: that one, of both kinds, verbosely
+ *     test_faults [--short]      QS_JOBS: trials at a time      QS_FAULT_ONLY=F:PLACE:K:WHAT: that one, of
+ * both kinds, verbosely
  *
- * The calls are those of a survey: a function and the place it is called from. Each place has one call of its own chosen for each way in which the
- * function can fail; then come 200 calls at random. The last part shows that damage would be seen: writes that say they were done and were not. */
+ * The calls are those of a survey: a function and the place it is called from. Each place has one call of its
+ * own chosen for each way in which the function can fail; then come 200 calls at random. The last part shows
+ * that damage would be seen: writes that say they were done and were not. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,23 +18,57 @@
 #include "tests/faults/harness.h"
 
 /* What can go wrong with a function. */
-static const struct { const char *function, *ways; } table[] = {
-    {"open", "EIO EMFILE"},       {"create", "ENOSPC EIO EMFILE"}, {"fopen", "EMFILE ENOMEM"},   {"mkostemp", "ENOSPC EMFILE"},
-    {"mkostemps", "ENOSPC EIO"},  {"read", "EIO EINTR short"},     {"pread", "EIO EINTR short"}, {"write", "ENOSPC EIO EINTR short delay"},
-    {"pwrite", "ENOSPC EIO EINTR short delay"}, {"fsync", "EIO ENOSPC delay"}, {"fdatasync", "EIO ENOSPC"}, {"ftruncate", "EIO"},
-    {"fallocate", "ENOSPC EOPNOTSUPP"}, {"rename", "EIO ENOSPC"}, {"unlink", "EIO"}, {"unlinkat", "EIO"}, {"rmdir", "EIO"}, {"mkdir", "ENOSPC"},
-    {"opendir", "EMFILE"}, {"fdopendir", "ENOMEM"}, {"readdir", "EIO"}, {"flock", "EINTR ENOLCK"}, {"statvfs", "EIO"}, {"malloc", "ENOMEM"},
-    {"calloc", "ENOMEM"}, {"realloc", "ENOMEM"}, {"mmap", "ENOMEM"}, {"io_uring_queue_init", "ENOMEM EMFILE"}, {"io_uring_submit", "EAGAIN EINTR ENOMEM EIO"},
-    {"io_uring_submit_and_wait", "EAGAIN EINTR ENOMEM EIO"}, {"io_uring_submit_and_get_events", "EAGAIN EINTR ENOMEM EIO"},
-    {"io_uring_register_buffers_sparse", "ENOMEM"}, {"io_uring_register_buffers_update_tag", "ENOMEM"}};
-static const struct { const char *name; int number; } errors[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EINTR", EINTR}, {"EAGAIN", EAGAIN}, {"EMFILE", EMFILE},
-                                                                  {"ENOMEM", ENOMEM}, {"ENOLCK", ENOLCK}, {"EOPNOTSUPP", EOPNOTSUPP}};
+static const struct {
+    const char *function, *ways;
+} table[] = {{"open", "EIO EMFILE"},
+             {"create", "ENOSPC EIO EMFILE"},
+             {"fopen", "EMFILE ENOMEM"},
+             {"mkostemp", "ENOSPC EMFILE"},
+             {"mkostemps", "ENOSPC EIO"},
+             {"read", "EIO EINTR short"},
+             {"pread", "EIO EINTR short"},
+             {"write", "ENOSPC EIO EINTR short delay"},
+             {"pwrite", "ENOSPC EIO EINTR short delay"},
+             {"fsync", "EIO ENOSPC delay"},
+             {"fdatasync", "EIO ENOSPC"},
+             {"ftruncate", "EIO"},
+             {"fallocate", "ENOSPC EOPNOTSUPP"},
+             {"rename", "EIO ENOSPC"},
+             {"unlink", "EIO"},
+             {"unlinkat", "EIO"},
+             {"rmdir", "EIO"},
+             {"mkdir", "ENOSPC"},
+             {"opendir", "EMFILE"},
+             {"fdopendir", "ENOMEM"},
+             {"readdir", "EIO"},
+             {"flock", "EINTR ENOLCK"},
+             {"statvfs", "EIO"},
+             {"malloc", "ENOMEM"},
+             {"calloc", "ENOMEM"},
+             {"realloc", "ENOMEM"},
+             {"mmap", "ENOMEM"},
+             {"io_uring_queue_init", "ENOMEM EMFILE"},
+             {"io_uring_submit", "EAGAIN EINTR ENOMEM EIO"},
+             {"io_uring_submit_and_wait", "EAGAIN EINTR ENOMEM EIO"},
+             {"io_uring_submit_and_get_events", "EAGAIN EINTR ENOMEM EIO"},
+             {"io_uring_register_buffers_sparse", "ENOMEM"},
+             {"io_uring_register_buffers_update_tag", "ENOMEM"}};
+static const struct {
+    const char *name;
+    int number;
+} errors[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EINTR", EINTR},   {"EAGAIN", EAGAIN},
+              {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"ENOLCK", ENOLCK}, {"EOPNOTSUPP", EOPNOTSUPP}};
 
 #define SPACE_FROM ((uint64_t)48 << 20) /* the program and its libraries take this much at least */
 #define SPACE_STEP ((uint64_t)4 << 20)
 enum { SPACES = 100 };
 
-typedef struct trial { char function[40]; unsigned place; int calls, call; char way[16]; } trial;
+typedef struct trial {
+    char function[40];
+    unsigned place;
+    int calls, call;
+    char way[16];
+} trial;
 
 static const harness_kind *kind;
 static trial *trials;
@@ -65,7 +101,8 @@ static bool way_of(const char *function, int n, char way[16])
 /* Lists the trials of a kind: each place in each way, then `at_random` more. */
 static void survey(int stride, int at_random)
 {
-    char *dir = harness_folder("survey"), *path = qs_printf("%s/survey", dir), *how = qs_printf("QS_FAULT_SURVEY=%s", path), text[HARNESS_TEXT];
+    char *dir = harness_folder("survey"), *path = qs_printf("%s/survey", dir),
+         *how = qs_printf("QS_FAULT_SURVEY=%s", path), text[HARNESS_TEXT];
     const char *env[] = {how, NULL};
     if (harness_run(kind, dir, false, env, text)) {
         fprintf(stderr, "the surveyed run fails: %s\n", text);
@@ -82,7 +119,8 @@ static void survey(int stride, int at_random)
     if (f) fclose(f);
     write_count = 0;
     for (int i = 0; i < count; i++)
-        if (!strcmp(places[i].function, "write") && write_count < (int)(sizeof writes / sizeof *writes)) writes[write_count++] = places[i];
+        if (!strcmp(places[i].function, "write") && write_count < (int)(sizeof writes / sizeof *writes))
+            writes[write_count++] = places[i];
     for (int i = 0, turn = 0; i < count; i++)
         for (int n = 0; way_of(places[i].function, n, places[i].way); n++) {
             places[i].call = 1 + (int)harness_random(3, (uint32_t)turn, (uint32_t)places[i].calls);
@@ -91,7 +129,8 @@ static void survey(int stride, int at_random)
     for (int i = 0; i < at_random; i++) {
         trial t = places[harness_random(4, (uint32_t)i, (uint32_t)count)];
         t.call = 1 + (int)harness_random(5, (uint32_t)i, (uint32_t)t.calls);
-        if (way_of(t.function, (int)harness_random(6, (uint32_t)i, 5), t.way) || way_of(t.function, 0, t.way)) add_trial(&t);
+        if (way_of(t.function, (int)harness_random(6, (uint32_t)i, 5), t.way) || way_of(t.function, 0, t.way))
+            add_trial(&t);
     }
     printf("faults: %s: %d places\n", kind->name, count);
     free(places);
@@ -104,7 +143,8 @@ static void survey(int stride, int at_random)
 static char *setting(const trial *t)
 {
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
-        if (!strcmp(errors[i].name, t->way)) return qs_printf("QS_FAULT=%s:%08x:%d:%d", t->function, t->place, t->call, errors[i].number);
+        if (!strcmp(errors[i].name, t->way))
+            return qs_printf("QS_FAULT=%s:%08x:%d:%d", t->function, t->place, t->call, errors[i].number);
     return qs_printf("QS_FAULT=%s:%08x:%d:%s", t->function, t->place, t->call, t->way);
 }
 
@@ -129,7 +169,8 @@ static const char *disturb(const harness_kind *k, const char *dir, const char *h
     const char *env[] = {how, NULL}, *trouble;
     int status = harness_run(k, dir, false, env, text);
     if (status && (status != 1 || !is_clear(text))) {
-        snprintf(why, sizeof why, "%s: ends with status %d%s: %s", how, status, status == 1 ? " and no clear sentence" : "", text);
+        snprintf(why, sizeof why, "%s: ends with status %d%s: %s", how, status,
+                 status == 1 ? " and no clear sentence" : "", text);
         return why;
     }
     count_as(status ? 'e' : 'r');
@@ -152,10 +193,13 @@ static const char *run_trial(int i)
     return why;
 }
 
-/* A run with little address space, a little more each time: it starts nearly never or runs nearly to its end. */
+/* A run with little address space, a little more each time: it starts nearly never or runs nearly to its end.
+ */
 static const char *run_short_of_space(int i)
 {
-    char name[64], *how = qs_printf("QS_FAULT_SPACE=%llu", (unsigned long long)(SPACE_FROM + (uint64_t)(i * space_stride) * SPACE_STEP));
+    char name[64],
+        *how = qs_printf("QS_FAULT_SPACE=%llu",
+                         (unsigned long long)(SPACE_FROM + (uint64_t)(i * space_stride) * SPACE_STEP));
     snprintf(name, sizeof name, "%s-space-%d", kind->name, i);
     char *dir = harness_folder(name);
     const char *why = disturb(kind, dir, how);
@@ -165,7 +209,8 @@ static const char *run_short_of_space(int i)
     return why;
 }
 
-/* How many of the writes that were not done, and said that they were, are seen; in the short form up to the first. */
+/* How many of the writes that were not done, and said that they were, are seen; in the short form up to the
+ * first. */
 static int lies_seen(bool short_form)
 {
     int seen = 0, lies = 0;
@@ -179,7 +224,8 @@ static int lies_seen(bool short_form)
         qs_free(how);
         free(dir);
     }
-    printf("faults: %s: of %d writes that were only said to be done, %d changed the outcome and were seen\n", kind->name, lies, seen);
+    printf("faults: %s: of %d writes that were only said to be done, %d changed the outcome and were seen\n",
+           kind->name, lies, seen);
     fflush(stdout);
     return seen;
 }
@@ -213,14 +259,16 @@ int main(int argc, char **argv)
         unlink(tally);
         survey(short_form ? 40 : 1, short_form ? 10 : 200);
         int bad = harness_trials("fault", trial_count, run_trial);
-        printf("faults: %s: %d calls made to fail: %d with the same bits at once, %d with one sentence and a resume that works, %d wrong\n", kind->name, trial_count,
-               tallied('r'), tallied('e'), bad);
+        printf("faults: %s: %d calls made to fail: %d with the same bits at once, %d with one sentence and a "
+               "resume that works, %d wrong\n",
+               kind->name, trial_count, tallied('r'), tallied('e'), bad);
         fflush(stdout);
         unlink(tally);
         space_stride = short_form ? 10 : 1;
         int spaces = SPACES / space_stride, hungry = harness_trials("space", spaces, run_short_of_space);
-        printf("faults: %s: %d runs with little address space: %d ran to the end, %d with one sentence, %d wrong\n", kind->name, spaces, tallied('r'), tallied('e'),
-               hungry);
+        printf("faults: %s: %d runs with little address space: %d ran to the end, %d with one sentence, %d "
+               "wrong\n",
+               kind->name, spaces, tallied('r'), tallied('e'), hungry);
         fflush(stdout);
         total += trial_count + spaces;
         wrong += bad + hungry;
@@ -228,6 +276,7 @@ int main(int argc, char **argv)
     }
     if (only) return 0;
     if (!wrong) harness_close();
-    printf("%s: Checks: %d, Failures: %d; lies are %s\n", wrong || !seen ? "0%" : "100%", total, wrong, seen ? "seen" : "NOT seen");
+    printf("%s: Checks: %d, Failures: %d; lies are %s\n", wrong || !seen ? "0%" : "100%", total, wrong,
+           seen ? "seen" : "NOT seen");
     return wrong || !seen;
 }

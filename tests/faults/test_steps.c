@@ -1,4 +1,5 @@
-/* Many steps of a run cost no more than few: resident memory, open files and the time of a step stay flat. Slopes are measured, not just ends.
+/* Many steps of a run cost no more than few: resident memory, open files and the time of a step stay flat.
+ * Slopes are measured, not just ends.
  *
  *     test_steps [--short]       10,000 steps of each kind, or some hundred; QS_HARNESS=short is the same
  */
@@ -14,9 +15,14 @@
 
 enum { SAMPLES = 1 << 16, MOST_STEPS = 20000 };
 
-typedef struct sample { double at, resident, files; } sample;
+typedef struct sample {
+    double at, resident, files;
+} sample;
 
-typedef struct watch { sample s[SAMPLES]; int count; } watch;
+typedef struct watch {
+    sample s[SAMPLES];
+    int count;
+} watch;
 
 static watch seen;
 static double seconds[MOST_STEPS + 1];
@@ -57,7 +63,8 @@ static double median(const double *v, int n)
     return m;
 }
 
-/* How much a value changes from a sixth of the run to its end: the median slope between points half of that apart (Theil and Sen), which a few odd ones do not move. */
+/* How much a value changes from a sixth of the run to its end: the median slope between points half of that
+ * apart (Theil and Sen), which a few odd ones do not move. */
 static double rise(const double *v, int n)
 {
     int from = n / 6, half = (n - from) / 2;
@@ -83,19 +90,23 @@ static int read_seconds(const char *dir)
     return n;
 }
 
-/* Whether it stays flat; prints the figures. Of a busy machine the times say nothing, so they count only where `timed`. */
+/* Whether it stays flat; prints the figures. Of a busy machine the times say nothing, so they count only
+ * where `timed`. */
 static bool run(const harness_kind *k, int steps, bool timed, const char *const *env)
 {
-    char text[HARNESS_TEXT], *dir = harness_folder("steps"), *limit = qs_printf("--max_steps=%d", steps), *save = qs_printf("--save_steps=%d", steps / 8);
+    char text[HARNESS_TEXT], *dir = harness_folder("steps"), *limit = qs_printf("--max_steps=%d", steps),
+                             *save = qs_printf("--save_steps=%d", steps / 8);
     const char *more[] = {limit, save, "--eval_steps=1000000", NULL};
     seen.count = 0;
-    int status = harness_observe(k, dir, more, env, look, &seen, text), n = read_seconds(dir), count = seen.count;
+    int status = harness_observe(k, dir, more, env, look, &seen, text), n = read_seconds(dir),
+        count = seen.count;
     harness_remove(dir);
     free(dir);
     qs_free(limit);
     qs_free(save);
     if (status || n != steps || count < 24) {
-        printf("steps: %s: the run ends with %d after %d of %d steps, looked at %d times: %s\n", k->name, status, n, steps, count, text);
+        printf("steps: %s: the run ends with %d after %d of %d steps, looked at %d times: %s\n", k->name,
+               status, n, steps, count, text);
         return false;
     }
     static double resident[SAMPLES], files[SAMPLES];
@@ -103,10 +114,13 @@ static bool run(const harness_kind *k, int steps, bool timed, const char *const 
         resident[i] = seen.s[i].resident;
         files[i] = seen.s[i].files;
     }
-    double early = median(seconds + n / 6, n / 6), late = median(seconds + n - n / 6, n / 6), growth = rise(resident, count), more_files = rise(files, count);
+    double early = median(seconds + n / 6, n / 6), late = median(seconds + n - n / 6, n / 6),
+           growth = rise(resident, count), more_files = rise(files, count);
     bool flat = growth < 512 << 10 && more_files < 0.5 && (!timed || late < 1.5 * early);
-    printf("steps: %s: %d steps: resident memory %+.0f KiB of %.1f MiB, open files %+.1f of %.0f, a step %.3f ms early and %.3f ms late: %s\n", k->name, steps,
-           growth / 1024, median(resident, count) / 1048576, more_files, median(files, count), 1e3 * early, 1e3 * late, flat ? "flat" : "NOT flat");
+    printf("steps: %s: %d steps: resident memory %+.0f KiB of %.1f MiB, open files %+.1f of %.0f, a step "
+           "%.3f ms early and %.3f ms late: %s\n",
+           k->name, steps, growth / 1024, median(resident, count) / 1048576, more_files, median(files, count),
+           1e3 * early, 1e3 * late, flat ? "flat" : "NOT flat");
     fflush(stdout);
     return flat;
 }

@@ -73,7 +73,8 @@ int fuzz_split(const uint8_t *data, size_t size, fuzz_part *parts, int max)
     int count = 0;
     memset(parts, 0, (size_t)max * sizeof *parts);
     for (const uint8_t *end = data + size; count < max; count++) {
-        const uint8_t *next = count + 1 < max && data < end ? memmem(data, (size_t)(end - data), border, BORDER) : NULL;
+        const uint8_t *next =
+            count + 1 < max && data < end ? memmem(data, (size_t)(end - data), border, BORDER) : NULL;
         parts[count] = (fuzz_part){data, (size_t)((next ? next : end) - data)};
         if (!next) return count + 1;
         data = next + BORDER;
@@ -89,10 +90,11 @@ char *fuzz_text(const uint8_t *data, size_t size)
     return text;
 }
 
-/* ---- what an input allocates --------------------------------------------------------------------------------------------------- */
+/* ---- what an input allocates ------------------------------------------------------------------------- */
 
 /* The sanitizers' interface; absent in a plain program. */
-__attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),
+__attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *,
+                                                                                      size_t),
                                                                     void (*on_free)(const volatile void *));
 __attribute__((weak)) size_t __sanitizer_get_allocated_size(const volatile void *p);
 
@@ -117,8 +119,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     qs_log_set_level(QS_LOG_ERROR);
-    if (__sanitizer_install_malloc_and_free_hooks) __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
+    if (__sanitizer_install_malloc_and_free_hooks)
+        __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
     return 0;
 }
 
-void fuzz_watch(size_t size) { limit = atomic_load(&live) + (long long)(QS_FUZZ_BASE + QS_FUZZ_FACTOR * size); }
+void fuzz_watch(size_t size)
+{
+    limit = atomic_load(&live) + (long long)(QS_FUZZ_BASE + QS_FUZZ_FACTOR * size);
+}

@@ -1,4 +1,5 @@
-/* journal.bin of a layer cache. The input is what the bytes of a good journal are changed by: it begins where damage does. */
+/* journal.bin of a layer cache. The input is what the bytes of a good journal are changed by: it begins where
+ * damage does. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,11 @@
 
 enum { BLOBS = 3, BLOB_BYTES = 4096 };
 static const uint64_t blob_bytes[BLOBS] = {BLOB_BYTES, BLOB_BYTES, BLOB_BYTES};
-static const qs_cache_key key = {.model = "model", .fingerprint = "0123456789abcdef0123456789abcdef", .format = "nf4 test", .blobs = BLOBS, .blob_bytes = blob_bytes};
+static const qs_cache_key key = {.model = "model",
+                                 .fingerprint = "0123456789abcdef0123456789abcdef",
+                                 .format = "nf4 test",
+                                 .blobs = BLOBS,
+                                 .blob_bytes = blob_bytes};
 
 /* The journal of a cache whose blobs are all there. */
 static char *good_journal(const char *dir, size_t *bytes)

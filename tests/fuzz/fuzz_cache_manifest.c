@@ -5,7 +5,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint64_t bytes[] = {4096, 8192, 4096};
-    const qs_cache_key key = {.model = "model", .fingerprint = "0123456789abcdef0123456789abcdef", .format = "nf4 test", .blobs = 3, .blob_bytes = bytes};
+    const qs_cache_key key = {.model = "model",
+                              .fingerprint = "0123456789abcdef0123456789abcdef",
+                              .format = "nf4 test",
+                              .blobs = 3,
+                              .blob_bytes = bytes};
     const char *dir = fuzz_subdir("c");
     qs_cache *c;
     qs_err e = {0};

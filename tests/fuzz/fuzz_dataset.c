@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const qs_text *texts[] = {&row.instruction, &row.input, &row.output, &row.system};
         for (int i = 0; i < 4; i++)
             if (texts[i]->data) last = texts[i]->data[texts[i]->bytes];
-        for (size_t i = 0; i < row.id_count; i++) last = (char)(row.ids[i] + (row.labels ? row.labels[i] : 0));
+        for (size_t i = 0; i < row.id_count; i++)
+            last = (char)(row.ids[i] + (row.labels ? row.labels[i] : 0));
     }
     (void)last;
     qs_dataset_close(d);

@@ -1,4 +1,5 @@
-/* A chat template, rendered over a small conversation (or, behind a line of %%%%, over messages of the input) inside tight bounds. */
+/* A chat template, rendered over a small conversation (or, behind a line of %%%%, over messages of the input)
+ * inside tight bounds. */
 #include <jansson.h>
 #include <stdlib.h>
 

@@ -1,5 +1,6 @@
-/* Packed files. The first byte: 0 gives the rest as the file, whatever it is; otherwise the rest is packed by one of the four libraries, and one byte
- * of the file is changed by the second to fourth. Where none is changed the text must come back as it was. */
+/* Packed files. The first byte: 0 gives the rest as the file, whatever it is; otherwise the rest is packed by
+ * one of the four libraries, and one byte of the file is changed by the second to fourth. Where none is
+ * changed the text must come back as it was. */
 #include <bzlib.h>
 #include <lzma.h>
 #include <string.h>
@@ -17,7 +18,10 @@ static size_t pack(qs_packing_kind kind, const uint8_t *text, size_t n, uint8_t 
 {
     size_t used = 0;
     if (kind == QS_PACKED_GZIP) {
-        z_stream z = {.next_in = (Bytef *)(uintptr_t)text, .avail_in = (uInt)n, .next_out = out, .avail_out = (uInt)room};
+        z_stream z = {.next_in = (Bytef *)(uintptr_t)text,
+                      .avail_in = (uInt)n,
+                      .next_out = out,
+                      .avail_out = (uInt)room};
         QS_ASSERT(deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
         QS_ASSERT(deflate(&z, Z_FINISH) == Z_STREAM_END);
         used = z.total_out;
@@ -29,7 +33,8 @@ static size_t pack(qs_packing_kind kind, const uint8_t *text, size_t n, uint8_t 
         QS_ASSERT(!ZSTD_isError(used));
     } else {
         unsigned length = (unsigned)room;
-        QS_ASSERT(BZ2_bzBuffToBuffCompress((char *)out, &length, (char *)(uintptr_t)text, (unsigned)n, 1, 0, 0) == BZ_OK);
+        QS_ASSERT(BZ2_bzBuffToBuffCompress((char *)out, &length, (char *)(uintptr_t)text, (unsigned)n, 1, 0,
+                                           0) == BZ_OK);
         used = length;
     }
     return used;
@@ -63,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < HEAD) return 0;
     const uint8_t *text = data + HEAD;
     size_t n = size - HEAD, room = 2 * n + 4096;
-    fuzz_watch(size + DICTIONARY / QS_FUZZ_FACTOR); /* what a packer's dictionary may take: QS_UNPACK_MAX_BYTES */
+    fuzz_watch(size +
+               DICTIONARY / QS_FUZZ_FACTOR); /* what a packer's dictionary may take: QS_UNPACK_MAX_BYTES */
     if (!data[0]) {
         read_all(fuzz_put("packed", text, n), NULL, 0);
         return 0;

@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_watch(size);
     if (qs_safetensors_open(path, &s, &e)) return 0;
     for (int i = 0; i < s.count && i < 8; i++) {
-        int64_t n = s.tensors[i].readable ? (int64_t)(s.tensors[i].bytes / qs_dtype_bytes(s.tensors[i].type)) : 1;
+        int64_t n =
+            s.tensors[i].readable ? (int64_t)(s.tensors[i].bytes / qs_dtype_bytes(s.tensors[i].type)) : 1;
         float *values = malloc((size_t)n * sizeof *values + 1);
         qs_safetensors_read_f32(path, &s.tensors[i], values, n, &e);
         free(values);

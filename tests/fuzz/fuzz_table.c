@@ -1,4 +1,5 @@
-/* A CSV or TSV file of training rows; the first byte chooses the name, and so whether it is taken for a table by name or by its header. */
+/* A CSV or TSV file of training rows; the first byte chooses the name, and so whether it is taken for a table
+ * by name or by its header. */
 #include "src/data/dataset.h"
 #include "src/data/unpack.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,4 +1,5 @@
-/* A token cache whose checksums are right, so that what follows them is looked at. Its header is put in front of what the input has. */
+/* A token cache whose checksums are right, so that what follows them is looked at. Its header is put in front
+ * of what the input has. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ static int use(const qs_data_options *o, char **path, uint64_t key[2], FILE *rep
     if (rc) return rc;
     volatile uint64_t sum = 0;
     for (int64_t i = 0; i < c->sample_count; i++)
-        for (int32_t k = 0; k < c->samples[i].tokens; k++) sum = sum + c->tokens[c->samples[i].first + (uint64_t)k];
+        for (int32_t k = 0; k < c->samples[i].tokens; k++)
+            sum = sum + c->tokens[c->samples[i].first + (uint64_t)k];
     if (path) {
         *path = qs_strdup(c->path);
         memcpy(key, c->key, sizeof c->key);
@@ -46,14 +48,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static FILE *nowhere;
     static const char rows[] = "{\"input_ids\": [1, 2, 3, 4]}\n{\"input_ids\": [5, 6]}\n";
     const char *files[] = {data_file};
-    const qs_data_options o = {.data = files, .data_count = 1, .cache_dir = fuzz_subdir("c"), .max_seq_length = 64, .vocab_size = 100};
+    const qs_data_options o = {.data = files,
+                               .data_count = 1,
+                               .cache_dir = fuzz_subdir("c"),
+                               .max_seq_length = 64,
+                               .vocab_size = 100};
     if (!path) {
         snprintf(data_file, sizeof data_file, "%s", fuzz_put("rows.jsonl", rows, sizeof rows - 1));
         nowhere = fopen("/dev/null", "w");
         if (use(&o, &path, key, nowhere)) abort();
     }
     /* The input's first bytes are the header, the rest what follows the header's page. */
-    size_t head = sizeof(qs_token_cache_header) < size ? sizeof(qs_token_cache_header) : size, total = QS_TOKEN_CACHE_TOKENS_AT + size - head;
+    size_t head = sizeof(qs_token_cache_header) < size ? sizeof(qs_token_cache_header) : size,
+           total = QS_TOKEN_CACHE_TOKENS_AT + size - head;
     uint8_t *file = calloc(1, total);
     memcpy(file, data, head);
     memcpy(file + QS_TOKEN_CACHE_TOKENS_AT, data + head, size - head);

@@ -11,7 +11,8 @@
 /* Opens it; when it can be opened, a text goes there and back. */
 static inline void fuzz_use_tokenizer(const char *dir, size_t size)
 {
-    static const char text[] = "Hello  world!\n\t<s>abc</s> na\xc3\xafve \xe4\xbd\xa0\xe5\xa5\xbd 123,456 \xff\xf0\x9f\x98\x80 the end";
+    static const char text[] = "Hello  world!\n\t<s>abc</s> na\xc3\xafve \xe4\xbd\xa0\xe5\xa5\xbd 123,456 "
+                               "\xff\xf0\x9f\x98\x80 the end";
     qs_tokenizer *t;
     qs_err e = {0};
     fuzz_watch(size);

@@ -1,9 +1,11 @@
-/* A driver without an engine: runs a target over its seeds, its corpus and a fixed number of mutations of them.
+/* A driver without an engine: runs a target over its seeds, its corpus and a fixed number of mutations of
+ * them.
  *
  *     fuzz_NAME [FILE or FOLDER ...]        without arguments: tests/fuzz/corpus/NAME and $QS_FUZZ_SEEDS/NAME
  *     QS_FUZZ_MUTATIONS                     how many mutations, 1000
  *
- * The same inputs come in the same order every time. Before each the input is left in $QS_FUZZ_LAST when that is set.
+ * The same inputs come in the same order every time. Before each the input is left in $QS_FUZZ_LAST when that
+ * is set.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -18,7 +20,10 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-typedef struct input { uint8_t *data; size_t size; } input;
+typedef struct input {
+    uint8_t *data;
+    size_t size;
+} input;
 
 static input *seeds;
 static int seed_count;
@@ -39,7 +44,10 @@ static void add_file(const char *path)
     seeds[seed_count++] = (input){(uint8_t *)text, bytes};
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 /* A file, or all files of a folder, in the order of their names. */
 static void add(const char *path, int must_be_there)
@@ -93,7 +101,20 @@ static void replace(input *in, size_t at, size_t n, const void *text, size_t byt
 /* A number of the text, if there is one near. */
 static void replace_number(input *in)
 {
-    static const char *const values[] = {"0", "-1", "1", "2147483647", "4294967296", "9223372036854775807", "99999999999999999999", "1e999", "-0.5", "null", "\"\"", "[]", "{}", "NaN"};
+    static const char *const values[] = {"0",
+                                         "-1",
+                                         "1",
+                                         "2147483647",
+                                         "4294967296",
+                                         "9223372036854775807",
+                                         "99999999999999999999",
+                                         "1e999",
+                                         "-0.5",
+                                         "null",
+                                         "\"\"",
+                                         "[]",
+                                         "{}",
+                                         "NaN"};
     size_t at = below(in->size), n = 0;
     while (at < in->size && (in->data[at] < '0' || in->data[at] > '9')) at++;
     while (at + n < in->size && in->data[at + n] >= '0' && in->data[at + n] <= '9') n++;
@@ -103,38 +124,58 @@ static void replace_number(input *in)
 
 static void mutate(input *in)
 {
-    static const uint8_t bytes[] = {0, 1, 0x7f, 0x80, 0xff, '"', '{', '}', '[', ']', ',', ':', '\\', '\n', ' ', '%', '<', '>', 0xc3, 0xf4};
+    static const uint8_t bytes[] = {0,   1,   0x7f, 0x80, 0xff, '"', '{', '}', '[',  ']',
+                                    ',', ':', '\\', '\n', ' ',  '%', '<', '>', 0xc3, 0xf4};
     size_t at = below(in->size), n = 1 + below(in->size - at < 64 ? in->size - at : 64);
     if (!in->size) return;
     if (n > in->size - at) n = in->size - at;
     const input *other = &seeds[below((size_t)seed_count)];
     switch (below(8)) {
-    case 0: in->data[at] ^= (uint8_t)(1u << below(8)); break;
-    case 1: in->data[at] = bytes[below(sizeof bytes)]; break;
-    case 2: in->size = at; break;
-    case 3: replace(in, at, n, "", 0); break;
-    case 4: replace(in, at, 0, in->data + at, n); break;
-    case 5: replace(in, at, 0, &bytes[below(sizeof bytes)], 1); break;
-    case 6: replace_number(in); break;
-    default: replace(in, at, n, other->data, below(other->size + 1)); break;
+    case 0:
+        in->data[at] ^= (uint8_t)(1u << below(8));
+        break;
+    case 1:
+        in->data[at] = bytes[below(sizeof bytes)];
+        break;
+    case 2:
+        in->size = at;
+        break;
+    case 3:
+        replace(in, at, n, "", 0);
+        break;
+    case 4:
+        replace(in, at, 0, in->data + at, n);
+        break;
+    case 5:
+        replace(in, at, 0, &bytes[below(sizeof bytes)], 1);
+        break;
+    case 6:
+        replace_number(in);
+        break;
+    default:
+        replace(in, at, n, other->data, below(other->size + 1));
+        break;
     }
 }
 
 int main(int argc, char **argv)
 {
     LLVMFuzzerInitialize(&argc, &argv);
-    const char *name = strrchr(argv[0], '/'), *root = getenv("QS_FUZZ_SEEDS"), *count = getenv("QS_FUZZ_MUTATIONS");
+    const char *name = strrchr(argv[0], '/'), *root = getenv("QS_FUZZ_SEEDS"),
+               *count = getenv("QS_FUZZ_MUTATIONS");
     name = (name ? name + 1 : argv[0]) + strlen("fuzz_");
     for (int i = 1; i < argc; i++) add(argv[i], 1);
     if (argc == 1) {
-        char *corpus = qs_path_join("tests/fuzz/corpus", name), *made = qs_path_join(root ? root : "build/fuzz-seeds", name);
+        char *corpus = qs_path_join("tests/fuzz/corpus", name),
+             *made = qs_path_join(root ? root : "build/fuzz-seeds", name);
         add(corpus, 0);
         add(made, 0);
         qs_free(corpus);
         qs_free(made);
     }
     if (!seed_count) {
-        fprintf(stderr, "fuzz_%s: there are no seeds; write a function for it in tests/fuzz/seeds.sh\n", name);
+        fprintf(stderr, "fuzz_%s: there are no seeds; write a function for it in tests/fuzz/seeds.sh\n",
+                name);
         return 2;
     }
     run((const uint8_t *)"", 0);

@@ -1,11 +1,13 @@
-/* The operation cases on a real GPU: against the references and the CPU, and twice for equal bits. Exits with 77 without a GPU.
- * Nothing forks: CUDA does not survive it. QS_TEST_CASE=text chooses cases; also what compute-sanitizer runs. */
+/* The operation cases on a real GPU: against the references and the CPU, and twice for equal bits. Exits with
+ * 77 without a GPU. Nothing forks: CUDA does not survive it. QS_TEST_CASE=text chooses cases; also what
+ * compute-sanitizer runs. */
 #include <check.h>
 #include <stdio.h>
 
 #include "tests/support/op_compare.h"
 
-static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention, &op_cases_train};
+static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention,
+                                            &op_cases_train};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 static qs_device *gpu, *cpu;
@@ -13,7 +15,9 @@ static qs_device *gpu, *cpu;
 static void open_both(void)
 {
     qs_err e = {0};
-    if (!gpu) ck_assert_msg(qs_device_open("cuda", &gpu, &e) == 0 && qs_device_open("cpu", &cpu, &e) == 0, "%s", e.text);
+    if (!gpu)
+        ck_assert_msg(qs_device_open("cuda", &gpu, &e) == 0 && qs_device_open("cpu", &cpu, &e) == 0, "%s",
+                      e.text);
 }
 
 START_TEST(every_case_agrees_with_reference_and_cpu) { op_compare_list(lists[_i], gpu, cpu, gpu->info.bf16); }

@@ -14,7 +14,8 @@ void golden_open(golden *g, const char *name)
     ck_assert_msg(qs_safetensors_open(path, &g->header, &e) == 0, "%s", e.text);
     g->bytes = qs_malloc(g->header.file_bytes);
     FILE *f = fopen(path, "rb");
-    ck_assert_msg(f && fread(g->bytes, 1, g->header.file_bytes, f) == g->header.file_bytes, "%s: cannot be read", path);
+    ck_assert_msg(f && fread(g->bytes, 1, g->header.file_bytes, f) == g->header.file_bytes,
+                  "%s: cannot be read", path);
     fclose(f);
     qs_free(path);
 }

@@ -13,9 +13,11 @@ typedef struct golden {
 void golden_open(golden *g, const char *name);
 void golden_close(golden *g);
 
-/* A tensor by its name, made as printf does, and its number of elements (n may be NULL). One that is not there fails the test;
- * golden_has asks first. The data is aligned to its element size as far as the file is. */
-const void *golden_data(const golden *g, int64_t *n, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A tensor by its name, made as printf does, and its number of elements (n may be NULL). One that is not
+ * there fails the test; golden_has asks first. The data is aligned to its element size as far as the file is.
+ */
+const void *golden_data(const golden *g, int64_t *n, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 bool golden_has(const golden *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,4 +1,5 @@
-/* The functions here take the place of the C library's of the same names, in test programs only, and pass on to them. */
+/* The functions here take the place of the C library's of the same names, in test programs only, and pass on
+ * to them. */
 #include "tests/support/kill_point.h"
 
 #include <dlfcn.h>
@@ -25,7 +26,8 @@ int test_child_exit(pid_t child)
 static int now(void)
 {
     int n = atomic_load(&left);
-    while (n > 0 && !atomic_compare_exchange_weak(&left, &n, n - 1)) {}
+    while (n > 0 && !atomic_compare_exchange_weak(&left, &n, n - 1)) {
+    }
     return n == 1;
 }
 

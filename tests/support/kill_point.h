@@ -11,8 +11,9 @@
  *         ...look at what is left...
  *     }
  *
- * Counted are write, pwrite, fsync, fdatasync, rename, ftruncate and fallocate of the whole program, also those of other threads (io_uring's
- * are not: use QS_AIO_PREAD). At the n-th call a write leaves half its bytes, and anything else is not done at all.
+ * Counted are write, pwrite, fsync, fdatasync, rename, ftruncate and fallocate of the whole program, also
+ * those of other threads (io_uring's are not: use QS_AIO_PREAD). At the n-th call a write leaves half its
+ * bytes, and anything else is not done at all.
  */
 #ifndef QS_TESTS_KILL_POINT_H
 #define QS_TESTS_KILL_POINT_H

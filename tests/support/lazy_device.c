@@ -16,10 +16,10 @@ typedef struct piece {
     size_t bytes;
     int byte;
     qs_event *event;
-    uint64_t record;       /* which record of the event is made, or waited for */
+    uint64_t record; /* which record of the event is made, or waited for */
     void (*kernel)(void *p, int64_t n);
     int64_t n;
-    uint64_t order;        /* of queueing */
+    uint64_t order; /* of queueing */
 } piece;
 
 struct qs_event {
@@ -28,7 +28,7 @@ struct qs_event {
 
 typedef struct lazy_queue {
     piece pieces[QUEUE_LENGTH];
-    size_t head, tail;     /* next to run, next to fill; both only grow */
+    size_t head, tail; /* next to run, next to fill; both only grow */
 } lazy_queue;
 
 typedef struct lazy_device {
@@ -36,7 +36,7 @@ typedef struct lazy_device {
     lazy_queue queue[QS_QUEUE_COUNT];
     qs_region memory;
     uint64_t seed, draws, orders, last_order, reordered;
-    int64_t events;        /* alive */
+    int64_t events; /* alive */
 } lazy_device;
 
 static uint32_t draw(lazy_device *d, uint32_t below) { return qs_random_u32(d->seed, 0, d->draws++) % below; }
@@ -47,13 +47,21 @@ static bool run_one(lazy_device *d, lazy_queue *q)
     if (q->head == q->tail) return false;
     piece *p = &q->pieces[q->head % QUEUE_LENGTH];
     switch (p->kind) {
-    case PIECE_COPY: memcpy(p->to, p->from, p->bytes); break;
-    case PIECE_FILL: memset(p->to, p->byte, p->bytes); break;
-    case PIECE_RECORD: p->event->reached = p->record; break;
+    case PIECE_COPY:
+        memcpy(p->to, p->from, p->bytes);
+        break;
+    case PIECE_FILL:
+        memset(p->to, p->byte, p->bytes);
+        break;
+    case PIECE_RECORD:
+        p->event->reached = p->record;
+        break;
     case PIECE_WAIT:
         if (p->event->reached < p->record) return false;
         break;
-    case PIECE_KERNEL: p->kernel(p->to, p->n); break;
+    case PIECE_KERNEL:
+        p->kernel(p->to, p->n);
+        break;
     }
     if (p->kind == PIECE_COPY || p->kind == PIECE_KERNEL) {
         d->reordered += p->order < d->last_order;
@@ -95,7 +103,8 @@ static bool on_device(const lazy_device *d, const void *p, size_t bytes)
 static void lazy_close(qs_device *base)
 {
     lazy_device *d = (lazy_device *)base;
-    while (step(d)) {}
+    while (step(d)) {
+    }
     for (int q = 0; q < QS_QUEUE_COUNT; q++) QS_ASSERT(d->queue[q].head == d->queue[q].tail);
     QS_ASSERT(!d->events);
     qs_region_free(&d->memory);
@@ -115,14 +124,18 @@ static int lazy_alloc(qs_device *base, size_t bytes, void **out, qs_err *e)
 static void lazy_free(qs_device *base, void *p)
 {
     lazy_device *d = (lazy_device *)base;
-    while (step(d)) {}
+    while (step(d)) {
+    }
     qs_region_free(&d->memory);
 }
 
 static int lazy_host_register(qs_device *d, void *p, size_t bytes, qs_err *e) { return 0; }
 static void lazy_host_unregister(qs_device *d, void *p) {}
 
-static int lazy_managed_alloc(qs_device *d, size_t bytes, void **out, qs_err *e) { QS_FAIL(e, QS_EUNSUP, "no managed memory here"); }
+static int lazy_managed_alloc(qs_device *d, size_t bytes, void **out, qs_err *e)
+{
+    QS_FAIL(e, QS_EUNSUP, "no managed memory here");
+}
 static void lazy_managed_free(qs_device *d, void *p) {}
 static void lazy_managed_prefetch(qs_device *d, qs_queue q, void *p, size_t bytes, bool to_device) {}
 
@@ -233,7 +246,8 @@ qs_device *test_lazy_device(uint64_t seed)
 
 void test_lazy_kernel(qs_device *d, void (*kernel)(void *p, int64_t n), void *p, int64_t n)
 {
-    append((lazy_device *)d, QS_QUEUE_COMPUTE, (piece){.kind = PIECE_KERNEL, .kernel = kernel, .to = p, .n = n});
+    append((lazy_device *)d, QS_QUEUE_COMPUTE,
+           (piece){.kind = PIECE_KERNEL, .kernel = kernel, .to = p, .n = n});
 }
 
 uint64_t test_lazy_reordered(const qs_device *d) { return ((const lazy_device *)d)->reordered; }

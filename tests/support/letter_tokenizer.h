@@ -1,4 +1,5 @@
-/* letter_tokenizer.h - a tokenizer of one token per ASCII character, and the marks of the common chat templates as control tokens. */
+/* letter_tokenizer.h - a tokenizer of one token per ASCII character, and the marks of the common chat
+ * templates as control tokens. */
 #ifndef QS_TESTS_SUPPORT_LETTER_TOKENIZER_H
 #define QS_TESTS_SUPPORT_LETTER_TOKENIZER_H
 

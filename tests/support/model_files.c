@@ -46,8 +46,10 @@ void test_safetensors_write(const char *path, const test_tensor *tensors, int co
 {
     qs_safetensors_entry *entries = qs_calloc((size_t)count, sizeof *entries);
     for (int i = 0; i < count; i++) {
-        entries[i] = (qs_safetensors_entry){
-            .name = tensors[i].name, .type = tensors[i].type, .dims = tensors[i].dims, .data = test_tensor_data(seed, &tensors[i])};
+        entries[i] = (qs_safetensors_entry){.name = tensors[i].name,
+                                            .type = tensors[i].type,
+                                            .dims = tensors[i].dims,
+                                            .data = test_tensor_data(seed, &tensors[i])};
         memcpy(entries[i].shape, tensors[i].shape, sizeof entries[i].shape);
     }
     static const char *const metadata[] = {"format", "pt"};
@@ -84,7 +86,8 @@ void test_model_write(const char *dir, const test_tensor *tensors, int count, in
         qs_free(path);
     }
     qs_free(mine);
-    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
+    json_t *index =
+        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
     char *text = json_dumps(index, JSON_INDENT(2)), *path = test_path(dir, "model.safetensors.index.json");
     test_file_write(path, text, strlen(text));
     qs_free(path);

@@ -21,7 +21,8 @@ typedef struct test_tensor {
 
 size_t test_tensor_elements(const test_tensor *t);
 
-/* Element i before rounding to the tensor's type: uniform in [-1, 1) for floats, 0..255 for QS_U8, 31 bits for QS_I32. */
+/* Element i before rounding to the tensor's type: uniform in [-1, 1) for floats, 0..255 for QS_U8, 31 bits
+ * for QS_I32. */
 float test_tensor_value(uint64_t seed, const char *name, uint64_t i);
 
 /* All bytes of the tensor as they lie in the file; freed with qs_free. */

@@ -25,7 +25,10 @@ static inline const qs_attention_config *test_attention(const qs_architecture *a
     return &qs_architecture_layer(a, layer)->part[0].attention;
 }
 
-static inline const qs_mlp_config *test_mlp(const qs_architecture *a, int32_t layer) { return &qs_architecture_layer(a, layer)->part[1].mlp; }
+static inline const qs_mlp_config *test_mlp(const qs_architecture *a, int32_t layer)
+{
+    return &qs_architecture_layer(a, layer)->part[1].mlp;
+}
 
 /* The linear of the first layer that is called so: "q_proj"; NULL: there is none. */
 static inline const qs_tensor *test_linear(const qs_architecture *a, const char *name)

@@ -1,15 +1,18 @@
-/* op_cases_attention.c - causal attention over packed documents, against the plain formula in double precision. */
+/* op_cases_attention.c - causal attention over packed documents, against the plain formula in double
+ * precision. */
 #include <math.h>
 #include <string.h>
 
 #include "src/base/memory.h"
 #include "tests/support/op_cases.h"
 
-/* size: tokens, heads, kv_heads, head_dim, window, document length (0: one document); the documents' lengths alternate between half
- * as long and one and a half times as long. */
+/* size: tokens, heads, kv_heads, head_dim, window, document length (0: one document); the documents' lengths
+ * alternate between half as long and one and a half times as long. */
 enum { Q, K, V, O, LSE, DOCUMENT, D_O, DQ, DK, DV };
 
-typedef struct sizes { int64_t tokens, heads, kv_heads, dim, window; } sizes;
+typedef struct sizes {
+    int64_t tokens, heads, kv_heads, dim, window;
+} sizes;
 static sizes sizes_of(const op_run *r)
 {
     const int64_t *s = r->c->size;
@@ -65,7 +68,8 @@ static double cap_slope(const op_run *r, int64_t h, int64_t i, int64_t j)
 {
     sizes s = sizes_of(r);
     double dot = 0, cap = r->c->value[0];
-    for (int64_t c = 0; c < s.dim; c++) dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, h / (s.heads / s.kv_heads) * s.dim + c);
+    for (int64_t c = 0; c < s.dim; c++)
+        dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, h / (s.heads / s.kv_heads) * s.dim + c);
     double t = cap > 0 ? tanh(dot * (1 / sqrtf((float)s.dim)) / cap) : 0;
     return 1 - t * t;
 }
@@ -80,7 +84,8 @@ static double probabilities(const op_run *r, int64_t h, int64_t i, double *p)
     memset(p, 0, (size_t)s.tokens * sizeof *p);
     for (int64_t j = from; j <= i; j++) {
         double dot = 0;
-        for (int64_t c = 0; c < s.dim; c++) dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, kv * s.dim + c);
+        for (int64_t c = 0; c < s.dim; c++)
+            dot += op_at(r, Q, i, h * s.dim + c) * op_at(r, K, j, kv * s.dim + c);
         p[j] = dot * (1 / sqrtf((float)s.dim));
         if (r->c->value[0] > 0) p[j] = r->c->value[0] * tanh(p[j] / r->c->value[0]);
         max = fmax(max, p[j]);
@@ -99,7 +104,8 @@ static void attention_reference(op_run *r)
             *op_want(r, LSE, 0, h * s.tokens + i) = probabilities(r, h, i, p);
             for (int64_t j = 0; j <= i; j++)
                 for (int64_t c = 0; p[j] > 0 && c < s.dim; c++)
-                    *op_want(r, O, i, h * s.dim + c) += p[j] * op_at(r, V, j, h / (s.heads / s.kv_heads) * s.dim + c);
+                    *op_want(r, O, i, h * s.dim + c) +=
+                        p[j] * op_at(r, V, j, h / (s.heads / s.kv_heads) * s.dim + c);
         }
     qs_free(p);
 }
@@ -116,10 +122,12 @@ static void attention_backward_setup(op_run *r)
         op_array *a = &r->array[k];
         memset(a->before, 0, (size_t)(a->rows * a->stride - (a->stride - a->cols)) * qs_dtype_bytes(a->type));
         for (int64_t i = 0; i < a->rows; i++)
-            for (int64_t j = 0; j < a->cols; j++) qs_store_f32(a->before, a->type, (size_t)(i * a->stride + j), (float)*op_want(r, k, i, j));
+            for (int64_t j = 0; j < a->cols; j++)
+                qs_store_f32(a->before, a->type, (size_t)(i * a->stride + j), (float)*op_want(r, k, i, j));
         a->role = OP_INPUT;
     }
-    r->cancelled = 1; /* terms of order 1 (dS times k) that for a query with few keys leave little or nothing */
+    r->cancelled =
+        1; /* terms of order 1 (dS times k) that for a query with few keys leave little or nothing */
     op_array_normal(r, D_O, OP_INPUT, r->c->type, s.tokens, s.heads * s.dim, 1);
     op_array_make(r, DQ, OP_OUTPUT, r->c->type, s.tokens, s.heads * s.dim);
     op_array_make(r, DK, OP_OUTPUT, r->c->type, s.tokens, s.kv_heads * s.dim);
@@ -158,19 +166,29 @@ static void attention_backward_reference(op_run *r)
     qs_free(p);
 }
 
-static const op_kind attention_backward = {attention_backward_setup, attention_backward_launch, attention_backward_reference, OP(ATTENTION_BACKWARD)};
+static const op_kind attention_backward = {attention_backward_setup, attention_backward_launch,
+                                           attention_backward_reference, OP(ATTENTION_BACKWARD)};
 
 #define F32 5e-6, "fp32 sums over a few hundred keys and head columns, and an fp32 exponential"
-#define BF16 2 * OP_TOL_BF16, "probabilities and score gradients are rounded to bf16 before their products, then one rounding at the end"
+#define BF16                                                                                              \
+    2 * OP_TOL_BF16, "probabilities and score gradients are rounded to bf16 before their products, then " \
+                     "one rounding at the end"
 #define F16 1.5 * OP_TOL_F16, "fp32 sums, one rounding at the end"
 
-#define BOTH(name, type, tokens, heads, kv_heads, dim, window, document, padding, tolerance)                                            \
-    {name, &attention, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {0}, padding, tolerance},                        \
-        {name ", backward", &attention_backward, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {0}, padding, tolerance}
+#define BOTH(name, type, tokens, heads, kv_heads, dim, window, document, padding, tolerance) \
+    {name, &attention, type,     QS_F32, {tokens, heads, kv_heads, dim, window, document},   \
+     {0},  padding,    tolerance},                                                           \
+    {                                                                                        \
+        name ", backward", &attention_backward, type, QS_F32,                                \
+            {tokens, heads, kv_heads, dim, window, document}, {0}, padding, tolerance        \
+    }
 
-#define CAPPED(name, cap, type, tokens, heads, kv_heads, dim, window, document, tolerance)                                    \
-    {name, &attention, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance},                  \
-        {name ", backward", &attention_backward, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance}
+#define CAPPED(name, cap, type, tokens, heads, kv_heads, dim, window, document, tolerance)                   \
+    {name, &attention, type, QS_F32, {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance}, \
+    {                                                                                                        \
+        name ", backward", &attention_backward, type, QS_F32,                                                \
+            {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance                            \
+    }
 
 static const op_case cases[] = {
     BOTH("attention f32", QS_F32, 150, 2, 2, 64, 0, 0, 0, F32),
@@ -187,7 +205,8 @@ static const op_case cases[] = {
     BOTH("attention bf16, head of 128, documents", QS_BF16, 300, 2, 2, 128, 0, 100, 8, BF16),
     BOTH("attention bf16, head of 80, window", QS_BF16, 140, 2, 1, 80, 64, 0, 0, BF16),
     BOTH("attention bf16, head of 96", QS_BF16, 100, 2, 2, 96, 0, 0, 1, BF16),
-    BOTH("attention bf16, head of 128, grouped, window and documents", QS_BF16, 330, 4, 2, 128, 70, 110, 0, BF16),
+    BOTH("attention bf16, head of 128, grouped, window and documents", QS_BF16, 330, 4, 2, 128, 70, 110, 0,
+         BF16),
     BOTH("attention bf16, head of 256", QS_BF16, 150, 2, 1, 256, 0, 60, 0, BF16),
     BOTH("attention bf16, many tiles", QS_BF16, 600, 1, 1, 64, 0, 0, 0, BF16),
     BOTH("attention f16, head of 128, many tiles", QS_F16, 530, 1, 1, 128, 0, 0, 0, F16),
@@ -200,19 +219,27 @@ static const op_case cases[] = {
 
 const op_case_list op_cases_attention = OP_LIST("attention", cases);
 
-/* ---- gradients ------------------------------------------------------------------------------------------------------------------ */
+/* ---- gradients --------------------------------------------------------------------------------------- */
 
-#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, ""}
+#define CASE(kind, ...)                                         \
+    {                                                           \
+        "", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, "" \
+    }
 #define ALL(name, ...)                                                                                       \
     {name ", q", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), Q, O, D_O, DQ, 0},     \
         {name ", k", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), K, O, D_O, DK, 0}, \
-        {name ", v", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), V, O, D_O, DV, 0}
+    {                                                                                                        \
+        name ", v", CASE(attention, __VA_ARGS__), CASE(attention_backward, __VA_ARGS__), V, O, D_O, DV, 0    \
+    }
 
 static const op_gradient gradients[] = {
     ALL("grouped heads", 90, 4, 2, 12, 0, 0),
     ALL("window and documents", 150, 2, 1, 8, 20, 50),
 #undef CASE
-#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {1.5}, 0, 0, ""}
+#define CASE(kind, ...)                                           \
+    {                                                             \
+        "", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {1.5}, 0, 0, "" \
+    }
     ALL("soft cap", 60, 4, 2, 12, 0, 0),
 };
 

@@ -5,7 +5,9 @@
 #include "kernels/quant.h"
 #include "tests/support/op_cases.h"
 
-/* ---- quantise4: size n; value[0] nonzero: blocks of zeros in between. All in fp32, so the answer is exact. --------------- */
+/* ---- quantise4: size n; value[0] nonzero: blocks of zeros in between --------------------------------- */
+
+/* All in fp32, so the answer is exact. */
 
 enum { W, CODES, ABSMAX };
 
@@ -29,8 +31,8 @@ static void quantise4_launch(op_run *r, qs_device *d)
     uint8_t *codes = op_device(r, CODES);
     float *absmax = op_device(r, ABSMAX);
     qs_op_quantise4(d, quant_of(r), w, r->c->type, cut, codes, absmax);
-    qs_op_quantise4(d, quant_of(r), w + (size_t)cut * qs_dtype_bytes(r->c->type), r->c->type, n - cut, codes + cut / 2,
-                    absmax + cut / QS_QUANT_BLOCK);
+    qs_op_quantise4(d, quant_of(r), w + (size_t)cut * qs_dtype_bytes(r->c->type), r->c->type, n - cut,
+                    codes + cut / 2, absmax + cut / QS_QUANT_BLOCK);
 }
 
 static uint8_t nearest_code4(const qs_code4 *t, float x)
@@ -61,7 +63,7 @@ static void quantise4_reference(op_run *r)
 
 static const op_kind quantise4 = {quantise4_setup, quantise4_launch, quantise4_reference, OP(QUANTISE4)};
 
-/* ---- dequantise4: size n, quant type, nested ------------------------------------------------------------------------------ */
+/* ---- dequantise4: size n, quant type, nested --------------------------------------------------------- */
 
 enum { D_CODES, D_ABSMAX, D_ABSMAX8, D_NESTED, D_OFFSET, D_OUT };
 
@@ -69,10 +71,12 @@ static void dequantise4_setup(op_run *r)
 {
     int64_t n = r->c->size[0], blocks = qs_quant_blocks(n);
     op_array_make(r, D_CODES, OP_INPUT, QS_U8, 1, (n + 1) / 2);
-    for (int64_t i = 0; i < (n + 1) / 2; i++) ((uint8_t *)r->array[D_CODES].before)[i] = (uint8_t)(op_uniform(9, (uint64_t)i) * 256);
+    for (int64_t i = 0; i < (n + 1) / 2; i++)
+        ((uint8_t *)r->array[D_CODES].before)[i] = (uint8_t)(op_uniform(9, (uint64_t)i) * 256);
     op_array_normal(r, D_ABSMAX, OP_INPUT, QS_F32, 1, blocks, 0.05);
     op_array_make(r, D_ABSMAX8, OP_INPUT, QS_U8, 1, blocks);
-    for (int64_t i = 0; i < blocks; i++) ((uint8_t *)r->array[D_ABSMAX8].before)[i] = (uint8_t)(op_uniform(10, (uint64_t)i) * 256);
+    for (int64_t i = 0; i < blocks; i++)
+        ((uint8_t *)r->array[D_ABSMAX8].before)[i] = (uint8_t)(op_uniform(10, (uint64_t)i) * 256);
     op_array_normal(r, D_NESTED, OP_INPUT, QS_F32, 1, qs_nested_blocks(n), 0.01);
     op_array_normal(r, D_OFFSET, OP_INPUT, QS_F32, 1, 1, 0.05);
     op_array_make(r, D_OUT, OP_OUTPUT, r->c->type, 1, n);
@@ -98,7 +102,8 @@ static void dequantise4_reference(op_run *r)
         int64_t b = i / QS_QUANT_BLOCK;
         float absmax = (float)op_at(r, D_ABSMAX, 0, b);
         if (r->c->size[2]) {
-            absmax = qs_dynamic_signed[(int)op_at(r, D_ABSMAX8, 0, b)] * (float)op_at(r, D_NESTED, 0, b / QS_NESTED_BLOCK);
+            absmax = qs_dynamic_signed[(int)op_at(r, D_ABSMAX8, 0, b)] *
+                     (float)op_at(r, D_NESTED, 0, b / QS_NESTED_BLOCK);
             absmax = absmax + (float)op_at(r, D_OFFSET, 0, 0);
         }
         int byte = (int)op_at(r, D_CODES, 0, i / 2);
@@ -108,9 +113,10 @@ static void dequantise4_reference(op_run *r)
     }
 }
 
-static const op_kind dequantise4 = {dequantise4_setup, dequantise4_launch, dequantise4_reference, OP(DEQUANTISE4)};
+static const op_kind dequantise4 = {dequantise4_setup, dequantise4_launch, dequantise4_reference,
+                                    OP(DEQUANTISE4)};
 
-/* ---- quantise_absmax: size blocks; value[0]: all equal ---------------------------------------------------------------------- */
+/* ---- quantise_absmax: size blocks; value[0]: all equal ----------------------------------------------- */
 
 enum { A_IN, A_CODES, A_NESTED, A_OFFSET };
 
@@ -119,7 +125,8 @@ static void quantise_absmax_setup(op_run *r)
     int64_t n = r->c->size[0];
     op_array_make(r, A_IN, OP_INPUT, QS_F32, 1, n);
     for (int64_t i = 0; i < n; i++)
-        ((float *)r->array[A_IN].before)[i] = r->c->value[0] ? 0.25f : (float)fabs(0.05 + 0.02 * op_normal(1, (uint64_t)i));
+        ((float *)r->array[A_IN].before)[i] =
+            r->c->value[0] ? 0.25f : (float)fabs(0.05 + 0.02 * op_normal(1, (uint64_t)i));
     op_array_make(r, A_CODES, OP_OUTPUT, QS_U8, 1, n);
     op_array_make(r, A_NESTED, OP_OUTPUT, QS_F32, 1, (n + QS_NESTED_BLOCK - 1) / QS_NESTED_BLOCK);
     op_array_make(r, A_OFFSET, OP_OUTPUT, QS_F32, 1, 1);
@@ -127,7 +134,8 @@ static void quantise_absmax_setup(op_run *r)
 
 static void quantise_absmax_launch(op_run *r, qs_device *d)
 {
-    qs_op_quantise_absmax(d, op_device(r, A_IN), r->c->size[0], op_device(r, A_CODES), op_device(r, A_NESTED), op_device(r, A_OFFSET));
+    qs_op_quantise_absmax(d, op_device(r, A_IN), r->c->size[0], op_device(r, A_CODES), op_device(r, A_NESTED),
+                          op_device(r, A_OFFSET));
 }
 
 /* The nearest entry by distance; of two equally near ones the even index. */
@@ -154,13 +162,15 @@ static void quantise_absmax_reference(op_run *r)
         for (int64_t i = at; i < last; i++) top = fmaxf(top, fabsf((float)op_at(r, A_IN, 0, i) - offset));
         *op_want(r, A_NESTED, 0, at / QS_NESTED_BLOCK) = top;
         for (int64_t i = at; i < last; i++)
-            *op_want(r, A_CODES, 0, i) = top > 0 ? nearest_signed(((float)op_at(r, A_IN, 0, i) - offset) * (1.0f / top)) : 127;
+            *op_want(r, A_CODES, 0, i) =
+                top > 0 ? nearest_signed(((float)op_at(r, A_IN, 0, i) - offset) * (1.0f / top)) : 127;
     }
 }
 
-static const op_kind quantise_absmax = {quantise_absmax_setup, quantise_absmax_launch, quantise_absmax_reference, OP(QUANTISE_ABSMAX)};
+static const op_kind quantise_absmax = {quantise_absmax_setup, quantise_absmax_launch,
+                                        quantise_absmax_reference, OP(QUANTISE_ABSMAX)};
 
-/* ---- gemm: size m, n, k, transpose_a, transpose_b, bias; value alpha, beta ------------------------------------------------- */
+/* ---- gemm: size m, n, k, transpose_a, transpose_b, bias; value alpha, beta --------------------------- */
 
 enum { G_A, G_B, G_C, G_BIAS };
 
@@ -182,9 +192,12 @@ static void gemm_setup(op_run *r)
 {
     const int64_t *s = r->c->size;
     op_array_normal(r, G_A, OP_INPUT, r->c->type, s[3] ? s[2] : s[0], s[3] ? s[0] : s[2], 1);
-    op_array_normal(r, G_B, OP_INPUT, r->c->type, s[4] ? s[1] : s[2], s[4] ? s[2] : s[1], 1 / sqrt((double)s[2]));
-    if (r->c->value[1]) op_array_normal(r, G_C, OP_IN_OUT, r->c->type2, s[0], s[1], 1);
-    else op_array_make(r, G_C, OP_OUTPUT, r->c->type2, s[0], s[1]);
+    op_array_normal(r, G_B, OP_INPUT, r->c->type, s[4] ? s[1] : s[2], s[4] ? s[2] : s[1],
+                    1 / sqrt((double)s[2]));
+    if (r->c->value[1])
+        op_array_normal(r, G_C, OP_IN_OUT, r->c->type2, s[0], s[1], 1);
+    else
+        op_array_make(r, G_C, OP_OUTPUT, r->c->type2, s[0], s[1]);
     op_array_normal(r, G_BIAS, OP_INPUT, r->c->type, 1, s[1], 1);
 }
 
@@ -202,7 +215,8 @@ static void gemm_reference(op_run *r)
         for (int64_t j = 0; j < s[1]; j++) {
             double sum = 0;
             for (int64_t p = 0; p < s[2]; p++)
-                sum += (s[3] ? op_at(r, G_A, p, i) : op_at(r, G_A, i, p)) * (s[4] ? op_at(r, G_B, j, p) : op_at(r, G_B, p, j));
+                sum += (s[3] ? op_at(r, G_A, p, i) : op_at(r, G_A, i, p)) *
+                       (s[4] ? op_at(r, G_B, j, p) : op_at(r, G_B, p, j));
             sum *= r->c->value[0];
             if (r->c->value[1]) sum += op_at(r, G_C, i, j);
             if (s[5]) sum += op_at(r, G_BIAS, 0, j);
@@ -212,20 +226,31 @@ static void gemm_reference(op_run *r)
 
 static const op_kind gemm = {gemm_setup, gemm_launch, gemm_reference, OP(GEMM)};
 
-/* ---- the list ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the list ---------------------------------------------------------------------------------------- */
 
 #define EXACT 0, "the answer is defined to the bit"
 #define NF4 QS_QUANT_NF4
 #define FP4 QS_QUANT_FP4
-#define QUANTISE(name, type, n, quant, zeros) {name, &quantise4, type, QS_F32, {n, quant}, {zeros}, 0, EXACT}
-#define DEQUANTISE(name, type, n, quant, nested) {name, &dequantise4, type, QS_F32, {n, quant, nested}, {0}, 0, EXACT}
-#define ABSMAX8(name, blocks, equal) {name, &quantise_absmax, QS_F32, QS_F32, {blocks}, {equal}, 0, EXACT}
+#define QUANTISE(name, type, n, quant, zeros)                         \
+    {                                                                 \
+        name, &quantise4, type, QS_F32, {n, quant}, {zeros}, 0, EXACT \
+    }
+#define DEQUANTISE(name, type, n, quant, nested)                            \
+    {                                                                       \
+        name, &dequantise4, type, QS_F32, {n, quant, nested}, {0}, 0, EXACT \
+    }
+#define ABSMAX8(name, blocks, equal)                                        \
+    {                                                                       \
+        name, &quantise_absmax, QS_F32, QS_F32, {blocks}, {equal}, 0, EXACT \
+    }
 /* Sums of 40-300 products of order 1: fp32 rounding errors stay below 1e-5 of the result's size. */
 #define SUM_F32 1e-5, "fp32 sums of a few hundred products"
 #define SUM_BF16 OP_TOL_BF16, OP_WHY_ONE_ROUNDING
 #define SUM_F16 OP_TOL_F16, OP_WHY_ONE_ROUNDING
-#define GEMM(name, type, c_type, m, n, k, ta, tb, bias, alpha, beta, padding, tolerance) \
-    {name, &gemm, type, c_type, {m, n, k, ta, tb, bias}, {alpha, beta}, padding, tolerance}
+#define GEMM(name, type, c_type, m, n, k, ta, tb, bias, alpha, beta, padding, tolerance)      \
+    {                                                                                         \
+        name, &gemm, type, c_type, {m, n, k, ta, tb, bias}, {alpha, beta}, padding, tolerance \
+    }
 
 static const op_case cases[] = {
     QUANTISE("quantise nf4 f32", QS_F32, 64 * 1000, NF4, 0),

@@ -5,7 +5,7 @@
 #include "kernels/quant.h"
 #include "tests/support/op_cases.h"
 
-/* ---- cross entropy: size rows, vocabulary, tile, rows without a target (every n-th, 0: none) ------------------------------ */
+/* ---- cross entropy: size rows, vocabulary, tile, rows without a target (every n-th, 0: none) --------- */
 
 enum { C_LOGITS, C_TARGETS, C_MAX, C_SUM, C_TARGET_LOGIT, C_LOSS, C_GRADIENT };
 
@@ -32,13 +32,17 @@ static void ce_setup(op_run *r)
 static void ce_launch(op_run *r, qs_device *d)
 {
     const int64_t *s = r->c->size;
-    qs_ce_state state = {op_device(r, C_MAX), op_device(r, C_SUM), op_device(r, C_TARGET_LOGIT), op_device(r, C_TARGETS), (float)r->c->value[0]};
+    qs_ce_state state = {op_device(r, C_MAX), op_device(r, C_SUM), op_device(r, C_TARGET_LOGIT),
+                         op_device(r, C_TARGETS), (float)r->c->value[0]};
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t at = 0; at < s[1]; at += s[2]) {
             int64_t n = at + s[2] < s[1] ? s[2] : s[1] - at;
             qs_mat tile = qs_mat_part(op_mat(r, C_LOGITS), 0, s[0], at, n);
-            if (pass == 0) qs_op_ce_forward(d, tile, at, &state);
-            else qs_op_ce_backward(d, tile, at, &state, 0.125f, qs_mat_part(op_mat(r, C_GRADIENT), 0, s[0], at, n));
+            if (pass == 0)
+                qs_op_ce_forward(d, tile, at, &state);
+            else
+                qs_op_ce_backward(d, tile, at, &state, 0.125f,
+                                  qs_mat_part(op_mat(r, C_GRADIENT), 0, s[0], at, n));
         }
         if (pass == 0) qs_op_ce_loss(d, s[0], &state, op_device(r, C_LOSS));
     }
@@ -64,14 +68,22 @@ static void ce_reference(op_run *r)
         *op_want(r, C_TARGET_LOGIT, 0, i) = target < 0 ? 0 : op_at(r, C_LOGITS, i, target);
         if (target < 0) continue;
         *op_want(r, C_LOSS, 0, i) = max + log(sum) - op_at(r, C_LOGITS, i, target);
-        for (int64_t j = 0; j < s[1]; j++) *op_want(r, C_GRADIENT, i, j) = (exp(op_at(r, C_LOGITS, i, j) - max) / sum - (j == target)) * 0.125 * cap_slope(r, i, j);
+        for (int64_t j = 0; j < s[1]; j++)
+            *op_want(r, C_GRADIENT, i, j) =
+                (exp(op_at(r, C_LOGITS, i, j) - max) / sum - (j == target)) * 0.125 * cap_slope(r, i, j);
     }
 }
 
-/* ---- soft cap: size rows, cols; value[0]: the cap ------------------------------------------------------------------------- */
+/* ---- soft cap: size rows, cols; value[0]: the cap ---------------------------------------------------- */
 
-static void softcap_setup(op_run *r) { op_array_normal(r, C_LOGITS, OP_IN_OUT, QS_F32, r->c->size[0], r->c->size[1], 10); }
-static void softcap_launch(op_run *r, qs_device *d) { qs_op_softcap(d, (float)r->c->value[0], op_mat(r, C_LOGITS)); }
+static void softcap_setup(op_run *r)
+{
+    op_array_normal(r, C_LOGITS, OP_IN_OUT, QS_F32, r->c->size[0], r->c->size[1], 10);
+}
+static void softcap_launch(op_run *r, qs_device *d)
+{
+    qs_op_softcap(d, (float)r->c->value[0], op_mat(r, C_LOGITS));
+}
 static void softcap_reference(op_run *r)
 {
     for (int64_t i = 0; i < r->c->size[0]; i++)
@@ -80,9 +92,10 @@ static void softcap_reference(op_run *r)
 }
 static const op_kind softcap = {softcap_setup, softcap_launch, softcap_reference, OP(SOFTCAP)};
 
-static const op_kind cross_entropy = {ce_setup, ce_launch, ce_reference, OP(CE_FORWARD) | OP(CE_LOSS) | OP(CE_BACKWARD)};
+static const op_kind cross_entropy = {ce_setup, ce_launch, ce_reference,
+                                      OP(CE_FORWARD) | OP(CE_LOSS) | OP(CE_BACKWARD)};
 
-/* ---- sum of squares: size n ------------------------------------------------------------------------------------------------ */
+/* ---- sum of squares: size n -------------------------------------------------------------------------- */
 
 enum { S_G, S_SUM };
 
@@ -103,7 +116,7 @@ static void squares_reference(op_run *r)
 }
 static const op_kind sum_squares = {squares_setup, squares_launch, squares_reference, OP(SUM_SQUARES)};
 
-/* ---- AdamW: size n, step, rule; value learning rate, weight decay, clip --------------------------------------------------- */
+/* ---- AdamW: size n, step, rule; value learning rate, weight decay, clip ------------------------------ */
 
 enum { P, G, M, V8_OR_V, M_ABSMAX, V_ABSMAX };
 
@@ -133,7 +146,8 @@ static void adamw_setup(op_run *r)
 static void adamw_launch(op_run *r, qs_device *d)
 {
     qs_adamw h = adamw_of(r);
-    qs_op_adamw(d, (qs_adamw_rule)r->c->size[2], &h, op_device(r, P), op_device(r, G), op_device(r, M), op_device(r, V8_OR_V), r->c->size[0]);
+    qs_op_adamw(d, (qs_adamw_rule)r->c->size[2], &h, op_device(r, P), op_device(r, G), op_device(r, M),
+                op_device(r, V8_OR_V), r->c->size[0]);
 }
 static void adamw_reference(op_run *r)
 {
@@ -143,7 +157,8 @@ static void adamw_reference(op_run *r)
         bool decay_first = (qs_adamw_rule)r->c->size[2] == QS_ADAMW_TORCH;
         double g = op_at(r, G, 0, i) * h.gradient_scale, decay = 1 - h.learning_rate * h.weight_decay;
         double p = op_at(r, P, 0, i) * (decay_first ? decay : 1);
-        double m = h.beta1 * op_at(r, M, 0, i) + (1 - h.beta1) * g, v = h.beta2 * op_at(r, V8_OR_V, 0, i) + (1 - h.beta2) * g * g;
+        double m = h.beta1 * op_at(r, M, 0, i) + (1 - h.beta1) * g,
+               v = h.beta2 * op_at(r, V8_OR_V, 0, i) + (1 - h.beta2) * g * g;
         *op_want(r, M, 0, i) = m;
         *op_want(r, V8_OR_V, 0, i) = v;
         p -= h.learning_rate * (m / c1) / (sqrt(v / c2) + h.eps);
@@ -152,7 +167,7 @@ static void adamw_reference(op_run *r)
 }
 static const op_kind adamw = {adamw_setup, adamw_launch, adamw_reference, OP(ADAMW)};
 
-/* ---- AdamW with 8-bit states ------------------------------------------------------------------------------------------------ */
+/* ---- AdamW with 8-bit states ------------------------------------------------------------------------- */
 
 static void adamw8_setup(op_run *r)
 {
@@ -163,11 +178,13 @@ static void adamw8_setup(op_run *r)
     if (n > 3) ((float *)r->array[G].before)[3] = INFINITY;
     for (int k = M; k <= V8_OR_V; k++) {
         op_array_make(r, k, OP_IN_OUT, QS_U8, 1, n);
-        for (int64_t i = 0; i < n; i++) ((uint8_t *)r->array[k].before)[i] = (uint8_t)(op_uniform(60 + (uint64_t)k, (uint64_t)i) * 256);
+        for (int64_t i = 0; i < n; i++)
+            ((uint8_t *)r->array[k].before)[i] = (uint8_t)(op_uniform(60 + (uint64_t)k, (uint64_t)i) * 256);
     }
     for (int k = M_ABSMAX; k <= V_ABSMAX; k++) {
         op_array_make(r, k, OP_IN_OUT, QS_F32, 1, blocks);
-        for (int64_t b = 0; b < blocks; b++) ((float *)r->array[k].before)[b] = (float)(0.01 + 0.01 * op_uniform(70, (uint64_t)b));
+        for (int64_t b = 0; b < blocks; b++)
+            ((float *)r->array[k].before)[b] = (float)(0.01 + 0.01 * op_uniform(70, (uint64_t)b));
     }
     if (r->c->size[2]) /* a first step: no state yet, and a block without gradient */
         for (int64_t i = 0; i < n; i++) {
@@ -180,8 +197,8 @@ static void adamw8_setup(op_run *r)
 static void adamw8_launch(op_run *r, qs_device *d)
 {
     qs_adamw h = adamw_of(r);
-    qs_op_adamw8(d, &h, op_device(r, P), op_device(r, G), op_device(r, M), op_device(r, V8_OR_V), op_device(r, M_ABSMAX),
-                 op_device(r, V_ABSMAX), r->c->size[0]);
+    qs_op_adamw8(d, &h, op_device(r, P), op_device(r, G), op_device(r, M), op_device(r, V8_OR_V),
+                 op_device(r, M_ABSMAX), op_device(r, V_ABSMAX), r->c->size[0]);
 }
 
 /* bitsandbytes' search: fp32 midpoints, strict comparisons, so that a tie keeps the even index. */
@@ -202,7 +219,8 @@ static void adamw8_reference(op_run *r)
 {
     qs_adamw h = adamw_of(r);
     double c1 = 1 - pow(h.beta1, (double)h.step), c2 = sqrt(1 - pow(h.beta2, (double)h.step));
-    float b1 = (float)h.beta1, b2 = (float)h.beta2, step = (float)(-h.learning_rate * c2 / c1), eps = (float)(c2 * h.eps);
+    float b1 = (float)h.beta1, b2 = (float)h.beta2, step = (float)(-h.learning_rate * c2 / c1),
+          eps = (float)(c2 * h.eps);
     float decay = (float)(1 - h.learning_rate * h.weight_decay);
     for (int64_t at = 0; at < r->c->size[0]; at += 256) {
         float m[256], v[256], m_top = 0, v_top = 0;
@@ -227,8 +245,10 @@ static void adamw8_reference(op_run *r)
         *op_want(r, V_ABSMAX, 0, block) = v_top;
         for (int64_t k = 0; k < n; k++) {
             int code = nearest_code(qs_dynamic_signed, m[k] / m_top); /* 0/0: 0 */
-            if (signbit(qs_dynamic_signed[code]) && m[k] > 0) code++;
-            else if (signbit(qs_dynamic_signed[code]) != signbit(m[k])) code--;
+            if (signbit(qs_dynamic_signed[code]) && m[k] > 0)
+                code++;
+            else if (signbit(qs_dynamic_signed[code]) != signbit(m[k]))
+                code--;
             *op_want(r, M, 0, at + k) = code & 255;
             *op_want(r, V8_OR_V, 0, at + k) = nearest_code(qs_dynamic_unsigned, v[k] / v_top);
         }
@@ -236,7 +256,7 @@ static void adamw8_reference(op_run *r)
 }
 static const op_kind adamw8 = {adamw8_setup, adamw8_launch, adamw8_reference, OP(ADAMW8)};
 
-/* ---- the list ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the list ---------------------------------------------------------------------------------------- */
 
 #define LOSS 3e-6, "fp32 sums over the vocabulary"
 #define LOSS_BF16 OP_TOL_BF16, OP_WHY_ONE_ROUNDING
@@ -248,7 +268,14 @@ static const op_case cases[] = {
     {"cross entropy, ragged tiles", &cross_entropy, QS_F32, QS_F32, {13, 1000, 333, 4}, {0}, 3, LOSS},
     {"cross entropy, bf16 gradient", &cross_entropy, QS_BF16, QS_F32, {20, 517, 128, 3}, {0}, 1, LOSS_BF16},
     {"cross entropy behind a soft cap", &cross_entropy, QS_F32, QS_F32, {13, 300, 77, 4}, {20}, 3, LOSS},
-    {"cross entropy behind a soft cap, bf16 gradient", &cross_entropy, QS_BF16, QS_F32, {8, 517, 128, 3}, {30}, 1, LOSS_BF16},
+    {"cross entropy behind a soft cap, bf16 gradient",
+     &cross_entropy,
+     QS_BF16,
+     QS_F32,
+     {8, 517, 128, 3},
+     {30},
+     1,
+     LOSS_BF16},
     {"soft cap", &softcap, QS_F32, QS_F32, {7, 333}, {8}, 2, LOSS},
     {"cross entropy, no targets", &cross_entropy, QS_F32, QS_F32, {4, 50, 20, 1}, {0}, 0, LOSS},
     {"sum of squares", &sum_squares, QS_F32, QS_F32, {100003}, {0}, 0, 1e-13, "summed in double"},
@@ -263,12 +290,16 @@ static const op_case cases[] = {
 
 const op_case_list op_cases_train = OP_LIST("train", cases);
 
-/* ---- gradients ------------------------------------------------------------------------------------------------------------------ */
+/* ---- gradients --------------------------------------------------------------------------------------- */
 
-#define CASE(kind, ...) {"", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, ""}
+#define CASE(kind, ...)                                         \
+    {                                                           \
+        "", &kind, QS_F32, QS_F32, {__VA_ARGS__}, {0}, 0, 0, "" \
+    }
 
 static const op_gradient gradients[] = {
-    {"cross entropy", CASE(cross_entropy, 6, 90, 40, 3), CASE(cross_entropy, 6, 90, 40, 3), C_LOGITS, C_LOSS, -1, C_GRADIENT, 0.125},
+    {"cross entropy", CASE(cross_entropy, 6, 90, 40, 3), CASE(cross_entropy, 6, 90, 40, 3), C_LOGITS, C_LOSS,
+     -1, C_GRADIENT, 0.125},
 };
 
 const op_gradient_list op_gradients_train = OP_GRADIENTS(gradients);

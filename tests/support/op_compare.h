@@ -1,4 +1,5 @@
-/* op_compare.h - a list of operation cases on a CUDA device, simulated or real: against the references and the CPU backend. */
+/* op_compare.h - a list of operation cases on a CUDA device, simulated or real: against the references and
+ * the CPU backend. */
 #ifndef QS_TESTS_SUPPORT_OP_COMPARE_H
 #define QS_TESTS_SUPPORT_OP_COMPARE_H
 

@@ -8,15 +8,24 @@
 #include "src/base/memory.h"
 #include "src/base/random.h"
 
-double op_uniform(uint64_t stream, uint64_t i) { return (qs_random_u32(20240607, stream, i) + 0.5) * 0x1p-32; }
+double op_uniform(uint64_t stream, uint64_t i)
+{
+    return (qs_random_u32(20240607, stream, i) + 0.5) * 0x1p-32;
+}
 
 double op_normal(uint64_t stream, uint64_t i)
 {
     return sqrt(-2 * log(op_uniform(2 * stream, i))) * cos(6.283185307179586 * op_uniform(2 * stream + 1, i));
 }
 
-static size_t array_elements(const op_array *a) { return a->rows ? (size_t)((a->rows - 1) * a->stride + a->cols) : 0; }
-static size_t array_bytes(const op_array *a) { return array_elements(a) * (a->fp64 ? 8 : qs_dtype_bytes(a->type)); }
+static size_t array_elements(const op_array *a)
+{
+    return a->rows ? (size_t)((a->rows - 1) * a->stride + a->cols) : 0;
+}
+static size_t array_bytes(const op_array *a)
+{
+    return array_elements(a) * (a->fp64 ? 8 : qs_dtype_bytes(a->type));
+}
 
 static void array_allocate(op_run *r, int index)
 {
@@ -31,17 +40,23 @@ static void array_allocate(op_run *r, int index)
 void op_array_make(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols)
 {
     op_array *a = &r->array[index];
-    *a = (op_array){.role = role, .type = type, .rows = rows, .cols = cols, .stride = cols + (rows > 1 ? r->c->padding : 0)};
+    *a = (op_array){.role = role,
+                    .type = type,
+                    .rows = rows,
+                    .cols = cols,
+                    .stride = cols + (rows > 1 ? r->c->padding : 0)};
     array_allocate(r, index);
 }
 
 void op_array_make_double(op_run *r, int index, op_role role)
 {
-    r->array[index] = (op_array){.role = role, .type = QS_F32, .fp64 = true, .rows = 1, .cols = 1, .stride = 1};
+    r->array[index] =
+        (op_array){.role = role, .type = QS_F32, .fp64 = true, .rows = 1, .cols = 1, .stride = 1};
     array_allocate(r, index);
 }
 
-void op_array_normal(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols, double scale)
+void op_array_normal(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols,
+                     double scale)
 {
     op_array_make(r, index, role, type, rows, cols);
     const op_array *a = &r->array[index];
@@ -58,7 +73,10 @@ static double element(const op_array *a, const void *data, int64_t i, int64_t j)
     return qs_load_f32(data, a->type, at);
 }
 
-double op_at(const op_run *r, int index, int64_t i, int64_t j) { return element(&r->array[index], r->array[index].before, i, j); }
+double op_at(const op_run *r, int index, int64_t i, int64_t j)
+{
+    return element(&r->array[index], r->array[index].before, i, j);
+}
 
 void op_run_create(op_run *r, const op_case *c)
 {
@@ -147,13 +165,17 @@ double op_run_error(const op_run *r, const op_run *other, char where[160])
         for (int64_t i = 0; i < a->rows; i++)
             for (int64_t j = 0; j < a->cols; j++) {
                 double got = element(a, a->after, i, j);
-                double want = other ? element(&other->array[k], other->array[k].after, i, j) : a->want[i * a->cols + j];
-                double allowed = r->c->tolerance * (fabs(want) + rms + r->cancelled), error = fabs(got - want);
-                double ratio = got == want || (isnan(got) && isnan(want)) ? 0 : isfinite(error) && allowed > 0 ? error / allowed : INFINITY;
+                double want =
+                    other ? element(&other->array[k], other->array[k].after, i, j) : a->want[i * a->cols + j];
+                double allowed = r->c->tolerance * (fabs(want) + rms + r->cancelled),
+                       error = fabs(got - want);
+                double ratio = got == want || (isnan(got) && isnan(want)) ? 0
+                               : isfinite(error) && allowed > 0           ? error / allowed
+                                                                          : INFINITY;
                 if (ratio < worst || ratio == 0) continue;
                 worst = ratio;
-                snprintf(where, 160, "array %d (%lld, %lld): got %.9g, expected %.9g, allowed error %.3g", k, (long long)i, (long long)j,
-                         got, want, allowed);
+                snprintf(where, 160, "array %d (%lld, %lld): got %.9g, expected %.9g, allowed error %.3g", k,
+                         (long long)i, (long long)j, got, want, allowed);
             }
     }
     return worst;

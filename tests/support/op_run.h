@@ -1,8 +1,9 @@
 /* op_run.h - running one operation on one device, and judging what came out.
  *
- * A case (op_cases.h) says how its arrays are made, which operation is called on them, and what the answer is in double
- * precision. This file does the rest: device memory, copies, the call, and the comparison - with the reference, or between
- * two devices. Every matrix can carry padding between its rows, which no operation may touch: that is checked too.
+ * A case (op_cases.h) says how its arrays are made, which operation is called on them, and what the answer is
+ * in double precision. This file does the rest: device memory, copies, the call, and the comparison - with
+ * the reference, or between two devices. Every matrix can carry padding between its rows, which no operation
+ * may touch: that is checked too.
  */
 #ifndef QS_TESTS_OP_RUN_H
 #define QS_TESTS_OP_RUN_H
@@ -29,10 +30,10 @@ typedef struct op_array {
 struct op_run;
 
 typedef struct op_kind {
-    void (*setup)(struct op_run *);             /* makes the arrays with op_array_* */
+    void (*setup)(struct op_run *);               /* makes the arrays with op_array_* */
     void (*launch)(struct op_run *, qs_device *); /* calls the operation on op_mat / op_device */
-    void (*reference)(struct op_run *);         /* fills .want of every output from .before, in double */
-    uint64_t operations;                        /* that launch calls: OP(GEMM) | ... */
+    void (*reference)(struct op_run *);           /* fills .want of every output from .before, in double */
+    uint64_t operations;                          /* that launch calls: OP(GEMM) | ... */
 } op_kind;
 
 #define OP(KIND) (1ull << QS_OP_##KIND)
@@ -43,9 +44,9 @@ typedef struct op_case {
     qs_dtype type, type2; /* of the matrices; of the second kind of them, where there is one */
     int64_t size[OP_SIZES];
     double value[4];
-    int64_t padding;      /* extra elements between rows */
-    double tolerance;     /* |got - want| <= tolerance * (|want| + rms of want + cancelled) */
-    const char *why;      /* the reason for that tolerance */
+    int64_t padding;  /* extra elements between rows */
+    double tolerance; /* |got - want| <= tolerance * (|want| + rms of want + cancelled) */
+    const char *why;  /* the reason for that tolerance */
 } op_case;
 
 typedef struct op_run {
@@ -60,8 +61,10 @@ typedef struct op_run {
 void op_run_create(op_run *r, const op_case *c);
 void op_run_free(op_run *r);
 
-/* Array number `index`: normal numbers with standard deviation `scale`, rounded to type. Outputs begin as a NaN pattern. */
-void op_array_normal(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols, double scale);
+/* Array number `index`: normal numbers with standard deviation `scale`, rounded to type. Outputs begin as a
+ * NaN pattern. */
+void op_array_normal(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols,
+                     double scale);
 /* Same without values (zero bytes): the case fills .before itself. */
 void op_array_make(op_run *r, int index, op_role role, qs_dtype type, int64_t rows, int64_t cols);
 /* One double. */
@@ -84,8 +87,9 @@ void op_workspace(op_run *r, qs_device *d, size_t bytes);
 /* Copies in, launches, copies out. Fails the test on a device error. */
 void op_run_execute(op_run *r, qs_device *d);
 
-/* The largest error of all outputs, as a multiple of the tolerance, against .want (reference must have run) or against the outputs of
- * another run. Infinite when a number is NaN that should not be, or padding was written; *where says what was worst. */
+/* The largest error of all outputs, as a multiple of the tolerance, against .want (reference must have run)
+ * or against the outputs of another run. Infinite when a number is NaN that should not be, or padding was
+ * written; *where says what was worst. */
 double op_run_error(const op_run *r, const op_run *other, char where[160]);
 
 /* Uniform in [0, 1) and normal, from the counter: element i of stream s. */

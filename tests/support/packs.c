@@ -12,7 +12,11 @@ qs_pager *test_packs_in(const qs_lora *l, float *x)
     qs_err e = {0};
     qs_pager *p;
     if (!device) ck_assert_int_eq(qs_device_cpu.open(0, 0, &device, &e), 0);
-    qs_pager_config c = {.device = device, .records = l->layers, .bytes = (uint64_t)l->pack_floats * sizeof *x, .memory = x, .frames = l->layers};
+    qs_pager_config c = {.device = device,
+                         .records = l->layers,
+                         .bytes = (uint64_t)l->pack_floats * sizeof *x,
+                         .memory = x,
+                         .frames = l->layers};
     ck_assert_msg(!qs_pager_open(&c, &p, &e), "%s", e.text);
     for (int32_t layer = 0; layer < l->layers; layer++) {
         ck_assert_ptr_eq(qs_pager_acquire(p, layer, QS_PAGE_NEW), x + layer * l->pack_floats);

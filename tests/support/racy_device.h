@@ -4,7 +4,8 @@
 
 #include "kernels/device.h"
 
-/* From now on the compute queue of the device passes over the events it should wait for. One device at a time. */
+/* From now on the compute queue of the device passes over the events it should wait for. One device at a
+ * time. */
 void test_drop_compute_waits(qs_device *d);
 
 #endif

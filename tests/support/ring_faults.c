@@ -1,4 +1,5 @@
-/* The functions here take the place of liburing's of the same names, in test programs only, and pass on to them. */
+/* The functions here take the place of liburing's of the same names, in test programs only, and pass on to
+ * them. */
 #include "tests/support/ring_faults.h"
 
 #include <dlfcn.h>
@@ -25,4 +26,7 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
     return fails() ? -with : NEXT(io_uring_submit_and_wait)(ring, count);
 }
 
-int io_uring_submit_and_get_events(struct io_uring *ring) { return fails() ? -with : NEXT(io_uring_submit_and_get_events)(ring); }
+int io_uring_submit_and_get_events(struct io_uring *ring)
+{
+    return fails() ? -with : NEXT(io_uring_submit_and_get_events)(ring);
+}

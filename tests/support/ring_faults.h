@@ -5,7 +5,8 @@
 #ifndef QS_TESTS_RING_FAULTS_H
 #define QS_TESTS_RING_FAULTS_H
 
-/* Calls number `first` to first + count - 1 from now fail with `error` and submit nothing; count 0: none do. */
+/* Calls number `first` to first + count - 1 from now fail with `error` and submit nothing; count 0: none do.
+ */
 void test_ring_fail(int first, int count, int error);
 
 #endif

@@ -1,4 +1,5 @@
-/* shared_data.h - real files to test against, where they are at hand: $QS_SHARED_DATA, else ../shared/data. */
+/* shared_data.h - real files to test against, where they are at hand: $QS_SHARED_DATA, else ../shared/data.
+ */
 #ifndef QS_TESTS_SHARED_DATA_H
 #define QS_TESTS_SHARED_DATA_H
 

@@ -1,4 +1,5 @@
-/* small_llama.h - a random Llama of any size, with data, for tests that need more layers or larger ones than the golden models have. */
+/* small_llama.h - a random Llama of any size, with data, for tests that need more layers or larger ones than
+ * the golden models have. */
 #ifndef QS_TESTS_SMALL_LLAMA_H
 #define QS_TESTS_SMALL_LLAMA_H
 

@@ -41,7 +41,8 @@ static void make_some(stream_rig *r, int blob, void *place, uint64_t bytes)
     r->begun = blob;
     r->begun_at = place;
     uint64_t *w = place;
-    for (uint64_t end = r->begun_bytes + bytes; r->begun_bytes < end && r->begun_bytes < r->config.sizes[blob]; r->begun_bytes += 8)
+    for (uint64_t end = r->begun_bytes + bytes;
+         r->begun_bytes < end && r->begun_bytes < r->config.sizes[blob]; r->begun_bytes += 8)
         w[r->begun_bytes / 8] = word(blob, r->begun_bytes / 8);
 }
 
@@ -83,11 +84,17 @@ static void add_item(qs_plan *p, qs_item item, qs_pool pool, uint64_t bytes)
 }
 
 /* The placement of another plan, for blobs of the rig's sizes. */
-static void plan_like(const qs_plan *like, const uint64_t *sizes, uint64_t largest, bool unified, qs_plan *out)
+static void plan_like(const qs_plan *like, const uint64_t *sizes, uint64_t largest, bool unified,
+                      qs_plan *out)
 {
     uint64_t bytes[3] = {0};
-    *out = (qs_plan){.blobs = like->blobs, .home = qs_calloc((size_t)like->blobs, 1), .ring_slots = like->ring_slots, .device_slots = like->device_slots,
-                     .slot_bytes = largest, .homes_device = like->homes_device, .homes_host = like->homes_host};
+    *out = (qs_plan){.blobs = like->blobs,
+                     .home = qs_calloc((size_t)like->blobs, 1),
+                     .ring_slots = like->ring_slots,
+                     .device_slots = like->device_slots,
+                     .slot_bytes = largest,
+                     .homes_device = like->homes_device,
+                     .homes_host = like->homes_host};
     memcpy(out->home, like->home, (size_t)like->blobs);
     for (int b = 0; b < like->blobs; b++) bytes[like->home[b]] += sizes[b];
     out->streamed_bytes = bytes[QS_HOME_DISK];
@@ -105,24 +112,42 @@ void rig_open(stream_rig *r, const char *dir)
         if (!c->sizes[b]) c->sizes[b] = 3 * 4096;
         largest = c->sizes[b] > largest ? c->sizes[b] : largest;
     }
-    if (c->device == RIG_LAZY) r->device = test_lazy_device(c->seed);
-    else ck_assert_int_eq(qs_device_cpu.open(0, c->device == RIG_DISCRETE ? QS_CPU_DISCRETE : 0, &r->device, &r->e), 0);
+    if (c->device == RIG_LAZY)
+        r->device = test_lazy_device(c->seed);
+    else
+        ck_assert_int_eq(
+            qs_device_cpu.open(0, c->device == RIG_DISCRETE ? QS_CPU_DISCRETE : 0, &r->device, &r->e), 0);
 
     if (c->racy) test_drop_compute_waits(r->device);
 
-    qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32, .ram_bytes = (uint64_t)1 << 32, .shared_memory = r->device->info.shared_memory, .blobs = c->blobs,
-                        .blob_bytes = c->sizes, .ring_slots = c->ring, .most_homes = c->most_homes};
+    qs_plan_input in = {.vram_bytes = (uint64_t)1 << 32,
+                        .ram_bytes = (uint64_t)1 << 32,
+                        .shared_memory = r->device->info.shared_memory,
+                        .blobs = c->blobs,
+                        .blob_bytes = c->sizes,
+                        .ring_slots = c->ring,
+                        .most_homes = c->most_homes};
     if (c->device_room) in.vram_bytes = c->device_room + (in.shared_memory ? 0 : (uint64_t)c->ring * largest);
-    if (c->like) plan_like(c->like, c->sizes, largest, in.shared_memory, &r->plan);
-    else ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
+    if (c->like)
+        plan_like(c->like, c->sizes, largest, in.shared_memory, &r->plan);
+    else
+        ck_assert_msg(!qs_plan_make(&in, &r->plan, &r->e), "%s", r->e.text);
     ck_assert_msg(!qs_tier_open(r->device, &r->plan, &r->tier, &r->e), "%s", r->e.text);
 
-    qs_aio_config aio = {.engine = c->engine, .depth = 4, .chunk_bytes = 4096, .seam = test_faults(c->faults)};
+    qs_aio_config aio = {
+        .engine = c->engine, .depth = 4, .chunk_bytes = 4096, .seam = test_faults(c->faults)};
     ck_assert_msg(!qs_aio_open(&aio, &r->aio, &r->e), "%s", r->e.text);
-    qs_cache_key key = {.model = "rig", .fingerprint = "known", .format = "words", .blobs = c->blobs, .blob_bytes = c->sizes};
+    qs_cache_key key = {
+        .model = "rig", .fingerprint = "known", .format = "words", .blobs = c->blobs, .blob_bytes = c->sizes};
     if (!c->no_cache) ck_assert_msg(!qs_cache_open(&dir, 1, &key, &r->cache, &r->e), "%s", r->e.text);
-    qs_stream_config stream = {.device = r->device, .aio = r->aio, .cache = r->cache, .plan = &r->plan, .blob_bytes = c->sizes, .tier = &r->tier,
-                               .maker = {r, make, expect, advance}, .recorder = c->recorder};
+    qs_stream_config stream = {.device = r->device,
+                               .aio = r->aio,
+                               .cache = r->cache,
+                               .plan = &r->plan,
+                               .blob_bytes = c->sizes,
+                               .tier = &r->tier,
+                               .maker = {r, make, expect, advance},
+                               .recorder = c->recorder};
     ck_assert_msg(!qs_stream_open(&stream, &r->stream, &r->e), "%s", r->e.text);
     qs_tier_check(&r->tier);
 }
@@ -159,8 +184,10 @@ static void check(stream_rig *r, int blob, const void *weights)
 {
     look *l = &looks[next_look++ % LOOKS];
     *l = (look){r, weights, blob};
-    if (r->config.device == RIG_LAZY) test_lazy_kernel(r->device, look_kernel, l, 0);
-    else look_kernel(l, 0);
+    if (r->config.device == RIG_LAZY)
+        test_lazy_kernel(r->device, look_kernel, l, 0);
+    else
+        look_kernel(l, 0);
 }
 
 int rig_visit(stream_rig *r, int32_t v, const qs_schedule *s)
@@ -168,8 +195,10 @@ int rig_visit(stream_rig *r, int32_t v, const qs_schedule *s)
     const void *weights = r;
     int blob = s->visits[v].blob;
     QS_TRY(qs_stream_acquire(r->stream, v, &weights, &r->e));
-    if (blob < 0) ck_assert_ptr_null(weights);
-    else check(r, blob, weights);
+    if (blob < 0)
+        ck_assert_ptr_null(weights);
+    else
+        check(r, blob, weights);
     qs_stream_poll(r->stream);
     if (blob >= 0) check(r, blob, weights);
     qs_stream_release(r->stream, v);

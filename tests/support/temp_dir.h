@@ -17,7 +17,8 @@ char *test_path(const char *dir, const char *name);
 
 /* Writes a file of these bytes; reads one whole (qs_free). Abort on failure. */
 void test_file_write(const char *path, const void *data, size_t bytes);
-/* Replaces the content of a file that exists, in place and without waiting for the disk: for thousands of damaged variants. */
+/* Replaces the content of a file that exists, in place and without waiting for the disk: for thousands of
+ * damaged variants. */
 void test_file_overwrite(const char *path, const void *data, size_t bytes);
 char *test_file_read(const char *path, size_t *bytes);
 

@@ -36,14 +36,19 @@ static void add_value(test_words *w, const char *key, const json_t *value)
     if (json_is_array(value)) {
         size_t i;
         json_t *item;
-        json_array_foreach (value, i, item) {
+        json_array_foreach(value, i, item)
+        {
             if (i) strcat(text, ",");
             strcat(text, json_string_value(item));
         }
-    } else if (json_is_string(value)) snprintf(text, sizeof text, "%s", json_string_value(value));
-    else if (json_is_boolean(value)) snprintf(text, sizeof text, "%s", json_is_true(value) ? "true" : "false");
-    else if (json_is_integer(value)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
-    else snprintf(text, sizeof text, "%.17g", json_real_value(value));
+    } else if (json_is_string(value))
+        snprintf(text, sizeof text, "%s", json_string_value(value));
+    else if (json_is_boolean(value))
+        snprintf(text, sizeof text, "%s", json_is_true(value) ? "true" : "false");
+    else if (json_is_integer(value))
+        snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
+    else
+        snprintf(text, sizeof text, "%.17g", json_real_value(value));
     test_words_add(w, "--%s=%s", key, text);
 }
 
@@ -56,7 +61,7 @@ void test_words_golden(test_words *w, const char *case_dir)
     ck_assert_msg(root != NULL, "%s: %s", path, why.text);
     const char *key;
     json_t *value;
-    json_object_foreach (json_object_get(root, "options"), key, value) add_value(w, key, value);
+    json_object_foreach(json_object_get(root, "options"), key, value) add_value(w, key, value);
     test_words_add(w, "--model=%s/model", case_dir);
     test_words_add(w, "--data=%s/data.jsonl", case_dir);
     test_words_add(w, "--init_adapter=%s/init_adapter", case_dir);

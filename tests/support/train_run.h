@@ -24,10 +24,15 @@ void test_words_golden(test_words *w, const char *case_dir);
 int test_train(const test_words *w, qs_err *e);
 
 /* Rows of OUT/metrics.jsonl. */
-typedef struct test_row { int64_t step; double loss, learning_rate, grad_norm; bool eval; } test_row;
+typedef struct test_row {
+    int64_t step;
+    double loss, learning_rate, grad_norm;
+    bool eval;
+} test_row;
 int test_read_metrics(const char *out_dir, test_row *rows, int capacity);
 
-/* Largest absolute difference between two adapter files (fp32 tensors of equal names); aborts the test when names or shapes differ. */
+/* Largest absolute difference between two adapter files (fp32 tensors of equal names); aborts the test when
+ * names or shapes differ. */
 double test_adapter_difference(const char *path, const char *other);
 /* True when two files hold the same bytes. */
 bool test_same_file(const char *path, const char *other);

@@ -1,7 +1,9 @@
 /* Renders chat templates for compare.py: reads one JSON object a line and writes one a line.
  *
- * {"template": source, "variables": {...}, "date": "2026-01-31"} gives {"text": ..., "trained": [[from, to], ...]}, the bytes of the
- * {% generation %} blocks; with "model": folder, "messages", "tools", "documents", "prompt" instead of variables it is what is trained on:
+ * {"template": source, "variables": {...}, "date": "2026-01-31"} gives {"text": ..., "trained": [[from, to],
+ * ...]}, the bytes of the
+ * {% generation %} blocks; with "model": folder, "messages", "tools", "documents", "prompt" instead of
+ * variables it is what is trained on:
  * {"ids": [...], "trained": [0, 1, ...]}. Or {"error": ...}. */
 #include <jansson.h>
 #include <stdio.h>

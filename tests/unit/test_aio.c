@@ -1,4 +1,5 @@
-/* Behaviour of io/aio, the same for both engines: what is asked for arrives, whatever the disk does in between. */
+/* Behaviour of io/aio, the same for both engines: what is asked for arrives, whatever the disk does in
+ * between. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -63,11 +64,16 @@ static bool start_engine(int engine, qs_aio_config config)
     return true;
 }
 
-/* Reads [offset, offset + bytes) of the file, through the aligned superset when it is direct, and compares. */
+/* Reads [offset, offset + bytes) of the file, through the aligned superset when it is direct, and compares.
+ */
 static void read_and_compare(uint64_t offset, uint64_t bytes)
 {
     uint64_t begin = offset / file.align * file.align, end = qs_round_up(offset + bytes, file.align);
-    qs_aio_op op = {.file = &file, .buffer = buffer, .offset = begin, .bytes = end - begin, .allow_eof = end > FILE_BYTES};
+    qs_aio_op op = {.file = &file,
+                    .buffer = buffer,
+                    .offset = begin,
+                    .bytes = end - begin,
+                    .allow_eof = end > FILE_BYTES};
     memset(buffer, 0, end - begin);
     ck_assert_msg(!qs_aio_run(aio, &op, &e), "%s", e.text);
     ck_assert_uint_eq(op.done_bytes, (end < FILE_BYTES ? end : FILE_BYTES) - begin);
@@ -86,7 +92,8 @@ static void read_random_ranges(int count)
 
 START_TEST(any_range_reads_back_direct_and_buffered_at_any_depth)
 {
-    static const qs_aio_config configs[] = {{0}, {.depth = 1, .chunk_bytes = 4096}, {.depth = 7, .chunk_bytes = 64 << 10}};
+    static const qs_aio_config configs[] = {
+        {0}, {.depth = 1, .chunk_bytes = 4096}, {.depth = 7, .chunk_bytes = 64 << 10}};
     for (int flags = 0; flags <= QS_FILE_BUFFERED; flags += QS_FILE_BUFFERED)
         for (size_t c = 0; c < 3; c++) {
             if (!start_engine(_i, configs[c])) return;
@@ -121,7 +128,8 @@ START_TEST(a_striped_file_takes_and_gives_any_range_and_its_parts_are_even)
             ck_assert_msg(!qs_aio_run(aio, &op, &e), "%s", e.text);
         }
         for (uint64_t i = 0; i < 200; i++) {
-            uint64_t at = qs_random_u32(5, 0, i) % (WHOLE / 4096) * 4096, bytes = (qs_random_u32(5, 1, i) % ((WHOLE - at) / 4096) + 1) * 4096;
+            uint64_t at = qs_random_u32(5, 0, i) % (WHOLE / 4096) * 4096,
+                     bytes = (qs_random_u32(5, 1, i) % ((WHOLE - at) / 4096) + 1) * 4096;
             qs_aio_op op = {.file = &file, .buffer = buffer, .offset = at, .bytes = bytes};
             ck_assert_msg(!qs_aio_run(aio, &op, &e), "%s", e.text);
             ck_assert_uint_eq(op.done_bytes, bytes);
@@ -160,7 +168,9 @@ START_TEST(reading_past_the_end_is_an_error_unless_allowed)
     ck_assert_uint_eq(file.bytes, FILE_BYTES);
     qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = ROOM};
     ck_assert_int_eq(qs_aio_run(aio, &op, &e), -QS_EIO);
-    ck_assert_msg(strstr(e.text, path) && strstr(e.text, "reading 4194304 bytes at 0") && strstr(e.text, "truncated"), "%s", e.text);
+    ck_assert_msg(strstr(e.text, path) && strstr(e.text, "reading 4194304 bytes at 0") &&
+                      strstr(e.text, "truncated"),
+                  "%s", e.text);
     op.allow_eof = true;
     ck_assert_int_eq(qs_aio_run(aio, &op, &e), 0);
     ck_assert_uint_eq(op.done_bytes, FILE_BYTES);
@@ -179,7 +189,11 @@ START_TEST(what_is_written_is_in_the_file)
     ck_assert_int_eq(qs_aio_file_open(&file, other, QS_FILE_CREATE, &e), 0);
     size_t whole = FILE_BYTES / 4096 * 4096;
     memcpy(buffer, content, whole);
-    qs_aio_op second = {.file = &file, .buffer = buffer + 4096, .bytes = whole - 4096, .offset = 4096, .write = true},
+    qs_aio_op second = {.file = &file,
+                        .buffer = buffer + 4096,
+                        .bytes = whole - 4096,
+                        .offset = 4096,
+                        .write = true},
               first = {.file = &file, .buffer = buffer, .bytes = 4096, .write = true};
     qs_aio_start(aio, &second);
     qs_aio_start(aio, &first);
@@ -211,14 +225,16 @@ START_TEST(operations_are_served_in_order_of_start)
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     qs_aio_op op[8];
     for (int i = 0; i < 8; i++) {
-        op[i] = (qs_aio_op){.file = &file, .buffer = buffer + i * 65536, .bytes = 65536, .offset = (uint64_t)(7 - i) * 65536};
+        op[i] = (qs_aio_op){
+            .file = &file, .buffer = buffer + i * 65536, .bytes = 65536, .offset = (uint64_t)(7 - i) * 65536};
         qs_aio_start(aio, &op[i]);
     }
     for (int i = 7; i >= 0; i -= 3) {
         ck_assert_int_eq(qs_aio_finish(aio, &op[i], &e), 0);
         for (int k = 0; k <= i; k++) ck_assert(!op[k].active);
     }
-    for (int i = 0; i < 8; i++) ck_assert_int_eq(memcmp(buffer + i * 65536, content + (7 - i) * 65536, 65536), 0);
+    for (int i = 0; i < 8; i++)
+        ck_assert_int_eq(memcmp(buffer + i * 65536, content + (7 - i) * 65536, 65536), 0);
 }
 END_TEST
 
@@ -273,8 +289,16 @@ END_TEST
 START_TEST(short_interrupted_late_and_reordered_transfers_give_the_same_bytes)
 {
     for (uint64_t seed = 0; seed < 8; seed++) {
-        qs_aio_faults faults = {.seed = seed, .short_every = 2, .interrupt_every = 3, .ragged = seed & 1, .reorder = true, .delay_ns = seed & 1 ? 10000 : 0};
-        if (!start_engine(_i, (qs_aio_config){.depth = 1 + 3 * (int)seed, .chunk_bytes = 32 << 10, .seam = test_faults(&faults)})) return;
+        qs_aio_faults faults = {.seed = seed,
+                                .short_every = 2,
+                                .interrupt_every = 3,
+                                .ragged = seed & 1,
+                                .reorder = true,
+                                .delay_ns = seed & 1 ? 10000 : 0};
+        if (!start_engine(_i, (qs_aio_config){.depth = 1 + 3 * (int)seed,
+                                              .chunk_bytes = 32 << 10,
+                                              .seam = test_faults(&faults)}))
+            return;
         ck_assert_int_eq(qs_aio_file_open(&file, path, seed & 2 ? QS_FILE_BUFFERED : 0, &e), 0);
         read_random_ranges(5);
         qs_aio_file_close(&file);
@@ -286,8 +310,10 @@ END_TEST
 
 START_TEST(short_and_reordered_writes_give_the_same_bytes)
 {
-    qs_aio_faults faults = {.seed = 1, .short_every = 2, .ragged = true, .interrupt_every = 3, .reorder = true};
-    if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = 32 << 10, .seam = test_faults(&faults)})) return;
+    qs_aio_faults faults = {
+        .seed = 1, .short_every = 2, .ragged = true, .interrupt_every = 3, .reorder = true};
+    if (!start_engine(_i, (qs_aio_config){.depth = 5, .chunk_bytes = 32 << 10, .seam = test_faults(&faults)}))
+        return;
     char *other = test_path(dir, "other");
     ck_assert_int_eq(qs_aio_file_open(&file, other, QS_FILE_CREATE, &e), 0);
     memcpy(buffer, content, 2 << 20);
@@ -303,7 +329,8 @@ END_TEST
 START_TEST(a_failed_read_is_named_once_and_leaves_the_others_alone)
 {
     qs_aio_faults faults = {.read_error_at = 3};
-    if (!start_engine(_i, (qs_aio_config){.depth = 2, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)})) return;
+    if (!start_engine(_i, (qs_aio_config){.depth = 2, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)}))
+        return;
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     qs_aio_op a = {.file = &file, .buffer = buffer, .bytes = 1 << 20, .offset = 4096},
               b = {.file = &file, .buffer = buffer + (1 << 20), .bytes = 1 << 20};
@@ -312,7 +339,9 @@ START_TEST(a_failed_read_is_named_once_and_leaves_the_others_alone)
     ck_assert_int_eq(qs_aio_finish(aio, &b, &e), 0);
     for (int again = 0; again < 2; again++) {
         ck_assert_int_eq(qs_aio_finish(aio, &a, &e), -QS_EIO);
-        ck_assert_msg(strstr(e.text, path) && strstr(e.text, "reading 1048576 bytes at 4096: Input/output error"), "%s", e.text);
+        ck_assert_msg(strstr(e.text, path) &&
+                          strstr(e.text, "reading 1048576 bytes at 4096: Input/output error"),
+                      "%s", e.text);
     }
     ck_assert_int_eq(memcmp(buffer + (1 << 20), content, 1 << 20), 0);
     ck_assert_int_eq(qs_aio_run(aio, &a, &e), 0); /* the same op may be started again */
@@ -351,7 +380,9 @@ START_TEST(death_at_a_write_leaves_half_of_it)
     pid_t child = fork();
     if (!child) {
         qs_aio_faults faults = {.die_at_write = 2};
-        if (!start_engine(_i, (qs_aio_config){.depth = 1, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)})) _exit(QS_AIO_FAULT_EXIT);
+        if (!start_engine(_i,
+                          (qs_aio_config){.depth = 1, .chunk_bytes = 64 << 10, .seam = test_faults(&faults)}))
+            _exit(QS_AIO_FAULT_EXIT);
         qs_aio_file_open(&file, other, QS_FILE_CREATE, &e);
         qs_aio_op op = {.file = &file, .buffer = buffer, .bytes = 256 << 10, .write = true};
         qs_aio_run(aio, &op, &e);
@@ -374,7 +405,8 @@ START_TEST(registered_and_other_buffers_both_work)
     if (!start_engine(_i, (qs_aio_config){.chunk_bytes = 64 << 10})) return;
     ck_assert_int_eq(qs_aio_file_open(&file, path, 0, &e), 0);
     /* Ranges inside the two blocks, across their border, and outside. */
-    bool first = qs_aio_register(aio, buffer, 1 << 20, &e), second = qs_aio_register(aio, buffer + (1 << 20), 100 << 10, &e);
+    bool first = qs_aio_register(aio, buffer, 1 << 20, &e),
+         second = qs_aio_register(aio, buffer + (1 << 20), 100 << 10, &e);
     ck_assert_int_eq(first, second);
     if (!first) ck_assert_str_ne(e.text, "");
     read_and_compare(0, FILE_BYTES);
@@ -417,8 +449,10 @@ START_TEST(buffered_reads_do_not_fill_the_page_cache)
     read_and_compare(100, 2500000);
     /* The page at the end of a read stays for the one after it. */
     size_t after = cached_pages();
-    if (before <= 8) ck_assert_uint_le(after, 8);
-    else printf("skip: this file system keeps its files in memory\n");
+    if (before <= 8)
+        ck_assert_uint_le(after, 8);
+    else
+        printf("skip: this file system keeps its files in memory\n");
 }
 END_TEST
 

@@ -1,4 +1,5 @@
-/* Behaviour of src/data/batch and packing: what is in a micro-batch, and that no token is lost or seen twice. */
+/* Behaviour of src/data/batch and packing: what is in a micro-batch, and that no token is lost or seen twice.
+ */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 
 static const char *const names[] = {"made.jsonl"};
 
-/* A cache in memory: sample i has lengths[i] tokens with ids 1000 i + k; every token from `prompt` on is trained. */
+/* A cache in memory: sample i has lengths[i] tokens with ids 1000 i + k; every token from `prompt` on is
+ * trained. */
 static qs_token_cache make_cache(const int32_t *lengths, int64_t n, int32_t prompt)
 {
     qs_token_cache c = {.files = names, .file_count = 1, .sample_count = n};
@@ -19,7 +21,8 @@ static qs_token_cache make_cache(const int32_t *lengths, int64_t n, int32_t prom
     qs_sample *samples = malloc((size_t)n * sizeof *samples);
     uint64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
-        samples[i] = (qs_sample){.first = at, .tokens = lengths[i], .targets = lengths[i] - prompt, .row = (uint32_t)i + 1};
+        samples[i] = (qs_sample){
+            .first = at, .tokens = lengths[i], .targets = lengths[i] - prompt, .row = (uint32_t)i + 1};
         if (lengths[i] > c.longest) c.longest = lengths[i];
         c.target_count += samples[i].targets;
         for (int32_t k = 0; k < lengths[i]; k++)
@@ -39,7 +42,8 @@ static void free_cache(qs_token_cache *c)
 static qs_token_cache random_cache(int64_t n, int32_t longest)
 {
     int32_t *lengths = malloc((size_t)n * sizeof *lengths);
-    for (int64_t i = 0; i < n; i++) lengths[i] = 2 + (int32_t)(qs_random_u32(5, 1, (uint64_t)i) % (uint32_t)(longest - 1));
+    for (int64_t i = 0; i < n; i++)
+        lengths[i] = 2 + (int32_t)(qs_random_u32(5, 1, (uint64_t)i) % (uint32_t)(longest - 1));
     qs_token_cache c = make_cache(lengths, n, 1);
     free(lengths);
     return c;
@@ -67,7 +71,8 @@ static qs_batcher *make_batcher(const qs_token_cache *c, const qs_token_cache *e
 START_TEST(targets_are_the_next_ids_and_never_cross_documents)
 {
     qs_token_cache c = make_cache((int32_t[]){4, 3}, 2, 2);
-    qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.in_order = true, .rows = 2, .micro_batches = 1});
+    qs_batcher *b =
+        make_batcher(&c, NULL, (qs_batch_options){.in_order = true, .rows = 2, .micro_batches = 1});
     void *memory;
     qs_micro_batch m = make_micro_batch(qs_batcher_info(b), &memory);
     qs_batcher_fill(b, 0, 0, &m);
@@ -91,7 +96,8 @@ START_TEST(targets_are_the_next_ids_and_never_cross_documents)
 END_TEST
 
 /* Goes through one epoch; marks the samples seen; checks bounds and the step's own sums. */
-static void walk_epoch(const qs_batcher *b, const qs_token_cache *c, int64_t epoch, int *seen, int64_t *tokens, int64_t *targets)
+static void walk_epoch(const qs_batcher *b, const qs_token_cache *c, int64_t epoch, int *seen,
+                       int64_t *tokens, int64_t *targets)
 {
     const qs_batch_info *info = qs_batcher_info(b);
     void *memory;
@@ -115,7 +121,8 @@ static void walk_epoch(const qs_batcher *b, const qs_token_cache *c, int64_t epo
                 ck_assert_int_eq(m.offsets[d + 1] - m.offsets[d], sample->tokens);
                 for (int32_t i = 0; i < sample->tokens; i++) {
                     int32_t at = m.offsets[d] + i;
-                    ck_assert_int_eq(m.ids[at], (int32_t)(c->tokens[sample->first + (uint64_t)i] & QS_TOKEN_ID_MASK));
+                    ck_assert_int_eq(m.ids[at],
+                                     (int32_t)(c->tokens[sample->first + (uint64_t)i] & QS_TOKEN_ID_MASK));
                     ck_assert_int_eq(m.positions[at], i);
                     ck_assert_int_eq(m.document_start[at], m.offsets[d]);
                 }
@@ -141,8 +148,11 @@ START_TEST(every_sample_is_seen_once_an_epoch_packed_or_not)
         for (int64_t rows = 1; rows <= 5; rows += 2)
             for (int64_t accumulation = 1; accumulation <= 4; accumulation += 3) {
                 qs_batcher *b = make_batcher(&c, NULL,
-                                             (qs_batch_options){.seed = 3, .packing = packing, .max_seq_length = 128,
-                                                                .rows = rows, .micro_batches = accumulation});
+                                             (qs_batch_options){.seed = 3,
+                                                                .packing = packing,
+                                                                .max_seq_length = 128,
+                                                                .rows = rows,
+                                                                .micro_batches = accumulation});
                 const qs_batch_info *info = qs_batcher_info(b);
                 for (int64_t epoch = 0; epoch < 2; epoch++) {
                     int seen[537] = {0};
@@ -165,7 +175,8 @@ START_TEST(the_last_group_of_an_epoch_is_a_step_as_in_transformers)
     int32_t lengths[11];
     for (int i = 0; i < 11; i++) lengths[i] = 5;
     qs_token_cache c = make_cache(lengths, 11, 1);
-    /* 11 rows of batch 2 are 6 batches; groups of 4 make 2 steps: 4 and 2 micro-batches, the last of one row. */
+    /* 11 rows of batch 2 are 6 batches; groups of 4 make 2 steps: 4 and 2 micro-batches, the last of one row.
+     */
     qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.rows = 2, .micro_batches = 4});
     ck_assert_int_eq(qs_batcher_info(b)->steps_per_epoch, 2);
     qs_step_info s;
@@ -189,7 +200,8 @@ START_TEST(how_a_step_is_cut_into_micro_batches_does_not_change_its_rows)
     qs_batcher *b[2];
     qs_micro_batch m[2];
     for (int i = 0; i < 2; i++) {
-        b[i] = make_batcher(&c, NULL, (qs_batch_options){.seed = 9, .rows = i ? 1 : 4, .micro_batches = i ? 8 : 2});
+        b[i] = make_batcher(&c, NULL,
+                            (qs_batch_options){.seed = 9, .rows = i ? 1 : 4, .micro_batches = i ? 8 : 2});
         m[i] = make_micro_batch(qs_batcher_info(b[i]), &memory[i]);
     }
     for (int64_t s = 0; s < 30; s++) {
@@ -216,7 +228,8 @@ END_TEST
 START_TEST(validation_samples_are_set_aside_and_read_in_file_order)
 {
     qs_token_cache c = random_cache(50, 20);
-    qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.seed = 1, .rows = 3, .micro_batches = 2, .val_set_size = 0.11});
+    qs_batcher *b = make_batcher(
+        &c, NULL, (qs_batch_options){.seed = 1, .rows = 3, .micro_batches = 2, .val_set_size = 0.11});
     const qs_batch_info *info = qs_batcher_info(b);
     ck_assert_int_eq(info->eval_samples, 6); /* rounded up */
     ck_assert_int_eq(info->train_samples, 44);
@@ -256,8 +269,10 @@ START_TEST(no_row_is_on_both_sides_of_a_validation_split)
     qs_token_cache c = make_cache(lengths, ROWS * PIECES, 1);
     qs_sample *samples = (qs_sample *)(uintptr_t)c.samples;
     for (int i = 0; i < ROWS * PIECES; i++) samples[i].row = (uint32_t)(i / PIECES + 1);
-    for (int i = 0; i < ROWS; i++) samples[PIECES * i + 2].first = samples[PIECES * i + 1].first; /* two pieces, one of them twice */
-    qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.seed = 3, .rows = 1, .micro_batches = 1, .val_set_size = 0.25});
+    for (int i = 0; i < ROWS; i++)
+        samples[PIECES * i + 2].first = samples[PIECES * i + 1].first; /* two pieces, one of them twice */
+    qs_batcher *b = make_batcher(
+        &c, NULL, (qs_batch_options){.seed = 3, .rows = 1, .micro_batches = 1, .val_set_size = 0.25});
     const qs_batch_info *info = qs_batcher_info(b);
     ck_assert_int_eq(info->eval_samples, 5 * 2);
     ck_assert_int_eq(info->train_samples, 15 * PIECES);
@@ -369,7 +384,8 @@ END_TEST
 START_TEST(nothing_is_allocated_once_the_batcher_stands)
 {
     qs_token_cache c = random_cache(64, 30);
-    qs_batcher *b = make_batcher(&c, NULL, (qs_batch_options){.packing = true, .max_seq_length = 64, .rows = 2, .micro_batches = 2});
+    qs_batcher *b = make_batcher(
+        &c, NULL, (qs_batch_options){.packing = true, .max_seq_length = 64, .rows = 2, .micro_batches = 2});
     void *memory;
     qs_micro_batch m = make_micro_batch(qs_batcher_info(b), &memory);
     uint64_t calls = qs_mem_read().calls;

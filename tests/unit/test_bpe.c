@@ -23,7 +23,8 @@ static int make(qs_bpe *b, uint64_t seed, bool scores, rule *rules)
     *b = (qs_bpe){.unk = -1, .byte_level = !scores};
     for (int i = 0; i < LETTERS; i++) sprintf(text[i], "%c", 'a' + i);
     for (uint64_t k = 0; made < MERGES && k < 10000; k++) {
-        int32_t l = (int32_t)(qs_random_u32(seed, 0, k) % (uint32_t)n), r = (int32_t)(qs_random_u32(seed, 1, k) % (uint32_t)n);
+        int32_t l = (int32_t)(qs_random_u32(seed, 0, k) % (uint32_t)n),
+                r = (int32_t)(qs_random_u32(seed, 1, k) % (uint32_t)n);
         bool old = strlen(text[l]) + strlen(text[r]) > 20;
         if (old) continue;
         char join[64] = {0};
@@ -42,7 +43,8 @@ static int make(qs_bpe *b, uint64_t seed, bool scores, rule *rules)
         for (int i = 0; i < n; i++) b->scores[i] = (float)(10 - i / 2 * 2);
     } else {
         qs_bpe_reserve_merges(b, (uint32_t)made);
-        for (int i = 0; i < made; i++) ck_assert(qs_bpe_add_merge(b, rules[i].left, rules[i].right, rules[i].result));
+        for (int i = 0; i < made; i++)
+            ck_assert(qs_bpe_add_merge(b, rules[i].left, rules[i].right, rules[i].result));
     }
     qs_bpe_finish(b);
     return made;
@@ -62,7 +64,8 @@ static size_t naive(const qs_bpe *b, const rule *rules, int made, const char *wo
             if (b->scores) {
                 char join[128];
                 size_t l, r;
-                const char *left = qs_vocab_text(&b->vocab, ids[i], &l), *right = qs_vocab_text(&b->vocab, ids[i + 1], &r);
+                const char *left = qs_vocab_text(&b->vocab, ids[i], &l),
+                           *right = qs_vocab_text(&b->vocab, ids[i + 1], &r);
                 memcpy(join, left, l);
                 memcpy(join + l, right, r);
                 int32_t id = qs_vocab_find(&b->vocab, join, l + r);
@@ -159,7 +162,10 @@ START_TEST(unknown_characters_become_bytes_or_unknown_tokens)
     b.unk = 0;
     qs_bpe_finish(&b);
     expect(&b, "a\xc3\xa9", (int32_t[]){1, 2, 3}, 3);
-    expect(&b, "\xe2\x82\xac" "a", (int32_t[]){0, 1}, 2); /* one byte of the three has no token: all or none */
+    expect(&b,
+           "\xe2\x82\xac"
+           "a",
+           (int32_t[]){0, 1}, 2); /* one byte of the three has no token: all or none */
     expect(&b, "\xe2\x82\xac\xe2\x82\xac", (int32_t[]){0, 0}, 2);
     b.fuse_unk = true;
     expect(&b, "\xe2\x82\xac\xe2\x82\xac", (int32_t[]){0}, 1);
@@ -193,7 +199,8 @@ END_TEST
 START_TEST(cutting_at_spaces_changes_nothing)
 {
 #define SP "\xe2\x96\x81"
-    const char *tokens[] = {SP, "a", "b", (SP "a"), "aa", (SP SP), "ab", (SP "ab"), "ba", (SP SP SP "a")}, *crossing[] = {SP, "a", ("a" SP)};
+    const char *tokens[] = {SP, "a", "b", (SP "a"), "aa", (SP SP), "ab", (SP "ab"), "ba", (SP SP SP "a")},
+               *crossing[] = {SP, "a", ("a" SP)};
     qs_bpe b = letters(tokens, 10);
     b.scores = qs_malloc(10 * sizeof(float));
     for (int i = 0; i < 10; i++) b.scores[i] = (float)-i;
@@ -226,7 +233,8 @@ START_TEST(the_vocabulary_finds_every_string_and_nothing_else)
 {
     qs_vocab v = {0};
     char text[32];
-    for (int32_t i = 0; i < 20000; i++) ck_assert(qs_vocab_add(&v, i * 3, text, (size_t)sprintf(text, "t%d", i), i % 7 == 0));
+    for (int32_t i = 0; i < 20000; i++)
+        ck_assert(qs_vocab_add(&v, i * 3, text, (size_t)sprintf(text, "t%d", i), i % 7 == 0));
     ck_assert(!qs_vocab_add(&v, 3, "x", 1, false));
     qs_vocab_index(&v);
     for (int32_t i = 0; i < 20000; i++) {

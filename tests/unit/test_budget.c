@@ -1,4 +1,5 @@
-/* Budgets are kept: the process's peak resident set stays within --vram + --ram + 64 MiB, and the plan's bytes are the bytes used. */
+/* Budgets are kept: the process's peak resident set stays within --vram + --ram + 64 MiB, and the plan's
+ * bytes are the bytes used. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,13 @@ enum { ROW_TOKENS = 96, MIB = 1 << 20, ALLOWANCE_MIB = 64 };
 /* A model of 30 million parameters: its 16-bit weights are more than the smaller budgets hold. */
 static void write_model(const char *dir)
 {
-    test_llama_write(dir, &(test_llama){.hidden = 512, .ffn = 1536, .layers = 6, .heads = 8, .vocab = 8192, .rows = 24, .row_tokens = ROW_TOKENS});
+    test_llama_write(dir, &(test_llama){.hidden = 512,
+                                        .ffn = 1536,
+                                        .layers = 6,
+                                        .heads = 8,
+                                        .vocab = 8192,
+                                        .rows = 24,
+                                        .row_tokens = ROW_TOKENS});
 }
 
 static void words(test_words *w, const char *dir, int vram, int ram, const char *name)
@@ -47,7 +54,9 @@ enum { SANITIZED = __has_feature(address_sanitizer) || __has_feature(thread_sani
 enum { SANITIZED = 0 };
 #endif
 
-static const struct { int vram, ram; } pairs[] = {{24, 72}, {64, 96}, {256, 512}};
+static const struct {
+    int vram, ram;
+} pairs[] = {{24, 72}, {64, 96}, {256, 512}};
 
 /* Trains in a child process; its peak resident set must be within both budgets. */
 static void check_peak(const test_words *w, double vram_mib, double ram_mib)
@@ -62,11 +71,15 @@ static void check_peak(const test_words *w, double vram_mib, double ram_mib)
     int status;
     struct rusage usage;
     ck_assert_int_eq(wait4(child, &status, 0, &usage), child);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "training with --vram %.1fM --ram %.1fM failed", vram_mib, ram_mib);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                  "training with --vram %.1fM --ram %.1fM failed", vram_mib, ram_mib);
     int peak = (int)(usage.ru_maxrss / 1024), allowed = (int)(vram_mib + ram_mib + ALLOWANCE_MIB);
-    printf("--vram %.1fM --ram %.1fM: peak resident set %d MiB of %d allowed\n", vram_mib, ram_mib, peak, allowed);
-    if (SANITIZED) printf("skip: the peak is not judged in a sanitizer's build\n");
-    else ck_assert_int_le(peak, allowed);
+    printf("--vram %.1fM --ram %.1fM: peak resident set %d MiB of %d allowed\n", vram_mib, ram_mib, peak,
+           allowed);
+    if (SANITIZED)
+        printf("skip: the peak is not judged in a sanitizer's build\n");
+    else
+        ck_assert_int_le(peak, allowed);
 }
 
 START_TEST(peak_memory_is_within_both_budgets)
@@ -97,7 +110,8 @@ START_TEST(the_plan_s_bytes_are_the_bytes_used)
     for (int p = 0; p < QS_POOL_COUNT; p++) planned += g.plan.pool_bytes[p];
     for (int i = 0; i < g.plan.item_count; i++) items += g.plan.items[i].bytes;
     ck_assert_uint_eq(items, planned);
-    ck_assert_uint_eq(qs_mem_read().block_bytes - before, planned); /* on the CPU the device's pool is a block as well */
+    ck_assert_uint_eq(qs_mem_read().block_bytes - before,
+                      planned); /* on the CPU the device's pool is a block as well */
     for (int i = 0; i < g.plan.item_count; i++) ck_assert(g.tier.taken[i]);
     ck_assert_uint_le(g.plan.vram_used, (uint64_t)pairs[_i].vram * MIB);
     ck_assert_uint_le(g.plan.ram_used, (uint64_t)pairs[_i].ram * MIB);
@@ -128,7 +142,8 @@ START_TEST(a_budget_too_small_is_refused_with_one_that_works)
 }
 END_TEST
 
-/* With less and less RAM something must give way: adapters or checkpoints go to disk, or a step makes more sweeps, whichever is fastest. At last it is refused. */
+/* With less and less RAM something must give way: adapters or checkpoints go to disk, or a step makes more
+ * sweeps, whichever is fastest. At last it is refused. */
 START_TEST(what_does_not_fit_gives_way)
 {
     char *dir = test_dir_create();
@@ -144,7 +159,9 @@ START_TEST(what_does_not_fit_gives_way)
         test_words_add(&w, "--ram=%d", ram_kib << 10);
         ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
-        int now = g.sweep_config.sweeps > 1 ? 4 : g.placement.adapters_on_disk + 2 * g.sweep_config.checkpoints_on_disk;
+        int now = g.sweep_config.sweeps > 1
+                      ? 4
+                      : g.placement.adapters_on_disk + 2 * g.sweep_config.checkpoints_on_disk;
         if (!rc && stage) ck_assert_int_gt(now, 0); /* what did not fit does not fit in less */
         if (!rc) seen |= 1 << (stage = now);
         qs_engine_close(&g);
@@ -178,7 +195,8 @@ static void smallest(const char *dir, const char *device, uint64_t *vram, uint64
     test_words_free(&w);
 }
 
-static void words_within(test_words *w, const char *dir, const char *device, uint64_t vram, uint64_t ram, const char *name)
+static void words_within(test_words *w, const char *dir, const char *device, uint64_t vram, uint64_t ram,
+                         const char *name)
 {
     words(w, dir, 1, 1, name);
     test_words_add(w, "--device=%s", device);
@@ -195,7 +213,8 @@ static void check_refused(const char *dir, const char *device, uint64_t vram, ui
     test_words_free(&w);
 }
 
-/* The last resort: everything that may be is on disk, one micro-batch at a time. A page less, and there is none. */
+/* The last resort: everything that may be is on disk, one micro-batch at a time. A page less, and there is
+ * none. */
 START_TEST(a_run_within_the_smallest_budgets_trains)
 {
     static const char *const device[] = {"cpu", "cpu:discrete"};

@@ -1,4 +1,5 @@
-/* Behaviour of src/data/byte_source and unpack: packed files and UTF-16 read as the text in them, damaged ones named. */
+/* Behaviour of src/data/byte_source and unpack: packed files and UTF-16 read as the text in them, damaged
+ * ones named. */
 #include <bzlib.h>
 #include <check.h>
 #include <lzma.h>
@@ -35,7 +36,8 @@ static size_t pack(qs_packing_kind kind, const void *text, size_t n, unsigned ch
     }
     if (kind == QS_PACKED_XZ) {
         size_t used = 0;
-        ck_assert_int_eq(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, NULL, text, n, out, &used, ROOM), LZMA_OK);
+        ck_assert_int_eq(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, NULL, text, n, out, &used, ROOM),
+                         LZMA_OK);
         return used;
     }
     if (kind == QS_PACKED_ZSTD) {
@@ -47,7 +49,8 @@ static size_t pack(qs_packing_kind kind, const void *text, size_t n, unsigned ch
         return used;
     }
     unsigned used = ROOM;
-    ck_assert_int_eq(BZ2_bzBuffToBuffCompress((char *)out, &used, (char *)(uintptr_t)text, (unsigned)n, 9, 0, 0), BZ_OK);
+    ck_assert_int_eq(
+        BZ2_bzBuffToBuffCompress((char *)out, &used, (char *)(uintptr_t)text, (unsigned)n, 9, 0, 0), BZ_OK);
     return used;
 }
 
@@ -157,11 +160,15 @@ START_TEST(a_packer_that_wants_too_much_memory_is_refused_by_name)
     ck_assert(!lzma_lzma_preset(&o, 6));
     o.dict_size = UINT32_C(1) << 30;
     lzma_filter filters[] = {{LZMA_FILTER_LZMA2, &o}, {LZMA_VLI_UNKNOWN, NULL}};
-    /* The dictionary's size stands in the header; nothing of that size is allocated to write the block header of an empty text. */
+    /* The dictionary's size stands in the header; nothing of that size is allocated to write the block header
+     * of an empty text. */
     unsigned char out[4096];
     size_t used = 0;
     lzma_stream_flags flags = {.version = 0, .check = LZMA_CHECK_CRC32};
-    lzma_block block = {.version = 0, .check = LZMA_CHECK_CRC32, .filters = filters, .compressed_size = LZMA_VLI_UNKNOWN,
+    lzma_block block = {.version = 0,
+                        .check = LZMA_CHECK_CRC32,
+                        .filters = filters,
+                        .compressed_size = LZMA_VLI_UNKNOWN,
                         .uncompressed_size = LZMA_VLI_UNKNOWN};
     ck_assert_int_eq(lzma_stream_header_encode(&flags, out), LZMA_OK);
     used = LZMA_STREAM_HEADER_SIZE;
@@ -174,8 +181,9 @@ END_TEST
 START_TEST(utf16_becomes_utf8)
 {
     const char want[] = "a\n\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80z1234567";
-    const unsigned char little[] = {0xff, 0xfe, 'a', 0, '\n', 0, 0xe4, 0, 0xac, 0x20, 0x3d, 0xd8, 0x00, 0xde, 'z', 0, '1', 0, '2', 0,
-                                    '3', 0, '4', 0, '5', 0, '6', 0, '7', 0};
+    const unsigned char little[] = {0xff, 0xfe, 'a',  0,    '\n', 0, 0xe4, 0, 0xac, 0x20,
+                                    0x3d, 0xd8, 0x00, 0xde, 'z',  0, '1',  0, '2',  0,
+                                    '3',  0,    '4',  0,    '5',  0, '6',  0, '7',  0};
     unsigned char big[sizeof little];
     for (size_t i = 0; i < sizeof little; i++) big[i] = little[i ^ 1];
     reads(little, sizeof little, want, sizeof want - 1, "UTF-16");
@@ -192,7 +200,10 @@ START_TEST(utf16_is_read_across_the_ends_of_stretches)
     const size_t pairs = 100000;
     unsigned char *file = qs_malloc(4 + 4 * pairs);
     char *want = qs_malloc(1 + 4 * pairs);
-    memcpy(file, "\xff\xfe" "a", 4);
+    memcpy(file,
+           "\xff\xfe"
+           "a",
+           4);
     file[3] = 0;
     want[0] = 'a';
     for (size_t i = 0; i < pairs; i++) {
@@ -217,9 +228,11 @@ int main(void)
     Suite *s = suite_create("byte_source");
     TCase *t = tcase_create("byte_source");
     tcase_add_checked_fixture(t, make_dir, drop_dir);
-    tcase_add_loop_test(t, a_packed_file_is_the_text_in_it_whatever_its_name, QS_PACKED_GZIP, QS_PACKED_BZIP2 + 1);
+    tcase_add_loop_test(t, a_packed_file_is_the_text_in_it_whatever_its_name, QS_PACKED_GZIP,
+                        QS_PACKED_BZIP2 + 1);
     tcase_add_loop_test(t, streams_one_after_another_are_one_text, QS_PACKED_GZIP, QS_PACKED_BZIP2 + 1);
-    tcase_add_loop_test(t, a_packed_file_that_is_cut_off_or_damaged_is_named_as_such, QS_PACKED_GZIP, QS_PACKED_BZIP2 + 1);
+    tcase_add_loop_test(t, a_packed_file_that_is_cut_off_or_damaged_is_named_as_such, QS_PACKED_GZIP,
+                        QS_PACKED_BZIP2 + 1);
     tcase_add_test(t, a_packer_that_wants_too_much_memory_is_refused_by_name);
     tcase_add_test(t, utf16_becomes_utf8);
     tcase_add_test(t, utf16_is_read_across_the_ends_of_stretches);

@@ -1,4 +1,5 @@
-/* Behaviour of io/layer_cache: what is in it is right, whatever happened to the process or the disk while it was filled. */
+/* Behaviour of io/layer_cache: what is in it is right, whatever happened to the process or the disk while it
+ * was filled. */
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,7 +18,11 @@
 
 enum { BLOBS = 4, RECORD = 40 };
 static const uint64_t blob_bytes[BLOBS] = {8192, 4096, 16384, 8192};
-static const qs_cache_key key = {.model = "tiny", .fingerprint = "0123abcd", .format = "nf4 block 64 layout 1", .blobs = BLOBS, .blob_bytes = blob_bytes};
+static const qs_cache_key key = {.model = "tiny",
+                                 .fingerprint = "0123abcd",
+                                 .format = "nf4 block 64 layout 1",
+                                 .blobs = BLOBS,
+                                 .blob_bytes = blob_bytes};
 
 static char *dir, *cache_dir, *buffer;
 static const char *stripes[3]; /* cache_dir and others, for the tests of a striped cache */
@@ -28,7 +33,8 @@ static qs_err e;
 
 static void open_aio(void)
 {
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .depth = 1, .chunk_bytes = 8192}, &aio, &e), 0);
 }
 
 static void setup(void)
@@ -131,7 +137,8 @@ START_TEST(what_was_committed_is_there_the_next_time)
     ck_assert_int_eq(qs_cache_present(cache), 2);
     open_cache();
     ck_assert_int_eq(qs_cache_present(cache), 2);
-    ck_assert(qs_cache_has(cache, 0) && !qs_cache_has(cache, 1) && qs_cache_has(cache, 2) && !qs_cache_has(cache, 3));
+    ck_assert(qs_cache_has(cache, 0) && !qs_cache_has(cache, 1) && qs_cache_has(cache, 2) &&
+              !qs_cache_has(cache, 3));
     ck_assert(good(0) && good(2));
     ck_assert_int_eq(fill(), 0);
     open_cache();
@@ -247,7 +254,8 @@ START_TEST(records_of_another_cache_do_not_count)
 {
     qs_cache_key other = key;
     other.fingerprint = "ffff";
-    char *other_dir = test_path(dir, "other"), *from = test_path(dir, "other/journal.bin"), *to = inside("journal.bin");
+    char *other_dir = test_path(dir, "other"), *from = test_path(dir, "other/journal.bin"),
+         *to = inside("journal.bin");
     open_cache();
     ck_assert_int_eq(fill(), 0);
     close_cache();
@@ -270,8 +278,11 @@ static char *snapshot(void)
     for (int i = 0; i < 3; i++) {
         char *path = inside(names[i]), *more;
         struct stat st;
-        if (stat(path, &st)) more = qs_printf("%s%s -\n", all, names[i]);
-        else more = qs_printf("%s%s %lld %lld.%09ld\n", all, names[i], (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        if (stat(path, &st))
+            more = qs_printf("%s%s -\n", all, names[i]);
+        else
+            more = qs_printf("%s%s %lld %lld.%09ld\n", all, names[i], (long long)st.st_size,
+                             (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
         qs_free(path);
         qs_free(all);
         all = more;
@@ -286,7 +297,9 @@ static void refused(const qs_cache_key *k, const char *why, const char *and_why)
     unlink(lock);
     ck_assert_int_eq(qs_cache_open(stripes, stripe_count, k, &cache, &e), -QS_EFORMAT);
     ck_assert_ptr_null(cache);
-    ck_assert_msg(strstr(e.text, cache_dir) && strstr(e.text, why) && strstr(e.text, and_why) && strstr(e.text, "--cache"), "%s", e.text);
+    ck_assert_msg(strstr(e.text, cache_dir) && strstr(e.text, why) && strstr(e.text, and_why) &&
+                      strstr(e.text, "--cache"),
+                  "%s", e.text);
     char *after = snapshot();
     ck_assert_str_eq(after, before);
     ck_assert(!qs_file_exists(lock)); /* not even that is made */
@@ -317,7 +330,11 @@ START_TEST(a_cache_of_another_model_form_or_version_is_refused_untouched)
     close_cache();
 
     char *path = inside("manifest.json");
-    static const char *const texts[] = {"{\"version\":2}", "{\"version\":4}", "{}", "[]"}, *const words[] = {"version 2", "version 4", "version 0", "version 0"};
+    static const char *const texts[] = {"{\"version\":2}", "{\"version\":4}", "{}", "[]"}, *const words[] = {
+                                                                                               "version 2",
+                                                                                               "version 4",
+                                                                                               "version 0",
+                                                                                               "version 0"};
     for (int i = 0; i < 4; i++) {
         test_file_write(path, texts[i], strlen(texts[i]));
         refused(&key, words[i], "");
@@ -334,8 +351,10 @@ START_TEST(a_damaged_or_missing_manifest_is_mended_when_the_journal_is_of_this_m
     ck_assert_int_eq(put(0), 0);
     close_cache();
     for (int i = 0; i < 4; i++) {
-        if (texts[i]) test_file_write(path, texts[i], strlen(texts[i]));
-        else unlink(path);
+        if (texts[i])
+            test_file_write(path, texts[i], strlen(texts[i]));
+        else
+            unlink(path);
         open_cache();
         ck_assert_int_eq(qs_cache_present(cache), 1);
         ck_assert(good(0));
@@ -356,13 +375,16 @@ END_TEST
 /* As the versions before 3 wrote it: two blobs of a model that was known by the dates of its files. */
 START_TEST(a_cache_of_an_older_version_is_made_again_and_said)
 {
-    static const char manifest[] = "{\n \"version\": 1,\n \"model\": \"tiny\",\n \"fingerprint\": \"89abcdef\",\n \"format\": \"nf4 block 64 layout 1\",\n"
+    static const char manifest[] = "{\n \"version\": 1,\n \"model\": \"tiny\",\n \"fingerprint\": "
+                                   "\"89abcdef\",\n \"format\": \"nf4 block 64 layout 1\",\n"
                                    " \"blob_bytes\": [\n  8192,\n  4096,\n  16384,\n  8192\n ]\n}";
-    static const uint8_t journal[] = {0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-                                      0xcf, 0xd8, 0x93, 0x91, 0x93, 0xad, 0x87, 0xd7, 0x2b, 0x55, 0x89, 0x0d, 0xce, 0x3c, 0x2c, 0xb3,
-                                      0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-                                      0x39, 0x31, 0x9a, 0xfa, 0x05, 0x11, 0x66, 0x6e, 0xf5, 0x9a, 0x37, 0x78, 0xf2, 0x58, 0xd3, 0x33};
-    char *paths[] = {inside("manifest.json"), inside("journal.bin"), inside("blobs.bin")}, *blobs = qs_calloc(1, 36864);
+    static const uint8_t journal[] = {
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0xcf, 0xd8, 0x93, 0x91, 0x93, 0xad, 0x87, 0xd7, 0x2b, 0x55, 0x89, 0x0d, 0xce, 0x3c, 0x2c, 0xb3,
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x39, 0x31, 0x9a, 0xfa, 0x05, 0x11, 0x66, 0x6e, 0xf5, 0x9a, 0x37, 0x78, 0xf2, 0x58, 0xd3, 0x33};
+    char *paths[] = {inside("manifest.json"), inside("journal.bin"), inside("blobs.bin")},
+         *blobs = qs_calloc(1, 36864);
     qs_cache_key form = key;
     form.format = "nf4 block 128";
     ck_assert_int_eq(qs_dir_create(cache_dir, &e), 0);
@@ -393,7 +415,8 @@ START_TEST(a_damaged_manifest_never_opens_another_cache)
         memcpy(damaged, text, n);
         damaged[qs_random_u32(2, trial, 0) % n] = (char)qs_random_u32(2, trial, 1);
         test_file_overwrite(path, damaged, trial % 2 ? n : qs_random_u32(2, trial, 9) % n);
-        if (!qs_cache_open(stripes, stripe_count, &key, &cache, &e)) ck_assert_int_eq(qs_cache_present(cache), 1);
+        if (!qs_cache_open(stripes, stripe_count, &key, &cache, &e))
+            ck_assert_int_eq(qs_cache_present(cache), 1);
         close_cache();
     }
     qs_free(text);
@@ -504,8 +527,8 @@ START_TEST(a_cache_larger_than_the_disk_is_refused_with_both_sizes)
 }
 END_TEST
 
-/* Exit status of a process that opens and fills the cache, and is killed at its n-th change to the disk. The engine's threads do not live
- * through a fork, so each side has its own. */
+/* Exit status of a process that opens and fills the cache, and is killed at its n-th change to the disk. The
+ * engine's threads do not live through a fork, so each side has its own. */
 static int run_until(int n)
 {
     qs_aio_close(aio);

@@ -1,4 +1,5 @@
-/* A layer cache over several directories: nothing is lost over one, and whatever happens to a directory there are never wrong bytes. */
+/* A layer cache over several directories: nothing is lost over one, and whatever happens to a directory there
+ * are never wrong bytes. */
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,9 +17,14 @@
 #include "tests/support/temp_dir.h"
 
 enum { BLOBS = 4, PARTS = 3, LARGEST = 5 << 19 };
-/* Stripes of 1 MiB: the blobs begin and end inside of them, one has the border of a round in it, one is smaller than a unit. */
+/* Stripes of 1 MiB: the blobs begin and end inside of them, one has the border of a round in it, one is
+ * smaller than a unit. */
 static const uint64_t blob_bytes[BLOBS] = {3 << 19, 4096, LARGEST, 1 << 20};
-static const qs_cache_key key = {.model = "tiny", .fingerprint = "0123abcd", .format = "nf4 block 64 layout 1", .blobs = BLOBS, .blob_bytes = blob_bytes};
+static const qs_cache_key key = {.model = "tiny",
+                                 .fingerprint = "0123abcd",
+                                 .format = "nf4 block 64 layout 1",
+                                 .blobs = BLOBS,
+                                 .blob_bytes = blob_bytes};
 
 static char *dir, *dirs[PARTS], *buffer, *want;
 static qs_cache *cache;
@@ -66,7 +72,8 @@ static void teardown(void)
 static void content_of(int blob, char *out)
 {
     uint64_t x = qs_random_u32(7, (uint64_t)blob, 0), *w = (uint64_t *)(void *)out;
-    for (uint64_t i = 0; i < blob_bytes[blob] / 8; i++) w[i] = x = x * 6364136223846793005u + 1442695040888963407u;
+    for (uint64_t i = 0; i < blob_bytes[blob] / 8; i++)
+        w[i] = x = x * 6364136223846793005u + 1442695040888963407u;
 }
 
 static bool good(int blob)
@@ -106,8 +113,10 @@ static void fill_cache(void)
     close_cache();
 }
 
-/* Opens these directories and expects a sentence with these words; then the cache in its own order is as it was. */
-static void refused(const char *const *with, int count, const qs_cache_key *k, int code, const char *word, const char *other)
+/* Opens these directories and expects a sentence with these words; then the cache in its own order is as it
+ * was. */
+static void refused(const char *const *with, int count, const qs_cache_key *k, int code, const char *word,
+                    const char *other)
 {
     close_cache();
     ck_assert_int_eq(qs_cache_open(with, count, k, &cache, &e), -code);
@@ -152,7 +161,8 @@ START_TEST(another_number_or_order_of_directories_is_refused_and_says_which_it_w
     open_cache();
     ck_assert_int_eq(qs_cache_present(cache), BLOBS);
     close_cache();
-    ck_assert_int_eq(qs_cache_open(&other, 1, &key, &cache, &e), 0); /* a whole cache, then made one of several */
+    ck_assert_int_eq(qs_cache_open(&other, 1, &key, &cache, &e),
+                     0); /* a whole cache, then made one of several */
     refused(replaced, PARTS, &key, QS_EFORMAT, "whole cache", "part 3 of 3");
     qs_free((char *)other);
 }
@@ -219,7 +229,8 @@ END_TEST
 
 START_TEST(the_first_directory_of_another_arrangement_brings_no_records)
 {
-    char *pair[2] = {qs_printf("%s/pair0", dir), qs_printf("%s/pair1", dir)}, *from = test_path(dirs[0], "journal.bin"), *to = test_path(pair[0], "journal.bin");
+    char *pair[2] = {qs_printf("%s/pair0", dir), qs_printf("%s/pair1", dir)},
+         *from = test_path(dirs[0], "journal.bin"), *to = test_path(pair[0], "journal.bin");
     fill_cache();
     ck_assert_int_eq(qs_cache_open((const char *const *)pair, 2, &key, &cache, &e), 0);
     close_cache();
@@ -237,7 +248,8 @@ START_TEST(two_processes_do_not_fill_one_part)
 {
     qs_cache *second = NULL;
     char *other = test_path(dir, "other"), *rest[2] = {test_path(dir, "rest1"), test_path(dir, "rest2")};
-    const char *own[] = {other, rest[0], rest[1]}, *shared[] = {other, dirs[1], dirs[2]}; /* equal caches: their parts may stand for each other */
+    const char *own[] = {other, rest[0], rest[1]},
+               *shared[] = {other, dirs[1], dirs[2]}; /* equal caches: their parts may stand for each other */
     ck_assert_int_eq(qs_cache_open(own, PARTS, &key, &second, &e), 0);
     qs_cache_close(second);
     open_cache();

@@ -1,4 +1,5 @@
-/* Behaviour of src/data/chat_jinja, chat_source and chat_spans: a model's own template, what is trained, what stays text. */
+/* Behaviour of src/data/chat_jinja, chat_source and chat_spans: a model's own template, what is trained, what
+ * stays text. */
 #include <check.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -76,12 +77,12 @@ static void expect(const char *source, asked a, const char *want)
     qs_free(got);
 }
 
-#define TALK                                                                                                 \
-    "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"a\"},{\"role\":\"user\","  \
-    "\"content\":\"v\"},"                                                                                    \
+#define TALK                                                                                                \
+    "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"a\"},{\"role\":\"user\"," \
+    "\"content\":\"v\"},"                                                                                   \
     "{\"role\":\"assistant\",\"content\":\"b\"}]"
 #define ONE "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"a\"}]"
-#define CHATML_BODY                                                                                          \
+#define CHATML_BODY \
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
 #define CHATML CHATML_BODY "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 

@@ -1,4 +1,5 @@
-/* Behaviour of src/data/chat_template and rendering: layouts, masks, and which text may become a control token. */
+/* Behaviour of src/data/chat_template and rendering: layouts, masks, and which text may become a control
+ * token. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -46,7 +47,8 @@ static void expect_encoding(const qs_rendering *r, const char *name, const char 
     qs_labelled_free(&l);
 }
 
-#define M(role, text) (qs_message){QS_ROLE_##role, text, sizeof(text) - 1, false}
+#define M(role, text) \
+    (qs_message) { QS_ROLE_##role, text, sizeof(text) - 1, false }
 
 enum { PROMPT = 1, ALL = 2 };
 
@@ -56,75 +58,102 @@ static void expect(const char *name, const qs_message *m, size_t n, int flags, c
     qs_err e = {0};
     ck_assert_msg(qs_chat_template_by_name(name, &c, &e) == 0, "%s", e.text);
     qs_rendering r = {0};
-    ck_assert_msg(qs_chat_render(c, tokenizer, m, n, flags == PROMPT, flags == ALL, &r, &e) == 0, "%s: %s", name, e.text);
+    ck_assert_msg(qs_chat_render(c, tokenizer, m, n, flags == PROMPT, flags == ALL, &r, &e) == 0, "%s: %s",
+                  name, e.text);
     expect_encoding(&r, name, want);
     qs_rendering_free(&r);
 }
 
 /* A system message, and two exchanges; some contents have blanks around them. */
-static const qs_message talk[] = {M(SYSTEM, "S"), M(USER, " u "), M(ASSISTANT, " a "), M(USER, "v"), M(ASSISTANT, "b")};
+static const qs_message talk[] = {M(SYSTEM, "S"), M(USER, " u "), M(ASSISTANT, " a "), M(USER, "v"),
+                                  M(ASSISTANT, "b")};
 
 START_TEST(layouts_and_masks_are_those_of_the_models)
 {
     static const struct {
         const char *name, *text;
     } cases[] = {
-        {"chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n u <|im_end|>\n<|im_start|>assistant\n{ a <|im_end|>}\n"
+        {"chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n u "
+                   "<|im_end|>\n<|im_start|>assistant\n{ a <|im_end|>}\n"
                    "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{b<|im_end|>}"},
-        {"qwen3", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n u <|im_end|>\n<|im_start|>assistant\n{ a <|im_end|>}\n"
-                  "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n{b<|im_end|>}"},
+        {"qwen3",
+         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n u <|im_end|>\n<|im_start|>assistant\n{ a "
+         "<|im_end|>}\n"
+         "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n{b<|im_end|>}"},
         {"llama2", "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nu [/INST]{ a </s>}<s>[INST] v [/INST]{ b </s>}"},
-        {"llama3", "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nu<|eot_id|>"
-                   "<|start_header_id|>assistant<|end_header_id|>\n\n{a<|eot_id|>}<|start_header_id|>user<|end_header_id|>\n\nv<|eot_id|>"
+        {"llama3", "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_"
+                   "header_id|>\n\nu<|eot_id|>"
+                   "<|start_header_id|>assistant<|end_header_id|>\n\n{a<|eot_id|>}<|start_header_id|>user<|"
+                   "end_header_id|>\n\nv<|eot_id|>"
                    "<|start_header_id|>assistant<|end_header_id|>\n\n{b<|eot_id|>}"},
-        {"llama3.1", "<s><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\nS"
+        {"llama3.1", "<s><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December "
+                     "2023\nToday Date: 26 Jul 2024\n\nS"
                      "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nu<|eot_id|>"
-                     "<|start_header_id|>assistant<|end_header_id|>\n\n{a<|eot_id|>}<|start_header_id|>user<|end_header_id|>\n\nv<|eot_id|>"
+                     "<|start_header_id|>assistant<|end_header_id|>\n\n{a<|eot_id|>}<|start_header_id|>user<|"
+                     "end_header_id|>\n\nv<|eot_id|>"
                      "<|start_header_id|>assistant<|end_header_id|>\n\n{b<|eot_id|>}"},
         {"mistral-v1", "<s>[INST] S\n\n u  [/INST]{  a </s>}[INST] v [/INST]{ b</s>}"},
         {"mistral-v3", "<s>[INST]  u [/INST]{  a </s>}[INST] S\n\nv[/INST]{ b</s>}"},
         {"mistral-tekken", "<s>[INST] u [/INST]{ a </s>}[INST]S\n\nv[/INST]{b</s>}"},
-        {"mistral-v7", "<s>[SYSTEM_PROMPT] S[/SYSTEM_PROMPT][INST]  u [/INST]{  a </s>}[INST] v[/INST]{ b</s>}"},
-        {"mistral-v7-tekken", "<s>[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST] u [/INST]{ a </s>}[INST]v[/INST]{b</s>}"},
-        {"zephyr", "<|system|>\nS</s>\n<|user|>\n u </s>\n<|assistant|>\n{ a </s>}\n<|user|>\nv</s>\n<|assistant|>\n{b</s>}"},
-        {"gemma", "<s><start_of_turn>user\nS\n\nu<end_of_turn>\n<start_of_turn>model\n{a<end_of_turn>}\n<start_of_turn>user\nv<end_of_turn>\n"
+        {"mistral-v7",
+         "<s>[SYSTEM_PROMPT] S[/SYSTEM_PROMPT][INST]  u [/INST]{  a </s>}[INST] v[/INST]{ b</s>}"},
+        {"mistral-v7-tekken",
+         "<s>[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST] u [/INST]{ a </s>}[INST]v[/INST]{b</s>}"},
+        {"zephyr", "<|system|>\nS</s>\n<|user|>\n u </s>\n<|assistant|>\n{ a "
+                   "</s>}\n<|user|>\nv</s>\n<|assistant|>\n{b</s>}"},
+        {"gemma", "<s><start_of_turn>user\nS\n\nu<end_of_turn>\n<start_of_turn>model\n{a<end_of_turn>}\n<"
+                  "start_of_turn>user\nv<end_of_turn>\n"
                   "<start_of_turn>model\n{b<end_of_turn>}"},
-        {"phi3", "<|system|>\nS<|end|>\n<|user|>\n u <|end|>\n<|assistant|>\n{ a <|end|>}\n<|user|>\nv<|end|>\n<|assistant|>\n{b<|end|>}"},
-        {"phi4", "<|im_start|>system<|im_sep|>S<|im_end|><|im_start|>user<|im_sep|> u <|im_end|><|im_start|>assistant<|im_sep|>{ a <|im_end|>}"
+        {"phi3", "<|system|>\nS<|end|>\n<|user|>\n u <|end|>\n<|assistant|>\n{ a "
+                 "<|end|>}\n<|user|>\nv<|end|>\n<|assistant|>\n{b<|end|>}"},
+        {"phi4", "<|im_start|>system<|im_sep|>S<|im_end|><|im_start|>user<|im_sep|> u "
+                 "<|im_end|><|im_start|>assistant<|im_sep|>{ a <|im_end|>}"
                  "<|im_start|>user<|im_sep|>v<|im_end|><|im_start|>assistant<|im_sep|>{b<|im_end|>}"},
         {"vicuna", "S USER:  u  ASSISTANT:{  a </s>}USER: v ASSISTANT:{ b</s>}"},
-        {"alpaca", "S\n\n### Instruction:\n u \n\n### Response:{ a </s>}\n\n### Instruction:\nv\n\n### Response:{b</s>}"},
+        {"alpaca", "S\n\n### Instruction:\n u \n\n### Response:{ a </s>}\n\n### Instruction:\nv\n\n### "
+                   "Response:{b</s>}"},
         {"none", "S u { a </s>}v{b</s>}"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) expect(cases[i].name, talk, 5, 0, cases[i].text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect(cases[i].name, talk, 5, 0, cases[i].text);
 }
 END_TEST
 
 START_TEST(prompts_end_where_the_assistant_is_to_speak)
 {
-    expect("chatml", talk + 1, 3, PROMPT, "<|im_start|>user\n u <|im_end|>\n<|im_start|>assistant\n a <|im_end|>\n<|im_start|>user\nv<|im_end|>\n"
-                                          "<|im_start|>assistant\n");
+    expect("chatml", talk + 1, 3, PROMPT,
+           "<|im_start|>user\n u <|im_end|>\n<|im_start|>assistant\n a "
+           "<|im_end|>\n<|im_start|>user\nv<|im_end|>\n"
+           "<|im_start|>assistant\n");
     expect("llama2", talk, 2, PROMPT, "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nu [/INST]");
     expect("zephyr", talk + 3, 1, PROMPT, "<|user|>\nv</s>\n<|assistant|>\n");
     expect("gemma", talk + 3, 1, PROMPT, "<s><start_of_turn>user\nv<end_of_turn>\n<start_of_turn>model\n");
-    expect("qwen3", talk + 3, 1, PROMPT, "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
+    expect("qwen3", talk + 3, 1, PROMPT,
+           "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
 }
 END_TEST
 
 START_TEST(models_with_a_standard_system_message_get_it)
 {
-    expect("qwen2.5", talk + 3, 2, 0, "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
-                                      "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{b<|im_end|>}");
-    expect("llama3.1", talk + 3, 2, 0, "<s><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
-                                       "26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nv<|eot_id|>"
-                                       "<|start_header_id|>assistant<|end_header_id|>\n\n{b<|eot_id|>}");
+    expect(
+        "qwen2.5", talk + 3, 2, 0,
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{b<|im_end|>}");
+    expect(
+        "llama3.1", talk + 3, 2, 0,
+        "<s><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
+        "26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nv<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n{b<|eot_id|>}");
 }
 END_TEST
 
 START_TEST(qwen3_forgets_earlier_thoughts_and_keeps_the_last)
 {
-    const qs_message m[] = {M(USER, "u"), M(ASSISTANT, "<think>\nx\n</think>\n\na"), M(USER, "v"), M(ASSISTANT, "<think>\ny\n</think>\n\nb")};
-    expect("qwen3", m, 4, 0, "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}\n<|im_start|>user\nv<|im_end|>\n"
-                             "<|im_start|>assistant\n{<think>\ny\n</think>\n\nb<|im_end|>}");
+    const qs_message m[] = {M(USER, "u"), M(ASSISTANT, "<think>\nx\n</think>\n\na"), M(USER, "v"),
+                            M(ASSISTANT, "<think>\ny\n</think>\n\nb")};
+    expect(
+        "qwen3", m, 4, 0,
+        "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}\n<|im_start|>user\nv<|im_end|>\n"
+        "<|im_start|>assistant\n{<think>\ny\n</think>\n\nb<|im_end|>}");
 }
 END_TEST
 
@@ -161,37 +190,47 @@ START_TEST(untrained_answers_are_context)
 {
     qs_message m[] = {M(USER, "u"), M(ASSISTANT, "a"), M(USER, "v"), M(ASSISTANT, "b")};
     m[1].untrained = true;
-    expect("chatml", m, 4, 0, "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n<|im_start|>user\nv<|im_end|>\n"
-                              "<|im_start|>assistant\n{b<|im_end|>}");
+    expect(
+        "chatml", m, 4, 0,
+        "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n<|im_start|>user\nv<|im_end|>\n"
+        "<|im_start|>assistant\n{b<|im_end|>}");
 }
 END_TEST
 
 START_TEST(impossible_conversations_are_refused)
 {
-    const qs_message two_users[] = {M(USER, "u"), M(USER, "v"), M(ASSISTANT, "a")}, late[] = {M(USER, "u"), M(SYSTEM, "s"), M(ASSISTANT, "a")},
+    const qs_message two_users[] = {M(USER, "u"), M(USER, "v"), M(ASSISTANT, "a")},
+                     late[] = {M(USER, "u"), M(SYSTEM, "s"), M(ASSISTANT, "a")},
                      tool[] = {M(USER, "u"), M(TOOL, "t"), M(ASSISTANT, "a")}, alone[] = {M(SYSTEM, "s")};
     const struct {
         const char *name;
         const qs_message *m;
         size_t n;
         const char *part;
-    } cases[] = {{"llama2", two_users, 3, "message 2"}, {"gemma", late, 3, "message 2"}, {"phi3", tool, 3, "tool"}, {"llama2", alone, 1, "system"}};
+    } cases[] = {{"llama2", two_users, 3, "message 2"},
+                 {"gemma", late, 3, "message 2"},
+                 {"phi3", tool, 3, "tool"},
+                 {"llama2", alone, 1, "system"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const qs_chat_template *c;
         qs_rendering r = {0};
         qs_err e = {0};
         ck_assert_int_eq(qs_chat_template_by_name(cases[i].name, &c, &e), 0);
-        ck_assert_int_eq(qs_chat_render(c, tokenizer, cases[i].m, cases[i].n, false, false, &r, &e), -QS_EFORMAT);
+        ck_assert_int_eq(qs_chat_render(c, tokenizer, cases[i].m, cases[i].n, false, false, &r, &e),
+                         -QS_EFORMAT);
         ck_assert_msg(strstr(e.text, cases[i].part) && strstr(e.text, cases[i].name), "%s", e.text);
         qs_rendering_free(&r);
     }
-    expect("chatml", two_users, 3, 0, "<|im_start|>user\nu<|im_end|>\n<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}");
+    expect(
+        "chatml", two_users, 3, 0,
+        "<|im_start|>user\nu<|im_end|>\n<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}");
 }
 END_TEST
 
 START_TEST(alpaca_prompts_come_in_three_spellings)
 {
-    static const char *const names[] = {"alpaca", "alpaca-qlora", "alpaca-axolotl"}, *const gaps[] = {"", " ", "\n"};
+    static const char *const names[] = {"alpaca", "alpaca-qlora", "alpaca-axolotl"}, *const gaps[] = {"", " ",
+                                                                                                      "\n"};
     for (int i = 0; i < 3; i++) {
         const qs_chat_template *c;
         qs_err e;
@@ -199,14 +238,19 @@ START_TEST(alpaca_prompts_come_in_three_spellings)
         ck_assert_int_eq(qs_chat_template_by_name(names[i], &c, &e), 0);
         ck_assert(qs_chat_is_alpaca(c));
         ck_assert_int_eq(qs_alpaca_render(c, tokenizer, "I", 1, "", 0, "O", 1, false, &r, &e), 0);
-        char *want = qs_printf("Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-                               "### Instruction:\nI\n\n### Response:%s{O</s>}", gaps[i]);
+        char *want = qs_printf("Below is an instruction that describes a task. Write a response that "
+                               "appropriately completes the request.\n\n"
+                               "### Instruction:\nI\n\n### Response:%s{O</s>}",
+                               gaps[i]);
         expect_encoding(&r, names[i], want);
         qs_free(want);
         qs_rendering_clear(&r);
         ck_assert_int_eq(qs_alpaca_render(c, tokenizer, "I", 1, "X", 1, "O", 1, false, &r, &e), 0);
-        want = qs_printf("Below is an instruction that describes a task, paired with an input that provides further context. Write a response "
-                         "that appropriately completes the request.\n\n### Instruction:\nI\n\n### Input:\nX\n\n### Response:%s{O</s>}", gaps[i]);
+        want = qs_printf("Below is an instruction that describes a task, paired with an input that provides "
+                         "further context. Write a response "
+                         "that appropriately completes the request.\n\n### Instruction:\nI\n\n### "
+                         "Input:\nX\n\n### Response:%s{O</s>}",
+                         gaps[i]);
         expect_encoding(&r, names[i], want);
         qs_free(want);
         qs_rendering_free(&r);
@@ -226,7 +270,8 @@ START_TEST(a_mark_that_is_no_token_is_backed_by_eos)
     qs_free(path);
     qs_err e = {0};
     ck_assert_msg(qs_tokenizer_open(dir, &tokenizer, &e) == 0, "%s", e.text);
-    expect("chatml", talk + 3, 2, 0, "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{b<|im_end|></s>}");
+    expect("chatml", talk + 3, 2, 0,
+           "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n{b<|im_end|></s>}");
     const qs_chat_template *c;
     ck_assert_int_eq(qs_chat_template_by_name("chatml", &c, &e), 0);
     ck_assert_int_eq(qs_chat_stop_id(c, tokenizer), 201);
@@ -252,17 +297,22 @@ END_TEST
 
 /* The system message that the tokenised conversation was made with. */
 static const char llama2_system[] =
-    "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, while being safe. Your answers should not "
-    "include any harmful, unethical, racist, sexist, toxic, dangerous, or illegal content. Please ensure that your responses are socially unbiased "
-    "and positive in nature.\n\nIf a question does not make any sense, or is not factually coherent, explain why instead of answering something "
+    "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, while being "
+    "safe. Your answers should not "
+    "include any harmful, unethical, racist, sexist, toxic, dangerous, or illegal content. Please ensure "
+    "that your responses are socially unbiased "
+    "and positive in nature.\n\nIf a question does not make any sense, or is not factually coherent, explain "
+    "why instead of answering something "
     "not correct. If you don't know the answer to a question, please don't share false information.";
 
-/* The shared Llama tokenizer, its spaces as when those tokens were made: tokenizer.json alone said where they go. */
+/* The shared Llama tokenizer, its spaces as when those tokens were made: tokenizer.json alone said where they
+ * go. */
 static char *legacy_llama(void)
 {
-    static const char config[] = "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
-    char *from = test_shared("tokenizers/llama2"), *file = from ? test_path(from, "tokenizer.json") : NULL, *full = file ? realpath(file, NULL) : NULL,
-         *link = test_path(dir, "tokenizer.json");
+    static const char config[] =
+        "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
+    char *from = test_shared("tokenizers/llama2"), *file = from ? test_path(from, "tokenizer.json") : NULL,
+         *full = file ? realpath(file, NULL) : NULL, *link = test_path(dir, "tokenizer.json");
     unlink(link);
     bool linked = full && !symlink(full, link);
     write_in("tokenizer_config.json", config);
@@ -281,8 +331,10 @@ START_TEST(a_llama2_conversation_equals_the_one_tokenised_by_axolotl)
     qs_dataset *d = NULL, *want = NULL;
     qs_row row, ids;
     qs_tokenizer *t = NULL;
-    if (model && data && tokens && !qs_dataset_open(data, NULL, &d, &e) && !qs_dataset_open(tokens, NULL, &want, &e) && !qs_tokenizer_open(model, &t, &e)) {
-        ck_assert_msg(qs_dataset_next(d, &row, &e) == 1 && qs_dataset_next(want, &ids, &e) == 1, "%s", e.text);
+    if (model && data && tokens && !qs_dataset_open(data, NULL, &d, &e) &&
+        !qs_dataset_open(tokens, NULL, &want, &e) && !qs_tokenizer_open(model, &t, &e)) {
+        ck_assert_msg(qs_dataset_next(d, &row, &e) == 1 && qs_dataset_next(want, &ids, &e) == 1, "%s",
+                      e.text);
         qs_plain_messages plain = {0};
         ck_assert_msg(qs_plain_messages_fill(&plain, row.conversation, &e) == 0, "%s", e.text);
         qs_message *m = qs_malloc((plain.count + 1) * sizeof *m);
@@ -297,7 +349,8 @@ START_TEST(a_llama2_conversation_equals_the_one_tokenised_by_axolotl)
         size_t n = l.ids.count < ids.id_count ? l.ids.count : ids.id_count;
         ck_assert_uint_gt(n, 1500);
         for (size_t i = 0; i < n; i++) {
-            ck_assert_msg(l.ids.data[i] == ids.ids[i], "token %zu: %d, expected %d", i, l.ids.data[i], ids.ids[i]);
+            ck_assert_msg(l.ids.data[i] == ids.ids[i], "token %zu: %d, expected %d", i, l.ids.data[i],
+                          ids.ids[i]);
             ck_assert_msg(l.trained[i] == (ids.labels[i] != -100), "label %zu: %d", i, l.trained[i]);
         }
         qs_labelled_free(&l);

@@ -1,4 +1,5 @@
-/* Behaviour of qs_architecture_check: the first tensor that is not what config.json says is named, with both shapes and its file. */
+/* Behaviour of qs_architecture_check: the first tensor that is not what config.json says is named, with both
+ * shapes and its file. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,12 +38,17 @@ static void whole_model(void)
     count = 0;
     add("model.embed_tokens.weight", 32, 16);
     for (int l = 0; l < 2; l++) {
-        static const struct { const char *name; int64_t rows, cols; } layer[] = {
-            {"input_layernorm.weight", 16, 0}, {"post_attention_layernorm.weight", 16, 0}, {"self_attn.q_norm.weight", 6, 0},
-            {"self_attn.k_norm.weight", 6, 0}, {"self_attn.q_proj.weight", 24, 16}, {"self_attn.q_proj.bias", 24, 0},
-            {"self_attn.k_proj.weight", 12, 16}, {"self_attn.k_proj.bias", 12, 0}, {"self_attn.v_proj.weight", 12, 16},
-            {"self_attn.v_proj.bias", 12, 0}, {"self_attn.o_proj.weight", 16, 24}, {"self_attn.o_proj.bias", 16, 0},
-            {"mlp.gate_proj.weight", 20, 16}, {"mlp.up_proj.weight", 20, 16}, {"mlp.down_proj.weight", 16, 20}};
+        static const struct {
+            const char *name;
+            int64_t rows, cols;
+        } layer[] = {{"input_layernorm.weight", 16, 0},   {"post_attention_layernorm.weight", 16, 0},
+                     {"self_attn.q_norm.weight", 6, 0},   {"self_attn.k_norm.weight", 6, 0},
+                     {"self_attn.q_proj.weight", 24, 16}, {"self_attn.q_proj.bias", 24, 0},
+                     {"self_attn.k_proj.weight", 12, 16}, {"self_attn.k_proj.bias", 12, 0},
+                     {"self_attn.v_proj.weight", 12, 16}, {"self_attn.v_proj.bias", 12, 0},
+                     {"self_attn.o_proj.weight", 16, 24}, {"self_attn.o_proj.bias", 16, 0},
+                     {"mlp.gate_proj.weight", 20, 16},    {"mlp.up_proj.weight", 20, 16},
+                     {"mlp.down_proj.weight", 16, 20}};
         for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
             char name[96];
             snprintf(name, sizeof name, "model.layers.%d.%s", l, layer[i].name);
@@ -60,11 +66,21 @@ static void whole_neox(const char *head)
     count = 0;
     add("gpt_neox.embed_in.weight", 32, 16);
     for (int l = 0; l < 2; l++) {
-        static const struct { const char *name; int64_t rows, cols; } layer[] = {
-            {"input_layernorm.weight", 16, 0}, {"input_layernorm.bias", 16, 0}, {"post_attention_layernorm.weight", 16, 0},
-            {"post_attention_layernorm.bias", 16, 0}, {"attention.query_key_value.weight", 48, 16}, {"attention.query_key_value.bias", 48, 0},
-            {"attention.dense.weight", 16, 16}, {"attention.dense.bias", 16, 0}, {"mlp.dense_h_to_4h.weight", 20, 16}, {"mlp.dense_h_to_4h.bias", 20, 0},
-            {"mlp.dense_4h_to_h.weight", 16, 20}, {"mlp.dense_4h_to_h.bias", 16, 0}};
+        static const struct {
+            const char *name;
+            int64_t rows, cols;
+        } layer[] = {{"input_layernorm.weight", 16, 0},
+                     {"input_layernorm.bias", 16, 0},
+                     {"post_attention_layernorm.weight", 16, 0},
+                     {"post_attention_layernorm.bias", 16, 0},
+                     {"attention.query_key_value.weight", 48, 16},
+                     {"attention.query_key_value.bias", 48, 0},
+                     {"attention.dense.weight", 16, 16},
+                     {"attention.dense.bias", 16, 0},
+                     {"mlp.dense_h_to_4h.weight", 20, 16},
+                     {"mlp.dense_h_to_4h.bias", 20, 0},
+                     {"mlp.dense_4h_to_h.weight", 16, 20},
+                     {"mlp.dense_4h_to_h.bias", 16, 0}};
         for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
             char name[96];
             snprintf(name, sizeof name, "gpt_neox.layers.%d.%s", l, layer[i].name);
@@ -96,16 +112,19 @@ static void refused(int code, const char *word, const char *file)
     for (int shards = 1; shards <= 3; shards += 2) {
         ck_assert_msg(check(&model, shards) == -code, "wanted %d: %d: %s", code, err.code, err.text);
         ck_assert_msg(strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
-        ck_assert_msg(strstr(err.text, shards == 1 ? "/model.safetensors: " : file), "no file in: %s", err.text);
+        ck_assert_msg(strstr(err.text, shards == 1 ? "/model.safetensors: " : file), "no file in: %s",
+                      err.text);
     }
 }
 
 static void make_dir(void)
 {
     dir = test_dir_create();
-    model = test_architecture("{'model_type':'qwen3','num_hidden_layers':2,'hidden_size':16,'intermediate_size':20,'num_attention_heads':4,"
+    model = test_architecture("{'model_type':'qwen3','num_hidden_layers':2,'hidden_size':16,'intermediate_"
+                              "size':20,'num_attention_heads':4,"
                               "'num_key_value_heads':2,'head_dim':6,'vocab_size':32,'attention_bias':true}");
-    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':2,'hidden_size':16,'intermediate_size':20,'num_attention_heads':4,"
+    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':2,'hidden_size':16,'intermediate_"
+                             "size':20,'num_attention_heads':4,"
                              "'vocab_size':32,'rotary_pct':0.5}");
 }
 
@@ -125,7 +144,8 @@ START_TEST(every_tensor_is_asked_for)
         whole_model();
         char *expected = tensors[i].dims == 1
                              ? qs_printf("no tensor %s, [%d], which", names[i], (int)tensors[i].shape[0])
-                             : qs_printf("no tensor %s, [%d, %d], which", names[i], (int)tensors[i].shape[0], (int)tensors[i].shape[1]);
+                             : qs_printf("no tensor %s, [%d, %d], which", names[i], (int)tensors[i].shape[0],
+                                         (int)tensors[i].shape[1]);
         tensors[i] = tensors[--count];
         ck_assert_int_eq(check(&model, 1), -QS_EMISSING);
         ck_assert_msg(strstr(err.text, expected), "no \"%s\" in: %s", expected, err.text);
@@ -159,14 +179,17 @@ START_TEST(a_wrong_shape_is_told_with_both_and_the_shard)
 {
     whole_model();
     tensors[5].shape[1] = 17; /* shards are dealt round robin: the third of three */
-    refused(QS_EFORMAT, "model.layers.0.self_attn.q_proj.weight is [24, 17]; config.json makes it [24, 16]", "model-00003-of-00003.safetensors: ");
+    refused(QS_EFORMAT, "model.layers.0.self_attn.q_proj.weight is [24, 17]; config.json makes it [24, 16]",
+            "model-00003-of-00003.safetensors: ");
     whole_model();
     tensors[6].dims = 2;
     tensors[6].shape[1] = 1;
-    refused(QS_EFORMAT, "q_proj.bias is [24, 1]; config.json makes it [24]", "model-00001-of-00003.safetensors: ");
+    refused(QS_EFORMAT, "q_proj.bias is [24, 1]; config.json makes it [24]",
+            "model-00001-of-00003.safetensors: ");
     whole_model();
     tensors[0].shape[0] = 31;
-    refused(QS_EFORMAT, "model.embed_tokens.weight is [31, 16]; config.json makes it [32, 16]", "model-00001-of-00003.safetensors: ");
+    refused(QS_EFORMAT, "model.embed_tokens.weight is [31, 16]; config.json makes it [32, 16]",
+            "model-00001-of-00003.safetensors: ");
 }
 END_TEST
 
@@ -174,13 +197,15 @@ START_TEST(types_that_are_not_floats_are_refused)
 {
     whole_model();
     tensors[5].type = QS_U8;
-    refused(QS_EUNSUP, "q_proj.weight is of type U8: the model is already quantised; give the 16-bit model", "00003-of-00003");
+    refused(QS_EUNSUP, "q_proj.weight is of type U8: the model is already quantised; give the 16-bit model",
+            "00003-of-00003");
     whole_model();
     tensors[5].type = QS_I32;
     refused(QS_EUNSUP, "q_proj.weight is of type I32; expected F32, BF16 or F16", "00003-of-00003");
     whole_model(); /* as GPTQ stores it */
     snprintf(names[5], sizeof names[5], "model.layers.0.self_attn.q_proj.qweight");
-    refused(QS_EUNSUP, "instead of tensor model.layers.0.self_attn.q_proj.weight there is its qweight", "00001-of-00003");
+    refused(QS_EUNSUP, "instead of tensor model.layers.0.self_attn.q_proj.weight there is its qweight",
+            "00001-of-00003");
 }
 END_TEST
 
@@ -206,12 +231,15 @@ END_TEST
 
 START_TEST(a_head_beside_a_tied_config_is_its_own_only_where_it_differs)
 {
-    static const test_tensor pair[] = {{"model.embed_tokens.weight", QS_F32, 2, {32, 16}}, {"lm_head.weight", QS_F32, 2, {32, 16}}};
+    static const test_tensor pair[] = {{"model.embed_tokens.weight", QS_F32, 2, {32, 16}},
+                                       {"lm_head.weight", QS_F32, 2, {32, 16}}};
     char *sub = qs_printf("%s/tied", dir), *path = test_path(sub, "model.safetensors");
     char *embedding = test_tensor_data(1, &pair[0]), *head = test_tensor_data(1, &pair[1]);
     ck_assert_int_eq(qs_dir_create(sub, &err), 0);
     for (int differs = 0; differs < 2; differs++) {
-        const qs_safetensors_entry entries[] = {{pair[0].name, QS_F32, 2, {32, 16}, embedding}, {pair[1].name, QS_F32, 2, {32, 16}, differs ? head : embedding}};
+        const qs_safetensors_entry entries[] = {
+            {pair[0].name, QS_F32, 2, {32, 16}, embedding},
+            {pair[1].name, QS_F32, 2, {32, 16}, differs ? head : embedding}};
         static const char *const metadata[] = {"format", "pt"};
         qs_architecture tied = model;
         qs_source *s;
@@ -233,8 +261,8 @@ END_TEST
 
 START_TEST(golden_models_pass)
 {
-    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial", "gemma", "gemma2",
-                                    "gemma3"};
+    static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
+                                        "gpt_neox", "gpt_neox_serial", "gemma", "gemma2", "gemma3"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *path = qs_printf("tests/golden/%s/model", cases[i]);
         qs_architecture a;

@@ -1,4 +1,5 @@
-/* Behaviour of src/train/{checkpoints,out_dir,out_lock,run_state}: what is kept, what is refused, what a failed start leaves. Runs a tiny model. */
+/* Behaviour of src/train/{checkpoints,out_dir,out_lock,run_state}: what is kept, what is refused, what a
+ * failed start leaves. Runs a tiny model. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -34,8 +35,18 @@ static void teardown(void) { test_dir_remove(dir); }
 /* A run of 12 steps in DIR/<out>, saved at each. */
 static int train(const char *out, const char *const *more)
 {
-    static const char *const fixed[] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--max_seq_length=64", "--vram=64M", "--ram=64M",
-                                        "--gradient_accumulation_steps=1", "--threads=1", "--lora_r=4", "--quiet", "--report_to=none", "--max_steps=12", "--save_steps=1",
+    static const char *const fixed[] = {"--model=tests/golden/llama/model",
+                                        "--data=tests/golden/llama/data.jsonl",
+                                        "--max_seq_length=64",
+                                        "--vram=64M",
+                                        "--ram=64M",
+                                        "--gradient_accumulation_steps=1",
+                                        "--threads=1",
+                                        "--lora_r=4",
+                                        "--quiet",
+                                        "--report_to=none",
+                                        "--max_steps=12",
+                                        "--save_steps=1",
                                         "--save_total_limit=2"};
     test_words w = {0};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
@@ -47,10 +58,7 @@ static int train(const char *out, const char *const *more)
     return rc;
 }
 
-static char *in(const char *name) /* freed by nobody: a test is short */
-{
-    return test_path(dir, name);
-}
+static char *in(const char *name) /* freed by nobody: a test is short */ { return test_path(dir, name); }
 
 static bool there(const char *name)
 {
@@ -66,7 +74,8 @@ static const char *checkpoints(const char *out)
     int count, used = 0;
     ck_assert_int_eq(qs_numbered_list(in(out), QS_CHECKPOINT, &steps, &count, &e), 0);
     *text = 0;
-    for (int i = 0; i < count; i++) used += snprintf(text + used, sizeof text - (size_t)used, "%s%d", i ? " " : "", (int)steps[i]);
+    for (int i = 0; i < count; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%d", i ? " " : "", (int)steps[i]);
     qs_free(steps);
     return text;
 }
@@ -90,7 +99,7 @@ static void whole_run(const char *out)
     for (int i = 0; i < n; i++) ck_assert_int_eq(rows[i].step, i + 1);
 }
 
-/* ---- which go --------------------------------------------------------------------------------------------------------------- */
+/* ---- which go ---------------------------------------------------------------------------------------- */
 
 START_TEST(damaged_checkpoints_neither_crowd_out_good_ones_nor_are_removed)
 {
@@ -99,7 +108,8 @@ START_TEST(damaged_checkpoints_neither_crowd_out_good_ones_nor_are_removed)
     ck_assert_str_eq(checkpoints("o"), "6 7 8");
     spoil("o/checkpoint-7/optimizer.bin", 100);
     spoil("o/checkpoint-8/optimizer.bin", 100);
-    ck_assert_int_eq(train("o", WITH("--resume", "--stop_at_step=7", "--save_total_limit=1")), -QS_EINTERRUPT);
+    ck_assert_int_eq(train("o", WITH("--resume", "--stop_at_step=7", "--save_total_limit=1")),
+                     -QS_EINTERRUPT);
     ck_assert_str_eq(checkpoints("o"), "7"); /* from 6; the damaged two stand aside */
     ck_assert(there("o/set-aside-checkpoint-7") && there("o/set-aside-checkpoint-8"));
     ck_assert_int_eq(train("o", WITH("--resume")), 0);
@@ -129,7 +139,8 @@ START_TEST(links_files_and_other_names_are_left_alone)
     ck_assert_int_eq(qs_file_replace(in("o/checkpoint-5"), "in the way", 10, &e), 0);
     ck_assert_int_eq(train("o", WITH("--resume")), 0);
     ck_assert_str_eq(checkpoints("o"), "0 11 12");
-    ck_assert(there("o/checkpoint-1") && there("elsewhere/checkpoint-1/optimizer.bin") && there("o/checkpoint-007") && there("o/checkpoint-5-good"));
+    ck_assert(there("o/checkpoint-1") && there("elsewhere/checkpoint-1/optimizer.bin") &&
+              there("o/checkpoint-007") && there("o/checkpoint-5-good"));
     ck_assert(there("o/checkpoint-0/notes.txt") && there("o/set-aside-checkpoint-5"));
     whole_run("o");
 }
@@ -137,7 +148,8 @@ END_TEST
 
 START_TEST(a_checkpoint_of_another_run_is_never_pruned)
 {
-    ck_assert_int_eq(train("other", WITH("--stop_at_step=3", "--seed=7", "--save_total_limit=0")), -QS_EINTERRUPT);
+    ck_assert_int_eq(train("other", WITH("--stop_at_step=3", "--seed=7", "--save_total_limit=0")),
+                     -QS_EINTERRUPT);
     ck_assert_int_eq(train("o", WITH("--stop_at_step=5", "--save_total_limit=0")), -QS_EINTERRUPT);
     ck_assert_int_eq(qs_dir_remove(in("o/checkpoint-3"), &e), 0);
     ck_assert_int_eq(rename(in("other/checkpoint-3"), in("o/checkpoint-3")), 0);
@@ -156,7 +168,7 @@ START_TEST(what_a_cut_off_removal_left_goes)
 }
 END_TEST
 
-/* ---- going on --------------------------------------------------------------------------------------------------------------- */
+/* ---- going on ---------------------------------------------------------------------------------------- */
 
 START_TEST(an_older_resume_leaves_the_newer_branch_aside)
 {
@@ -166,7 +178,8 @@ START_TEST(an_older_resume_leaves_the_newer_branch_aside)
     ck_assert_int_eq(train("o", WITH(five, "--stop_at_step=7", "--save_total_limit=2")), -QS_EINTERRUPT);
     qs_free(five);
     ck_assert_str_eq(checkpoints("o"), "6 7");
-    ck_assert(there("o/set-aside-checkpoint-12") && there("o/set-aside-checkpoint-6") && !there("o/checkpoint-12"));
+    ck_assert(there("o/set-aside-checkpoint-12") && there("o/set-aside-checkpoint-6") &&
+              !there("o/checkpoint-12"));
     ck_assert_int_eq(train("o", WITH("--resume")), 0);
     whole_run("o");
     ck_assert(test_same_file(in("straight/adapter_model.safetensors"), in("o/adapter_model.safetensors")));
@@ -181,7 +194,8 @@ START_TEST(no_usable_checkpoint_is_refused_and_nothing_changes)
     size_t n, m;
     char *before = test_file_read(in("o/metrics.jsonl"), &n);
     ck_assert_int_eq(train("o", WITH("--resume")), -QS_EFORMAT);
-    ck_assert_msg(strstr(e.text, "none of its 2 checkpoints") && strstr(e.text, "start afresh"), "%s", e.text);
+    ck_assert_msg(strstr(e.text, "none of its 2 checkpoints") && strstr(e.text, "start afresh"), "%s",
+                  e.text);
     char *after = test_file_read(in("o/metrics.jsonl"), &m);
     ck_assert(n == m && !memcmp(before, after, n));
     ck_assert_str_eq(checkpoints("o"), "5 6");
@@ -217,8 +231,11 @@ END_TEST
 START_TEST(a_checkpoint_of_an_earlier_version_is_refused_with_a_way_on)
 {
     qs_run_state state;
-    ck_assert_int_eq(qs_run_state_read("tests/golden/checkpoint_format_1/checkpoint-2", &state, &e), -QS_EFORMAT);
-    ck_assert_msg(strstr(e.text, "earlier version") && strstr(e.text, "--init_adapter tests/golden/checkpoint_format_1/checkpoint-2"), "%s", e.text);
+    ck_assert_int_eq(qs_run_state_read("tests/golden/checkpoint_format_1/checkpoint-2", &state, &e),
+                     -QS_EFORMAT);
+    ck_assert_msg(strstr(e.text, "earlier version") &&
+                      strstr(e.text, "--init_adapter tests/golden/checkpoint_format_1/checkpoint-2"),
+                  "%s", e.text);
 }
 END_TEST
 
@@ -258,7 +275,7 @@ START_TEST(the_first_adapter_is_not_needed_again)
 }
 END_TEST
 
-/* ---- OUT -------------------------------------------------------------------------------------------------------------------- */
+/* ---- OUT --------------------------------------------------------------------------------------------- */
 
 START_TEST(a_start_that_failed_leaves_nothing)
 {
@@ -275,7 +292,8 @@ END_TEST
 START_TEST(what_never_made_a_step_is_begun_over)
 {
     ck_assert_int_eq(train("o", WITH("--stop_at_step=1", "--seed=5")), -QS_EINTERRUPT);
-    ck_assert_int_eq(qs_file_replace(in("o/metrics.jsonl"), "", 0, &e), 0); /* as a kill in the first step leaves it */
+    ck_assert_int_eq(qs_file_replace(in("o/metrics.jsonl"), "", 0, &e),
+                     0); /* as a kill in the first step leaves it */
     ck_assert_int_eq(qs_dir_remove(in("o/checkpoint-1"), &e), 0);
     ck_assert_int_eq(train("o", WITH("--max_steps=12")), 0);
     whole_run("o");
@@ -288,7 +306,8 @@ START_TEST(a_folder_of_something_else_is_refused)
     char *model = in("model");
     ck_assert_int_eq(train("first", WITH("--max_steps=2")), 0);
     ck_assert_int_eq(qs_dir_create(in("adapter"), &e), 0);
-    ck_assert_int_eq(rename(in("first/adapter_model.safetensors"), in("adapter/adapter_model.safetensors")), 0);
+    ck_assert_int_eq(rename(in("first/adapter_model.safetensors"), in("adapter/adapter_model.safetensors")),
+                     0);
     ck_assert_int_eq(rename(in("first/adapter_config.json"), in("adapter/adapter_config.json")), 0);
     ck_assert_int_eq(train("adapter", WITH("--max_steps=2")), -QS_EINVAL);
     ck_assert_ptr_nonnull(strstr(e.text, "already holds an adapter"));
@@ -327,7 +346,7 @@ START_TEST(a_folder_in_use_is_refused_with_its_holder)
 }
 END_TEST
 
-/* ---- seals ------------------------------------------------------------------------------------------------------------------ */
+/* ---- seals ------------------------------------------------------------------------------------------- */
 
 START_TEST(a_seal_holds_for_what_it_was_made_for_alone)
 {

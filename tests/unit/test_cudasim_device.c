@@ -1,4 +1,5 @@
-/* The CUDA device on the simulator: memory, budgets, ordering, refusals; and that the simulator notices what it is there for. */
+/* The CUDA device on the simulator: memory, budgets, ordering, refusals; and that the simulator notices what
+ * it is there for. */
 #include <check.h>
 #include <math.h>
 #include <signal.h>
@@ -43,7 +44,7 @@ static void close_clean(qs_device *d)
     cudasim_reset(&(cudasim_config){0}); /* dies on anything left over */
 }
 
-/* ---- opening, memory, budgets ----------------------------------------------------------------------------------------------- */
+/* ---- opening, memory, budgets ------------------------------------------------------------------------ */
 
 START_TEST(without_a_driver_there_is_no_device)
 {
@@ -95,11 +96,13 @@ START_TEST(every_type_is_multiplied_once_at_open)
 }
 END_TEST
 
-/* _i: with the management library, where it does not know this process, and without it. The context, which exists before anything can be asked, counts. */
+/* _i: with the management library, where it does not know this process, and without it. The context, which
+ * exists before anything can be asked, counts. */
 START_TEST(counts_everything_it_holds)
 {
     enum { OTHERS = 100 << 20, CONTEXT = 32 << 20 };
-    qs_device *d = open_with((cudasim_config){.no_nvml_processes = _i == 1, .no_nvml = _i == 2, .others_bytes = OTHERS});
+    qs_device *d =
+        open_with((cudasim_config){.no_nvml_processes = _i == 1, .no_nvml = _i == 2, .others_bytes = OTHERS});
     uint64_t before = d->api->used_bytes(d), held = cudasim_read().device_bytes + CONTEXT;
     ck_assert_uint_ge(d->info.overhead_bytes, before);
     ck_assert_uint_ge(before, held);
@@ -189,7 +192,7 @@ END_TEST
 
 static void sync_all(qs_device *d) { d->api->queue_sync(d, QS_QUEUE_COMPUTE); }
 
-/* ---- ordering ------------------------------------------------------------------------------------------------------------------ */
+/* ---- ordering ---------------------------------------------------------------------------------------- */
 
 typedef enum ordering { ORDERED, FORGOTTEN_WAIT } ordering;
 
@@ -271,7 +274,7 @@ START_TEST(an_event_counts_from_its_last_record)
 }
 END_TEST
 
-/* ---- what must not pass: each of these ends in a signal ----------------------------------------------------------------------------- */
+/* ---- what must not pass: each of these ends in a signal ---------------------------------------------- */
 
 START_TEST(the_host_cannot_touch_device_memory)
 {

@@ -1,12 +1,14 @@
-/* The operation cases on the simulated CUDA device: against the double-precision references, against the CPU backend, and
- * against itself under another order of threads and blocks. QS_SIM_ARCH=90 chooses an architecture, QS_TEST_CASE=text a case. */
+/* The operation cases on the simulated CUDA device: against the double-precision references, against the CPU
+ * backend, and against itself under another order of threads and blocks. QS_SIM_ARCH=90 chooses an
+ * architecture, QS_TEST_CASE=text a case. */
 #include <check.h>
 #include <stdlib.h>
 
 #include "tests/cudasim/cudasim.h"
 #include "tests/support/op_compare.h"
 
-static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention, &op_cases_train};
+static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention,
+                                            &op_cases_train};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 static qs_device *open_device(const char *name)
@@ -32,7 +34,10 @@ static void run_list(const op_case_list *list, int arch)
     cudasim_reset(&(cudasim_config){0}); /* finds what was not freed */
 }
 
-START_TEST(every_case_agrees_with_reference_and_cpu) { run_list(lists[_i], getenv("QS_SIM_ARCH") ? atoi(getenv("QS_SIM_ARCH")) : 80); }
+START_TEST(every_case_agrees_with_reference_and_cpu)
+{
+    run_list(lists[_i], getenv("QS_SIM_ARCH") ? atoi(getenv("QS_SIM_ARCH")) : 80);
+}
 END_TEST
 
 /* Before sm_80 there are no tensor core kernels: attention takes another path. */
@@ -43,19 +48,22 @@ END_TEST
 START_TEST(attention_works_with_warpgroups) { run_list(&op_cases_attention, 90); }
 END_TEST
 
-/* Cards that run code of other cards: each gets attention kernels that exist as an image for it. The simulator dies of an
- * instruction that the card, or the code, lacks. */
+/* Cards that run code of other cards: each gets attention kernels that exist as an image for it. The
+ * simulator dies of an instruction that the card, or the code, lacks. */
 START_TEST(every_card_gets_kernels_that_the_code_has)
 {
-    static const struct { int card, code; } pairs[] = {{75, 75}, {80, 75}, {80, 80}, {86, 80}, {89, 80}, {90, 75}, {90, 80}, {90, 90},
-                                                       {100, 75}, {100, 90}, {120, 75}, {120, 90}, {120, 120}};
+    static const struct {
+        int card, code;
+    } pairs[] = {{75, 75}, {80, 75},  {80, 80},  {86, 80},  {89, 80},  {90, 75},  {90, 80},
+                 {90, 90}, {100, 75}, {100, 90}, {120, 75}, {120, 90}, {120, 120}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         int seen = 0;
         cudasim_reset(&(cudasim_config){.seed = i, .arch = pairs[i].card, .code_arch = pairs[i].code});
         qs_device *gpu = open_device("cuda"), *cpu = open_device("cpu");
         for (int k = 0; k < op_cases_attention.count; k++) {
             const op_case *c = &op_cases_attention.cases[k];
-            if (c->type == QS_F32 || (c->size[3] != 64 && c->size[3] != 128) || c->size[0] > 200 || seen >= 4) continue;
+            if (c->type == QS_F32 || (c->size[3] != 64 && c->size[3] != 128) || c->size[0] > 200 || seen >= 4)
+                continue;
             op_compare_list(&(op_case_list){"attention", c, 1}, gpu, cpu, pairs[i].code >= 80);
             seen++;
         }

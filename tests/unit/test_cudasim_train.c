@@ -1,6 +1,7 @@
-/* A whole training run on the simulated CUDA device: streamed under many seeds, it has the bits of the resident run. Every order between copies and
- * kernels that no event guarantees is tried; slots and buffers are poisoned before they are taken over. And with
- * the waits of its kernels removed the same comparison fails: the test can see a race. */
+/* A whole training run on the simulated CUDA device: streamed under many seeds, it has the bits of the
+ * resident run. Every order between copies and kernels that no event guarantees is tried; slots and buffers
+ * are poisoned before they are taken over. And with the waits of its kernels removed the same comparison
+ * fails: the test can see a race. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ typedef struct outcome {
     double loss[STEPS], norm[STEPS];
     uint64_t masters, states; /* hashes */
     uint64_t link_bytes;
-    bool failed;              /* a step reported an error, as poison makes it */
+    bool failed; /* a step reported an error, as poison makes it */
 } outcome;
 
 static void must(int rc, const qs_err *e) { ck_assert_msg(rc == 0, "%s", e->text); }
@@ -35,7 +36,10 @@ static void make_deep_model(const char *dir)
     char *path = test_path(dir, "model");
     qs_err e = {0};
     must(qs_dir_create(path, &e), &e);
-    test_llama_write(path, &(test_llama){.hidden = 32, .ffn = 64, .layers = 5, .heads = 2, .vocab = 61, .rows = 8, .row_tokens = 12});
+    test_llama_write(
+        path,
+        &(test_llama){
+            .hidden = 32, .ffn = 64, .layers = 5, .heads = 2, .vocab = 61, .rows = 8, .row_tokens = 12});
     qs_free(path);
     deep = true;
 }
@@ -43,10 +47,22 @@ static void make_deep_model(const char *dir)
 static void parse(qs_options *o, const char *dir, const char *const *more)
 {
     enum { MOST = 48 };
-    const char *words[MOST] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--device=cuda", "--lora_r=4",
-                               "--lora_dropout=0.1", "--per_device_train_batch_size=1", "--gradient_accumulation_steps=2",
-                               "--max_seq_length=32", "--no-packing", "--mlp_chunk_tokens=16", "--head_chunk_tokens=16", "--seed=7",
-                               "--vram=128M", "--ram=96M", "--io_engine=pread", "--compute_dtype=bf16"};
+    const char *words[MOST] = {"--model=tests/golden/llama/model",
+                               "--data=tests/golden/llama/data.jsonl",
+                               "--device=cuda",
+                               "--lora_r=4",
+                               "--lora_dropout=0.1",
+                               "--per_device_train_batch_size=1",
+                               "--gradient_accumulation_steps=2",
+                               "--max_seq_length=32",
+                               "--no-packing",
+                               "--mlp_chunk_tokens=16",
+                               "--head_chunk_tokens=16",
+                               "--seed=7",
+                               "--vram=128M",
+                               "--ram=96M",
+                               "--io_engine=pread",
+                               "--compute_dtype=bf16"};
     char cache[512], out[512];
     int n = 16;
     qs_err e = {0};
@@ -95,8 +111,13 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
         qs_sweep_result result;
         qs_engine_fill_step(&g, step, &info);
         r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &e) ||
-                   qs_update_run(g.update, &(qs_update_step){.step = step + 1, .learning_rate = 0.01, .loss_scale = 1, .squares = result.gradient_squares,
-                                                             .schedule = qs_sweep_schedule(g.sweep)}, g.masters, g.gradients, &r.norm[step], &e);
+                   qs_update_run(g.update,
+                                 &(qs_update_step){.step = step + 1,
+                                                   .learning_rate = 0.01,
+                                                   .loss_scale = 1,
+                                                   .squares = result.gradient_squares,
+                                                   .schedule = qs_sweep_schedule(g.sweep)},
+                                 g.masters, g.gradients, &r.norm[step], &e);
         r.loss[step] = result.loss_sum;
     }
     uint64_t bytes;
@@ -114,8 +135,8 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
 
 static bool same(const outcome *a, const outcome *b)
 {
-    return a->failed == b->failed && !memcmp(a->loss, b->loss, sizeof a->loss) && !memcmp(a->norm, b->norm, sizeof a->norm) &&
-           a->masters == b->masters && a->states == b->states;
+    return a->failed == b->failed && !memcmp(a->loss, b->loss, sizeof a->loss) &&
+           !memcmp(a->norm, b->norm, sizeof a->norm) && a->masters == b->masters && a->states == b->states;
 }
 
 static const char *const optimizer[] = {"--optim=adamw_torch", "--optim=paged_adamw_8bit"};
@@ -127,16 +148,18 @@ START_TEST(streamed_under_any_seed_has_the_bits_of_the_resident_run)
     outcome resident = run(&(cudasim_config){.seed = 1}, dir, false, WITH(optimizer[_i]));
     ck_assert(!resident.failed && isfinite(resident.loss[STEPS - 1]) && resident.loss[0] > 0);
     for (uint64_t seed = 0; seed < (_i ? FEW_SEEDS : SEEDS); seed++) {
-        outcome streamed = run(&(cudasim_config){.seed = seed, .no_managed = seed % 4 >= 2}, dir, false, WITH(optimizer[_i], STREAMED));
+        outcome streamed = run(&(cudasim_config){.seed = seed, .no_managed = seed % 4 >= 2}, dir, false,
+                               WITH(optimizer[_i], STREAMED));
         ck_assert_uint_gt(streamed.link_bytes, resident.link_bytes);
-        ck_assert_msg(same(&resident, &streamed), "seed %llu: loss %.17g, resident %.17g", (unsigned long long)seed,
-                      streamed.loss[STEPS - 1], resident.loss[STEPS - 1]);
+        ck_assert_msg(same(&resident, &streamed), "seed %llu: loss %.17g, resident %.17g",
+                      (unsigned long long)seed, streamed.loss[STEPS - 1], resident.loss[STEPS - 1]);
     }
     test_dir_remove(dir);
 }
 END_TEST
 
-/* Adapters, gradients, states and checkpoints pass through scratch files: the disk must wait for copies, and copies for the disk. */
+/* Adapters, gradients, states and checkpoints pass through scratch files: the disk must wait for copies, and
+ * copies for the disk. */
 START_TEST(paged_under_any_seed_has_the_bits_of_the_resident_run)
 {
     char *dir = test_dir_create();
@@ -145,10 +168,12 @@ START_TEST(paged_under_any_seed_has_the_bits_of_the_resident_run)
     outcome resident = run(&(cudasim_config){.seed = 1}, dir, false, WITH(o));
     ck_assert(!resident.failed && isfinite(resident.loss[STEPS - 1]) && resident.loss[0] > 0);
     for (uint64_t seed = 0; seed < FEW_SEEDS; seed++) {
-        outcome paged = run(&(cudasim_config){.seed = seed}, dir, false,
-                            WITH(o, adapters, checkpoints, seed % 3 ? "--sweeps_per_step=1" : "--sweeps_per_step=2", seed % 2 ? "--resident_layers=0" : "--resident_layers=-1"));
-        ck_assert_msg(same(&resident, &paged), "seed %llu: loss %.17g, resident %.17g", (unsigned long long)seed, paged.loss[STEPS - 1],
-                      resident.loss[STEPS - 1]);
+        outcome paged =
+            run(&(cudasim_config){.seed = seed}, dir, false,
+                WITH(o, adapters, checkpoints, seed % 3 ? "--sweeps_per_step=1" : "--sweeps_per_step=2",
+                     seed % 2 ? "--resident_layers=0" : "--resident_layers=-1"));
+        ck_assert_msg(same(&resident, &paged), "seed %llu: loss %.17g, resident %.17g",
+                      (unsigned long long)seed, paged.loss[STEPS - 1], resident.loss[STEPS - 1]);
     }
     test_dir_remove(dir);
 }
@@ -163,16 +188,18 @@ START_TEST(saved_in_ram_under_any_seed_has_the_bits_of_the_resident_run)
     outcome resident = run(&(cudasim_config){.seed = 1}, dir, false, WITH(o));
     ck_assert(!resident.failed && isfinite(resident.loss[STEPS - 1]) && resident.loss[0] > 0);
     for (uint64_t seed = 0; seed < FEW_SEEDS; seed++) {
-        outcome kept = run(&(cudasim_config){.seed = seed}, dir, false, WITH(o, STREAMED, seed % 2 ? "--keep_in_ram=100" : "--keep_in_ram=3"));
+        outcome kept = run(&(cudasim_config){.seed = seed}, dir, false,
+                           WITH(o, STREAMED, seed % 2 ? "--keep_in_ram=100" : "--keep_in_ram=3"));
         ck_assert_uint_gt(kept.link_bytes, resident.link_bytes);
-        ck_assert_msg(same(&resident, &kept), "seed %llu: loss %.17g, resident %.17g", (unsigned long long)seed, kept.loss[STEPS - 1], resident.loss[STEPS - 1]);
+        ck_assert_msg(same(&resident, &kept), "seed %llu: loss %.17g, resident %.17g",
+                      (unsigned long long)seed, kept.loss[STEPS - 1], resident.loss[STEPS - 1]);
     }
     test_dir_remove(dir);
 }
 END_TEST
 
-/* The streamer without the wait that lets kernels read a slot only after its copy has arrived. How far the queues are apart depends on
- * the disk too, so not every seed shows it; one must. */
+/* The streamer without the wait that lets kernels read a slot only after its copy has arrived. How far the
+ * queues are apart depends on the disk too, so not every seed shows it; one must. */
 START_TEST(a_removed_wait_is_noticed)
 {
     char *dir = test_dir_create();
@@ -190,7 +217,10 @@ END_TEST
 /* Cards without fast bf16 train in fp16, which needs a loss scale; --compute_dtype=auto picks both. */
 START_TEST(auto_is_fp16_where_a_card_has_no_bf16)
 {
-    static const struct { int arch; qs_dtype type; } cards[] = {{75, QS_F16}, {80, QS_BF16}};
+    static const struct {
+        int arch;
+        qs_dtype type;
+    } cards[] = {{75, QS_F16}, {80, QS_BF16}};
     char *dir = test_dir_create();
     for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
         qs_options o = {0};

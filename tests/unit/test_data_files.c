@@ -50,7 +50,8 @@ static void finds(const char *word, bool validation, const char *want)
     for (int i = 0; i < f.count; i++) {
         size_t n = strlen(got);
         int used = snprintf(got + n, sizeof got - n, "%s%s", i ? " " : "", f.paths[i] + strlen(dir) + 1);
-        if (f.weights[i] != 1) snprintf(got + n + (size_t)used, sizeof got - n - (size_t)used, "*%g", f.weights[i]);
+        if (f.weights[i] != 1)
+            snprintf(got + n + (size_t)used, sizeof got - n - (size_t)used, "*%g", f.weights[i]);
     }
     ck_assert_str_eq(got, want);
     qs_data_files_free(&f);

@@ -57,9 +57,12 @@ static void ends(qs_dataset *d)
 START_TEST(an_array_and_json_lines_give_the_same_rows)
 {
     const char *names[] = {"a.json", "a.jsonl", "b.json"};
-    const char *texts[] = {" [\n {\"instruction\": \"i [1\", \"input\": \"\", \"output\": \"o}\\\"\"},\n {\"instruction\":\"j\",\"output\":\"p\"} ]\n",
-                           "{\"instruction\": \"i [1\", \"input\": null, \"output\": \"o}\\\"\"}\n\n{\"instruction\":\"j\",\"output\":\"p\"}",
-                           "\xef\xbb\xbf{\n\"instruction\": \"i [1\",\n \"output\": \"o}\\\"\"}\n{\"instruction\":\"j\",\n\"output\":\"p\"}"};
+    const char *texts[] = {" [\n {\"instruction\": \"i [1\", \"input\": \"\", \"output\": \"o}\\\"\"},\n "
+                           "{\"instruction\":\"j\",\"output\":\"p\"} ]\n",
+                           "{\"instruction\": \"i [1\", \"input\": null, \"output\": "
+                           "\"o}\\\"\"}\n\n{\"instruction\":\"j\",\"output\":\"p\"}",
+                           "\xef\xbb\xbf{\n\"instruction\": \"i [1\",\n \"output\": "
+                           "\"o}\\\"\"}\n{\"instruction\":\"j\",\n\"output\":\"p\"}"};
     for (int i = 0; i < 3; i++) {
         qs_dataset *d = open_text(names[i], texts[i], strlen(texts[i]));
         qs_row r = next(d);
@@ -78,9 +81,13 @@ END_TEST
 
 START_TEST(conversations_are_read_in_both_spellings)
 {
-    qs_dataset *d = OPEN("c.jsonl", "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"},"
-                                    "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}],\"weight\":0}]}\n"
-                                    "{\"conversations\":[{\"from\":\"human\",\"value\":\"h\"},{\"from\":\"gpt\",\"value\":\"g\\u0000x\"}]}");
+    qs_dataset *d =
+        OPEN("c.jsonl",
+             "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"},"
+             "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\","
+             "\"text\":\"b\"}],\"weight\":0}]}\n"
+             "{\"conversations\":[{\"from\":\"human\",\"value\":\"h\"},{\"from\":\"gpt\",\"value\":"
+             "\"g\\u0000x\"}]}");
     qs_row r = next(d);
     ck_assert_int_eq(r.kind, QS_ROW_MESSAGES);
     ck_assert_uint_eq(plain(r)->count, 3);
@@ -130,7 +137,8 @@ END_TEST
 
 START_TEST(plain_text_is_cut_at_end_of_text_lines)
 {
-    qs_dataset *d = OPEN("t.txt", "[one\n\ntwo\n<|endoftext|>\n\n<|endoftext|>\r\nthree <|endoftext|>\n<|endoftext|>");
+    qs_dataset *d =
+        OPEN("t.txt", "[one\n\ntwo\n<|endoftext|>\n\n<|endoftext|>\r\nthree <|endoftext|>\n<|endoftext|>");
     qs_row r = next(d);
     ck_assert_str_eq(r.output.data, "[one\n\ntwo");
     r = next(d);
@@ -182,8 +190,16 @@ static void fails(const char *name, const char *text, const char *part, const ch
 
 START_TEST(a_column_that_is_not_honoured_is_refused_by_name)
 {
-    static const char *const columns[] = {"\"images\":[\"x.png\"]", "\"label\":false", "\"chosen\":\"x\"", "\"rejected\":[1]", "\"choices\":[\"a\"]",
-                                          "\"tools\":[{}]", "\"reasoning_content\":\"x\"", "\"training_detail\":[1]", "\"weight\":0.5", "\"train\":false"};
+    static const char *const columns[] = {"\"images\":[\"x.png\"]",
+                                          "\"label\":false",
+                                          "\"chosen\":\"x\"",
+                                          "\"rejected\":[1]",
+                                          "\"choices\":[\"a\"]",
+                                          "\"tools\":[{}]",
+                                          "\"reasoning_content\":\"x\"",
+                                          "\"training_detail\":[1]",
+                                          "\"weight\":0.5",
+                                          "\"train\":false"};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         char row[200], name[40];
         sscanf(columns[i], "\"%39[^\"]", name);
@@ -201,8 +217,10 @@ END_TEST
 
 START_TEST(columns_that_mean_nothing_are_noted_once_and_their_numbers_do_not_matter)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"text\":\"a\",\"id\":123456789012345678901234567890,\"score\":NaN,\"p\":[1e400,-Infinity]}\n"
-                                    "{\"text\":\"b\",\"id\":1,\"url\":\"NaN, \\\"1e400\"}");
+    qs_dataset *d =
+        OPEN("a.jsonl",
+             "{\"text\":\"a\",\"id\":123456789012345678901234567890,\"score\":NaN,\"p\":[1e400,-Infinity]}\n"
+             "{\"text\":\"b\",\"id\":1,\"url\":\"NaN, \\\"1e400\"}");
     ck_assert_str_eq(next(d).output.data, "a");
     ck_assert_str_eq(next(d).output.data, "b");
     const qs_unused *u = qs_dataset_unused(d);
@@ -211,15 +229,18 @@ START_TEST(columns_that_mean_nothing_are_noted_once_and_their_numbers_do_not_mat
     ck_assert_str_eq(u->names[3], "url");
     ends(d);
     fails("a.jsonl", "{\"text\":NaN}", "\"text\"", "NaN");
-    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"u\",\"weight\":99999999999999999999}]}", "\"messages\"", "9999");
+    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"u\",\"weight\":99999999999999999999}]}",
+          "\"messages\"", "9999");
 }
 END_TEST
 
 START_TEST(columns_of_one_meaning_are_taken_from_where_they_are_filled)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"instruction\":\"i\",\"input\":\"\",\"context\":\"c\",\"output\":null,\"response\":\"r\",\"messages\":null}\n"
-                                    "{\"question\":\"q\",\"context\":\"c\",\"answer\":\"a\",\"system_prompt\":\"s\"}\n"
-                                    "{\"input\":\"i\",\"output\":\"o\"}");
+    qs_dataset *d =
+        OPEN("a.jsonl", "{\"instruction\":\"i\",\"input\":\"\",\"context\":\"c\",\"output\":null,"
+                        "\"response\":\"r\",\"messages\":null}\n"
+                        "{\"question\":\"q\",\"context\":\"c\",\"answer\":\"a\",\"system_prompt\":\"s\"}\n"
+                        "{\"input\":\"i\",\"output\":\"o\"}");
     qs_row r = next(d);
     ck_assert_str_eq(r.input.data, "c");
     ck_assert_str_eq(r.output.data, "r");
@@ -231,7 +252,8 @@ START_TEST(columns_of_one_meaning_are_taken_from_where_they_are_filled)
     ck_assert_str_eq(r.instruction.data, "i");
     ck_assert_uint_eq(r.input.bytes, 0);
     ends(d);
-    fails("a.jsonl", "{\"instruction\":\"i\",\"output\":\"a\",\"response\":\"b\"}", "\"output\" and \"response\"", "ignore_columns");
+    fails("a.jsonl", "{\"instruction\":\"i\",\"output\":\"a\",\"response\":\"b\"}",
+          "\"output\" and \"response\"", "ignore_columns");
     qs_column_choice choice = {.ignore = "response, label"};
     char *path = test_path(dir, "a.jsonl");
     qs_err e = {0};
@@ -249,29 +271,40 @@ END_TEST
 
 START_TEST(the_masks_of_turns_are_read_in_every_spelling)
 {
-    static const char *const masks[] = {"\"train\":0", "\"loss\":false", "\"weight\":\"0\"", "\"training\":\"false\"", "\"weight\":0.0"};
+    static const char *const masks[] = {"\"train\":0", "\"loss\":false", "\"weight\":\"0\"",
+                                        "\"training\":\"false\"", "\"weight\":0.0"};
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         char row[300];
-        snprintf(row, sizeof row, "{\"messages\":[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"a\",%s},"
-                                  "{\"role\":\"assistant\",\"content\":\"b\",\"weight\":1,\"train\":null}]}", masks[i]);
+        snprintf(row, sizeof row,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":"
+                 "\"a\",%s},"
+                 "{\"role\":\"assistant\",\"content\":\"b\",\"weight\":1,\"train\":null}]}",
+                 masks[i]);
         qs_dataset *d = open_text("a.jsonl", row, strlen(row));
         qs_row r = next(d);
         ck_assert(plain(r)->messages[1].untrained);
         ck_assert(!plain(r)->messages[2].untrained);
         ends(d);
     }
-    fails("a.jsonl", "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0.25}]}", "message 1", "weight");
-    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"train\":true}]}", "message 1", "train");
+    fails("a.jsonl", "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0.25}]}",
+          "message 1", "weight");
+    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"train\":true}]}", "message 1",
+          "train");
 }
 END_TEST
 
 START_TEST(conversations_come_in_many_spellings)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"messages\":\"[{\\\"role\\\": \\\"User\\\", \\\"content\\\": [\\\"a\\\", \\\"b\\\"]}]\",\"system\":\"s\"}\n"
-                                    "{\"prompt\":[{\"role\":\"assistant\",\"content\":\"p\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"c\"}]}\n"
-                                    "{\"conversations\":[{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\",\\\"arguments\\\":{\\\"x\\\":1}}\"},"
-                                    "{\"from\":\"observation\",\"value\":\"o\"}],\"tools\":\"[{\\\"name\\\":\\\"f\\\"}]\"}\n"
-                                    "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":\"g\",\"arguments\":\"{}\"}}]}");
+    qs_dataset *d = OPEN(
+        "a.jsonl", "{\"messages\":\"[{\\\"role\\\": \\\"User\\\", \\\"content\\\": [\\\"a\\\", "
+                   "\\\"b\\\"]}]\",\"system\":\"s\"}\n"
+                   "{\"prompt\":[{\"role\":\"assistant\",\"content\":\"p\"}],\"completion\":[{\"role\":"
+                   "\"assistant\",\"content\":\"c\"}]}\n"
+                   "{\"conversations\":[{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\","
+                   "\\\"arguments\\\":{\\\"x\\\":1}}\"},"
+                   "{\"from\":\"observation\",\"value\":\"o\"}],\"tools\":\"[{\\\"name\\\":\\\"f\\\"}]\"}\n"
+                   "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":"
+                   "\"g\",\"arguments\":\"{}\"}}]}");
     qs_row r = next(d);
     ck_assert_uint_eq(plain(r)->count, 2);
     ck_assert_int_eq(plain(r)->messages[0].role, QS_ROLE_SYSTEM);
@@ -283,7 +316,8 @@ START_TEST(conversations_come_in_many_spellings)
     ck_assert_uint_eq(json_array_size(r.conversation->tools), 1);
     ck_assert_int_eq(plain(r)->messages[0].role, QS_ROLE_ASSISTANT);
     ck_assert_int_eq(plain(r)->messages[1].role, QS_ROLE_TOOL);
-    json_t *call = json_array_get(json_object_get(json_array_get(r.conversation->messages, 0), "tool_calls"), 0);
+    json_t *call =
+        json_array_get(json_object_get(json_array_get(r.conversation->messages, 0), "tool_calls"), 0);
     ck_assert_str_eq(json_string_value(json_object_get(json_object_get(call, "function"), "name")), "f");
     r = next(d);
     call = json_array_get(json_object_get(json_array_get(r.conversation->messages, 0), "tool_calls"), 0);
@@ -291,15 +325,19 @@ START_TEST(conversations_come_in_many_spellings)
     ck_assert(json_is_null(json_object_get(json_array_get(r.conversation->messages, 0), "content")));
     ends(d);
     fails("a.jsonl", "{\"messages\":\"[{'role': 'user'}]\"}", "Python", "json.dumps");
-    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"text\":\"\"}]}]}", "image", "only text");
-    fails("a.jsonl", "{\"system\":\"t\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"}]}", "system", "another text");
+    fails("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"text\":\"\"}]}]}",
+          "image", "only text");
+    fails("a.jsonl", "{\"system\":\"t\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"}]}", "system",
+          "another text");
 }
 END_TEST
 
 START_TEST(an_instruction_with_a_history_is_a_conversation)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"instruction\":\"i\",\"input\":\"x\",\"output\":\"o\",\"history\":[[\"q\",\"a\"]],\"system\":\"s\"}\n"
-                                    "{\"instruction\":\"i\",\"input\":\"x\",\"output\":\"o\",\"history\":[]}");
+    qs_dataset *d =
+        OPEN("a.jsonl", "{\"instruction\":\"i\",\"input\":\"x\",\"output\":\"o\",\"history\":[[\"q\",\"a\"]],"
+                        "\"system\":\"s\"}\n"
+                        "{\"instruction\":\"i\",\"input\":\"x\",\"output\":\"o\",\"history\":[]}");
     qs_row r = next(d);
     ck_assert_uint_eq(plain(r)->count, 5);
     ck_assert_str_eq(plain(r)->messages[3].text, "i\nx");
@@ -310,10 +348,11 @@ END_TEST
 
 START_TEST(tokenised_rows_come_without_padding_by_their_masks_and_in_their_documents)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"input_ids\":[9,1,2,3,9],\"attention_mask\":[0,1,1,1,0]}\n"
-                                    "{\"input_ids\":[1,2,3],\"completion_mask\":[0,1,1],\"assistant_masks\":[1,1,0]}\n"
-                                    "{\"input_ids\":[1,2,3,4],\"position_ids\":[0,1,0,1],\"labels\":[1,-100,3,4]}\n"
-                                    "{\"input_ids\":[5],\"position_ids\":[0]}");
+    qs_dataset *d =
+        OPEN("a.jsonl", "{\"input_ids\":[9,1,2,3,9],\"attention_mask\":[0,1,1,1,0]}\n"
+                        "{\"input_ids\":[1,2,3],\"completion_mask\":[0,1,1],\"assistant_masks\":[1,1,0]}\n"
+                        "{\"input_ids\":[1,2,3,4],\"position_ids\":[0,1,0,1],\"labels\":[1,-100,3,4]}\n"
+                        "{\"input_ids\":[5],\"position_ids\":[0]}");
     qs_row r = next(d);
     ck_assert_uint_eq(r.id_count, 3);
     ck_assert_int_eq(r.ids[0], 1);
@@ -343,7 +382,9 @@ END_TEST
 
 START_TEST(tables_are_read_by_their_header)
 {
-    qs_dataset *d = OPEN("a.csv", "\xef\xbb\xbfinstruction,output,id\r\n\"say \"\"hi\"\", please\",\"Hi\r\nthere\",1\r\n\r\nplain,,2");
+    qs_dataset *d = OPEN(
+        "a.csv",
+        "\xef\xbb\xbfinstruction,output,id\r\n\"say \"\"hi\"\", please\",\"Hi\r\nthere\",1\r\n\r\nplain,,2");
     qs_row r = next(d);
     ck_assert_str_eq(r.instruction.data, "say \"hi\", please");
     ck_assert_str_eq(r.output.data, "Hi\nthere");
@@ -367,7 +408,8 @@ END_TEST
 
 START_TEST(rows_under_a_key_of_an_object_are_found)
 {
-    qs_dataset *d = OPEN("a.json", "{\"version\": [1, 2], \"info\": {\"data\": [1]},\n \"data\" : [ {\"text\":\"a\"},\n{\"text\":\"b\"}], \"end\": {\"x\": []}}\n");
+    qs_dataset *d = OPEN("a.json", "{\"version\": [1, 2], \"info\": {\"data\": [1]},\n \"data\" : [ "
+                                   "{\"text\":\"a\"},\n{\"text\":\"b\"}], \"end\": {\"x\": []}}\n");
     ck_assert_str_eq(next(d).output.data, "a");
     qs_row r = next(d);
     ck_assert_str_eq(r.output.data, "b");
@@ -396,7 +438,9 @@ END_TEST
 
 START_TEST(reading_goes_on_behind_a_bad_row)
 {
-    qs_dataset *d = OPEN("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\nnonsense\n{\"text\":5}\n{\"text\":\"b\"} x\n{\"text\":\"c\"}");
+    qs_dataset *d =
+        OPEN("a.jsonl",
+             "{\"text\":\"a\"}\n{\"text\":\nnonsense\n{\"text\":5}\n{\"text\":\"b\"} x\n{\"text\":\"c\"}");
     qs_row r = next(d);
     qs_err e;
     for (int i = 2; i < 6; i++) {
@@ -427,11 +471,13 @@ START_TEST(bad_data_is_refused_in_a_sentence_that_says_where)
     fails("a.json", "[{\"text\": \"x\"} {\"text\":\"y\"}]", "','", "");
     fails("a.json", "[{\"text\": \"x\"}] []", "end of the file", "");
     fails("a.json", "[[1]]", "expected an object", "");
-    fails("a.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y\"\n{\"text\":\"z\"}", "row 2 (line 2)", "not a JSON object");
+    fails("a.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y\"\n{\"text\":\"z\"}", "row 2 (line 2)",
+          "not a JSON object");
     fails("a.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y\"} {\"text\":\"z\"}", ":2", "end of the line");
     fails("a.jsonl", "{\"text\": \"x\"}\nnull", ":2", "expected an object");
     fails("a.jsonl", "{\"txt\": \"x\", \"mark\": 3}", ": txt, mark", "instruction");
-    fails("a.jsonl", "{\"text\": \"x\"}\n\n{\"prompt\":\"\",\"completion\":\"\"}", "row 2 (line 3)", "first row");
+    fails("a.jsonl", "{\"text\": \"x\"}\n\n{\"prompt\":\"\",\"completion\":\"\"}", "row 2 (line 3)",
+          "first row");
     fails("a.jsonl", "{\"text\": 5}", "\"text\" must be a string", "a number");
     fails("a.jsonl", "{\"instruction\":\"x\",\"output\":null}", "output", "null counts as absent");
     fails("a.jsonl", "{\"messages\": []}", "row 1", "empty");
@@ -451,16 +497,17 @@ END_TEST
 
 START_TEST(damaged_files_never_crash)
 {
-    const char good[] = "[{\"messages\":[{\"role\":\"user\",\"content\":\"u\\n\\\"\"},{\"role\":\"assistant\",\"content\":\"a\"}]},"
+    const char good[] = "[{\"messages\":[{\"role\":\"user\",\"content\":\"u\\n\\\"\"},{\"role\":"
+                        "\"assistant\",\"content\":\"a\"}]},"
                         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"x\"}]}]}]";
     for (uint64_t i = 0; i < 1500; i++) {
         char text[sizeof good];
         memcpy(text, good, sizeof good);
         size_t n = sizeof good - 1;
-        if (i < n) n = i;
+        if (i < n)
+            n = i;
         else
-            for (uint64_t k = 0; k < 3; k++)
-                text[qs_random_u32(i, 0, k) % n] = (char)qs_random_u32(i, 1, k);
+            for (uint64_t k = 0; k < 3; k++) text[qs_random_u32(i, 0, k) % n] = (char)qs_random_u32(i, 1, k);
         char *path = test_path(dir, "f.json");
         test_file_write(path, text, n);
         qs_dataset *d;
@@ -482,9 +529,12 @@ START_TEST(real_files_have_the_expected_number_of_rows)
         const char *name;
         qs_row_kind kind;
         int64_t rows;
-    } files[] = {{"datasets/alpaca_en_demo.json", QS_ROW_ALPACA, 999}, {"datasets/alpaca_tiny_torchtune.json", QS_ROW_ALPACA, 100},
-                 {"datasets/identity.json", QS_ROW_ALPACA, 91},        {"datasets/dolly_litgpt.json", QS_ROW_ALPACA, 12},
-                 {"datasets/gsm8k/train.jsonl", QS_ROW_ALPACA, 7473},  {"datasets/axolotl/conversation.json", QS_ROW_MESSAGES, 1},
+    } files[] = {{"datasets/alpaca_en_demo.json", QS_ROW_ALPACA, 999},
+                 {"datasets/alpaca_tiny_torchtune.json", QS_ROW_ALPACA, 100},
+                 {"datasets/identity.json", QS_ROW_ALPACA, 91},
+                 {"datasets/dolly_litgpt.json", QS_ROW_ALPACA, 12},
+                 {"datasets/gsm8k/train.jsonl", QS_ROW_ALPACA, 7473},
+                 {"datasets/axolotl/conversation.json", QS_ROW_MESSAGES, 1},
                  {"datasets/axolotl/conversation.tokenized.json", QS_ROW_TOKENS, 1}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *path = test_shared(files[i].name);

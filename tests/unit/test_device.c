@@ -104,7 +104,8 @@ START_TEST(managed_memory_is_refused_with_a_reason)
 }
 END_TEST
 
-/* Each of these aborts: a forgotten copy, a copy the wrong way round, a range beyond the block, scratch that is too small. */
+/* Each of these aborts: a forgotten copy, a copy the wrong way round, a range beyond the block, scratch that
+ * is too small. */
 static void count(void *n) { ++*(int *)n; }
 
 /* Products, attention and dequantising call; what quantise on load does in that call must not. */
@@ -125,7 +126,16 @@ START_TEST(its_owner_is_called_after_every_long_operation)
     qs_device_set_workspace(d, workspace, bytes);
     qs_mat m = qs_mat_of(a, QS_F32, N, N), out = qs_mat_of(c, QS_F32, N, N);
     qs_gemm g = {.a = m, .b = m, .c = out, .alpha = 1};
-    qs_attention at = {.q = m, .k = m, .v = m, .o = out, .lse = lse, .document = document, .heads = 1, .kv_heads = 1, .head_dim = N, .scale = 1};
+    qs_attention at = {.q = m,
+                       .k = m,
+                       .v = m,
+                       .o = out,
+                       .lse = lse,
+                       .document = document,
+                       .heads = 1,
+                       .kv_heads = 1,
+                       .head_dim = N,
+                       .scale = 1};
     qs_qtensor q = {.type = QS_QUANT_NF4, .n = N * N, .codes = codes, .absmax = absmax};
     for (int i = 0; i < N * N; i++) a[i] = (float)(i % 7) - 3;
     qs_op_gemm(d, &g); /* nobody is called */
@@ -135,7 +145,8 @@ START_TEST(its_owner_is_called_after_every_long_operation)
     ck_assert_int_eq(calls, 1);
     qs_op_attention(d, &at);
     ck_assert_int_eq(calls, 2);
-    qs_op_attention_backward(d, &at, qs_mat_of(d_o, QS_F32, N, N), qs_mat_of(dq, QS_F32, N, N), qs_mat_of(dk, QS_F32, N, N), qs_mat_of(dv, QS_F32, N, N));
+    qs_op_attention_backward(d, &at, qs_mat_of(d_o, QS_F32, N, N), qs_mat_of(dq, QS_F32, N, N),
+                             qs_mat_of(dk, QS_F32, N, N), qs_mat_of(dv, QS_F32, N, N));
     ck_assert_int_eq(calls, 3);
     qs_op_dequantise4(d, &q, dense, QS_F32);
     ck_assert_int_eq(calls, 4);
@@ -153,10 +164,19 @@ START_TEST(a_discrete_device_aborts_on_misuse)
     qs_device *d = open_cpu(QS_CPU_DISCRETE);
     char host[256] = {0}, *p = device_memory(d, 256);
     switch (_i) {
-    case 0: qs_op_add(d, qs_mat_of(host, QS_F32, 1, 4), qs_mat_of(host, QS_F32, 1, 4), qs_mat_of(host, QS_F32, 1, 4)); break;
-    case 1: d->api->copy_in(d, QS_QUEUE_IN, host, p, 16); break;
-    case 2: d->api->copy_out(d, QS_QUEUE_OUT, p, p + 16, 16); break;
-    case 3: d->api->copy_in(d, QS_QUEUE_IN, p, host, 1 << 20); break;
+    case 0:
+        qs_op_add(d, qs_mat_of(host, QS_F32, 1, 4), qs_mat_of(host, QS_F32, 1, 4),
+                  qs_mat_of(host, QS_F32, 1, 4));
+        break;
+    case 1:
+        d->api->copy_in(d, QS_QUEUE_IN, host, p, 16);
+        break;
+    case 2:
+        d->api->copy_out(d, QS_QUEUE_OUT, p, p + 16, 16);
+        break;
+    case 3:
+        d->api->copy_in(d, QS_QUEUE_IN, p, host, 1 << 20);
+        break;
     default: {
         float *x = device_memory(d, 65536);
         qs_mat m = qs_mat_of(x, QS_F32, 8, 8);

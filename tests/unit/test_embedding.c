@@ -50,7 +50,8 @@ static void teardown(void)
     test_dir_remove(dir);
 }
 
-/* A model of one matrix (after a few bytes that put its rows at odd places) and its embedding to be opened. */
+/* A model of one matrix (after a few bytes that put its rows at odd places) and its embedding to be opened.
+ */
 static void begin(int32_t vocab, int32_t hidden, qs_dtype type, const qs_aio_faults *faults)
 {
     tensor = (test_tensor){"model.embed_tokens.weight", type, 2, {vocab, hidden}};
@@ -59,13 +60,16 @@ static void begin(int32_t vocab, int32_t hidden, qs_dtype type, const qs_aio_fau
     rows = test_tensor_data(SEED, &tensor);
     arch = (qs_architecture){.vocab = vocab, .hidden = hidden, .names.embedding = "model.embed_tokens"};
     ck_assert_msg(!qs_source_open(dir, &source, &e), "%s", e.text);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
 }
 
 static int open_embedding(int32_t max_tokens, bool with_table)
 {
-    uint64_t bytes = qs_embedding_bytes(&arch, source, max_tokens), table_bytes = qs_embedding_table_bytes(&arch, source);
-    ck_assert_uint_eq(table_bytes, (uint64_t)arch.vocab * (uint64_t)arch.hidden * qs_dtype_bytes(tensor.type));
+    uint64_t bytes = qs_embedding_bytes(&arch, source, max_tokens),
+             table_bytes = qs_embedding_table_bytes(&arch, source);
+    ck_assert_uint_eq(table_bytes,
+                      (uint64_t)arch.vocab * (uint64_t)arch.hidden * qs_dtype_bytes(tensor.type));
     ck_assert_int_eq(qs_region_map(&memory, bytes, "buffers", &e), 0);
     if (with_table) ck_assert_int_eq(qs_region_map(&table, table_bytes, "a table", &e), 0);
     qs_arena a = {memory.base, bytes, 0};
@@ -76,7 +80,8 @@ static int open_embedding(int32_t max_tokens, bool with_table)
 
 static void draw_ids(int32_t tokens, uint64_t seed)
 {
-    for (int32_t i = 0; i < tokens; i++) ids[i] = (int32_t)(qs_random_u32(seed, 7, (uint64_t)i) % (uint32_t)arch.vocab);
+    for (int32_t i = 0; i < tokens; i++)
+        ids[i] = (int32_t)(qs_random_u32(seed, 7, (uint64_t)i) % (uint32_t)arch.vocab);
 }
 
 /* Gathers ids and compares every element; nothing beyond the rows is touched. */
@@ -87,7 +92,8 @@ static void gathered_is_right(int32_t tokens, qs_dtype out_type)
     memset(out, 0x5a, bytes + 64);
     ck_assert_msg(!qs_embedding_gather(embedding, ids, tokens, out, out_type, &e), "%s", e.text);
     for (int32_t i = 0; i < tokens; i++) {
-        qs_convert(want, out_type, rows + (size_t)ids[i] * (size_t)arch.hidden * qs_dtype_bytes(tensor.type), tensor.type, (size_t)arch.hidden);
+        qs_convert(want, out_type, rows + (size_t)ids[i] * (size_t)arch.hidden * qs_dtype_bytes(tensor.type),
+                   tensor.type, (size_t)arch.hidden);
         ck_assert_msg(!memcmp(out + (size_t)i * row, want, row), "token %d of %d, id %d", i, tokens, ids[i]);
     }
     for (int i = 0; i < 64; i++) ck_assert_int_eq(out[bytes + (size_t)i], 0x5a);
@@ -95,8 +101,15 @@ static void gathered_is_right(int32_t tokens, qs_dtype out_type)
     qs_free(want);
 }
 
-/* Rows of every size: less than a sector, odd, more than a page, and larger than the pieces that a table is filled with. */
-static const int32_t shapes[][2] = {/* vocab, hidden */ {300, 64}, {77, 63}, {1000, 1}, {50, 2048}, {9, 5001}, {40, 9000}, {2000, 128}};
+/* Rows of every size: less than a sector, odd, more than a page, and larger than the pieces that a table is
+ * filled with. */
+static const int32_t shapes[][2] = {/* vocab, hidden */ {300, 64},
+                                    {77, 63},
+                                    {1000, 1},
+                                    {50, 2048},
+                                    {9, 5001},
+                                    {40, 9000},
+                                    {2000, 128}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 static const qs_dtype types[] = {QS_F32, QS_BF16, QS_F16};
 
@@ -107,7 +120,8 @@ START_TEST(table_and_checkpoint_give_the_same_rows)
             begin(shapes[s][0], shapes[s][1], types[t], NULL);
             for (int with_table = 0; with_table < 2; with_table++) {
                 ck_assert_msg(!open_embedding(500, with_table), "%s", e.text);
-                if (with_table) ck_assert_int_eq(memcmp(table.base, rows, qs_embedding_table_bytes(&arch, source)), 0);
+                if (with_table)
+                    ck_assert_int_eq(memcmp(table.base, rows, qs_embedding_table_bytes(&arch, source)), 0);
                 for (int o = 0; o < 3; o++) {
                     draw_ids(500, (uint64_t)(s + o));
                     gathered_is_right(500, types[o]);
@@ -212,7 +226,10 @@ START_TEST(a_tied_table_is_found_under_the_heads_name)
     tensor = model[0];
     test_model_write(dir, model, 1, 1, SEED);
     rows = test_tensor_data(SEED, &tensor);
-    arch = (qs_architecture){.vocab = 30, .hidden = 8, .tied = true, .names = {.embedding = "model.embed_tokens", .head = "lm_head"}};
+    arch = (qs_architecture){.vocab = 30,
+                             .hidden = 8,
+                             .tied = true,
+                             .names = {.embedding = "model.embed_tokens", .head = "lm_head"}};
     ck_assert_int_eq(qs_source_open(dir, &source, &e), 0);
     ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD}, &aio, &e), 0);
     ck_assert_int_eq(open_embedding(20, false), 0);

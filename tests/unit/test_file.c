@@ -209,8 +209,9 @@ END_TEST
 
 START_TEST(removing_a_tree_does_not_follow_links)
 {
-    char *kept = test_path(dir, "kept"), *precious = test_path(dir, "kept/precious"), *tree = test_path(dir, "tree"),
-         *deep = test_path(dir, "tree/a/b"), *file = test_path(dir, "tree/a/f"), *link = test_path(dir, "tree/a/b/link");
+    char *kept = test_path(dir, "kept"), *precious = test_path(dir, "kept/precious"),
+         *tree = test_path(dir, "tree"), *deep = test_path(dir, "tree/a/b"),
+         *file = test_path(dir, "tree/a/f"), *link = test_path(dir, "tree/a/b/link");
     ck_assert_int_eq(qs_dir_create(kept, &e), 0);
     ck_assert_int_eq(qs_dir_create(deep, &e), 0);
     test_file_write(precious, "p", 1);

@@ -1,4 +1,5 @@
-/* fp16 training: a step whose gradients overflow changes nothing but the loss scale, and stopping in the middle of such steps changes no bit. */
+/* fp16 training: a step whose gradients overflow changes nothing but the loss scale, and stopping in the
+ * middle of such steps changes no bit. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,20 @@ enum { STEPS = 12 };
 
 static int train(const char *dir, const char *out, int stop_at, bool resume, qs_err *e)
 {
-    static const char *const fixed[] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--compute_dtype=fp16", "--lora_r=4",
-                                        "--learning_rate=0.003", "--gradient_accumulation_steps=2", "--max_seq_length=64", "--no-packing", "--quiet",
-                                        "--report_to=none", "--vram=64M", "--ram=96M", "--warmup_steps=3", "--save_total_limit=0"};
+    static const char *const fixed[] = {"--model=tests/golden/llama/model",
+                                        "--data=tests/golden/llama/data.jsonl",
+                                        "--compute_dtype=fp16",
+                                        "--lora_r=4",
+                                        "--learning_rate=0.003",
+                                        "--gradient_accumulation_steps=2",
+                                        "--max_seq_length=64",
+                                        "--no-packing",
+                                        "--quiet",
+                                        "--report_to=none",
+                                        "--vram=64M",
+                                        "--ram=96M",
+                                        "--warmup_steps=3",
+                                        "--save_total_limit=0"};
     test_words w = {0};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
     test_words_add(&w, "--max_steps=%d", STEPS);
@@ -42,7 +54,8 @@ static void begin_too_high(const char *dir, const char *out)
     ck_assert_int_eq(qs_file_read(path, 1 << 16, &text, &bytes, &e), 0);
     char *at = strstr(text, "\"scale\": 65536.0");
     ck_assert_ptr_nonnull(at);
-    char *high = qs_printf("%.*s\"scale\": 8388608.0%s", (int)(at - text), text, at + strlen("\"scale\": 65536.0"));
+    char *high =
+        qs_printf("%.*s\"scale\": 8388608.0%s", (int)(at - text), text, at + strlen("\"scale\": 65536.0"));
     char *checksum = strstr(high, ",\n  \"checksum\""), seal[QS_SEAL_BYTES];
     ck_assert_ptr_nonnull(checksum);
     qs_seal_make(&qs_seal_json, high, (size_t)(checksum - high), seal);
@@ -91,7 +104,8 @@ START_TEST(stopping_among_skipped_steps_changes_no_bit)
     ck_assert_msg(!train(dir, "halves", 0, true, &e), "%s", e.text);
     ck_assert_int_eq(rows_of(dir, "straight", straight), STEPS);
     ck_assert_int_eq(rows_of(dir, "halves", halves), STEPS);
-    for (int i = 0; i < STEPS; i++) ck_assert(straight[i].loss == halves[i].loss && straight[i].grad_norm == halves[i].grad_norm);
+    for (int i = 0; i < STEPS; i++)
+        ck_assert(straight[i].loss == halves[i].loss && straight[i].grad_norm == halves[i].grad_norm);
     snprintf(x, sizeof x, "%s/straight/adapter_model.safetensors", dir);
     snprintf(y, sizeof y, "%s/halves/adapter_model.safetensors", dir);
     ck_assert(test_same_file(x, y));

@@ -1,6 +1,8 @@
-/* Golden training: logits, first gradients and twenty optimizer steps against transformers + peft + bitsandbytes (tests/golden/README.md).
+/* Golden training: logits, first gradients and twenty optimizer steps against transformers + peft +
+ * bitsandbytes (tests/golden/README.md).
  *
- * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16 and fp16: losses within 1e-2 relative. */
+ * fp32: every loss within 1e-5 relative, adapters within 1e-4 absolute. bf16 and fp16: losses within 1e-2
+ * relative. */
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
@@ -16,8 +18,9 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
-static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial",
-                                    "olmo2", "olmo3", "smollm3", "phi3", "ministral3", "gemma", "gemma2", "gemma3"};
+static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
+                                    "gpt_neox", "gpt_neox_serial", "olmo2", "olmo3",  "smollm3",
+                                    "phi3",     "ministral3",      "gemma", "gemma2", "gemma3"};
 enum { CASES = sizeof cases / sizeof *cases, STEPS = 20 };
 
 static void case_dir(int i, char path[256]) { snprintf(path, 256, "tests/golden/%s", cases[i]); }
@@ -45,7 +48,8 @@ static json_t *expected_of(const char *dir, const char *which, json_t **root)
     return json_object_get(json_object_get(*root, "expected"), which);
 }
 
-static void compare_run(int i, const char *compute, const char *which, double loss_bound, double adapter_bound)
+static void compare_run(int i, const char *compute, const char *which, double loss_bound,
+                        double adapter_bound)
 {
     char dir[256], adapter[600], golden[512];
     qs_err e = {0};
@@ -66,12 +70,15 @@ static void compare_run(int i, const char *compute, const char *which, double lo
     double worst = 0, worst_norm = 0;
     for (int s = 0; s < STEPS; s++) {
         json_t *want = json_array_get(expected, (size_t)s);
-        double loss = json_number_value(json_object_get(want, "loss")), norm = json_number_value(json_object_get(want, "grad_norm"));
+        double loss = json_number_value(json_object_get(want, "loss")),
+               norm = json_number_value(json_object_get(want, "grad_norm"));
         double off = fabs(rows[s].loss - loss) / loss, norm_off = fabs(rows[s].grad_norm - norm) / norm;
         if (off > worst) worst = off;
         if (norm_off > worst_norm) worst_norm = norm_off;
-        ck_assert_double_eq_tol(rows[s].learning_rate, json_number_value(json_object_get(want, "learning_rate")), 1e-12);
-        ck_assert_msg(off <= loss_bound, "%s %s step %d: loss %.9f, expected %.9f (relative %.2e)", dir, compute, s + 1, rows[s].loss, loss, off);
+        ck_assert_double_eq_tol(rows[s].learning_rate,
+                                json_number_value(json_object_get(want, "learning_rate")), 1e-12);
+        ck_assert_msg(off <= loss_bound, "%s %s step %d: loss %.9f, expected %.9f (relative %.2e)", dir,
+                      compute, s + 1, rows[s].loss, loss, off);
     }
     double difference = 0;
     if (adapter_bound > 0) {
@@ -80,7 +87,8 @@ static void compare_run(int i, const char *compute, const char *which, double lo
         difference = test_adapter_difference(adapter, golden);
         ck_assert_msg(difference <= adapter_bound, "%s: adapters differ by %.2e", dir, difference);
     }
-    printf("%-10s %s: losses within %.1e, gradient norms within %.1e, adapters within %.1e\n", cases[i], compute, worst, worst_norm, difference);
+    printf("%-10s %s: losses within %.1e, gradient norms within %.1e, adapters within %.1e\n", cases[i],
+           compute, worst, worst_norm, difference);
     json_decref(root);
     test_words_free(&w);
     test_dir_remove(tmp);
@@ -95,7 +103,7 @@ END_TEST
 START_TEST(twenty_fp16_steps_stay_near_the_reference) { compare_run(_i, "fp16", "fp32", 1e-2, 0); }
 END_TEST
 
-/* ---- logits -------------------------------------------------------------------------------------------------------------- */
+/* ---- logits ------------------------------------------------------------------------------------------ */
 
 static float *read_tensor(const char *path, const char *name, int64_t *n)
 {
@@ -110,7 +118,8 @@ static float *read_tensor(const char *path, const char *name, int64_t *n)
         out = qs_malloc((size_t)*n * sizeof(float));
         if (!strcmp(name, "input_ids")) { /* I32, not a weight */
             FILE *f = fopen(path, "r");
-            ck_assert(f && !fseek(f, (long)s.tensors[i].offset, SEEK_SET) && fread(out, 4, (size_t)*n, f) == (size_t)*n);
+            ck_assert(f && !fseek(f, (long)s.tensors[i].offset, SEEK_SET) &&
+                      fread(out, 4, (size_t)*n, f) == (size_t)*n);
             fclose(f);
         } else {
             ck_assert_msg(!qs_safetensors_read_f32(path, &s.tensors[i], out, *n, &e), "%s", e.text);
@@ -193,9 +202,10 @@ static void compare_logits(int i, bool quantised, bool adapter, const char *name
     stop(&f);
 }
 
-/* ---- gradients ------------------------------------------------------------------------------------------------------------ */
+/* ---- gradients --------------------------------------------------------------------------------------- */
 
-static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer, int linear, bool b, double *worst)
+static void compare_gradient(const fixture *f, const float *gradients, const char *path, int32_t layer,
+                             int linear, bool b, double *worst)
 {
     const qs_lora *l = &f->engine.lora;
     const qs_lora_slot *s = &qs_lora_of_layer(l, layer)->slot[linear];
@@ -245,17 +255,19 @@ START_TEST(logits_of_the_plain_model) { compare_logits(_i, false, false, "logits
 END_TEST
 START_TEST(logits_of_the_quantised_model)
 {
-    bool plain = !strcmp(cases[_i], "qwen3") || !strcmp(cases[_i], "gemma2") || !strcmp(cases[_i], "gpt_neox_serial");
+    bool plain =
+        !strcmp(cases[_i], "qwen3") || !strcmp(cases[_i], "gemma2") || !strcmp(cases[_i], "gpt_neox_serial");
     if (!plain) compare_logits(_i, true, false, "logits_quantised"); /* the others are plain LoRA */
 }
 END_TEST
 START_TEST(logits_with_the_adapter) { compare_logits(_i, true, true, "logits_adapter"); }
 END_TEST
 
-/* ---- packing --------------------------------------------------------------------------------------------------------------- */
+/* ---- packing ----------------------------------------------------------------------------------------- */
 
 /* The loss of one step over the first `documents` rows, one row a micro-batch. */
-static double loss_of_documents(const char *dir, const char *tmp, const char *name, int documents, bool packing)
+static double loss_of_documents(const char *dir, const char *tmp, const char *name, int documents,
+                                bool packing)
 {
     char path[512], line[65536];
     qs_err e = {0};
@@ -294,12 +306,14 @@ START_TEST(packed_documents_have_the_loss_of_single_ones)
     static const char *const names[] = {"llama", "mistral"};
     char dir[256], *tmp = test_dir_create();
     json_error_t why;
-    json_t *root = json_load_file("tests/golden/packing.json", 0, &why), *want = json_object_get(root, names[_i]);
+    json_t *root = json_load_file("tests/golden/packing.json", 0, &why),
+           *want = json_object_get(root, names[_i]);
     ck_assert(want != NULL);
     snprintf(dir, sizeof dir, "tests/golden/%s", names[_i]);
     int documents = (int)json_integer_value(json_object_get(want, "documents"));
     double expected = json_number_value(json_object_get(want, "loss"));
-    double single = loss_of_documents(dir, tmp, "single", documents, false), packed = loss_of_documents(dir, tmp, "packed", documents, true);
+    double single = loss_of_documents(dir, tmp, "single", documents, false),
+           packed = loss_of_documents(dir, tmp, "packed", documents, true);
     printf("%-10s packed %.9f, single %.9f, reference %.9f\n", names[_i], packed, single, expected);
     ck_assert(fabs(packed - single) <= 1e-6 * single);
     ck_assert(fabs(packed - expected) <= 1e-6 * expected);

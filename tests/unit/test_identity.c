@@ -1,5 +1,6 @@
-/* Streaming and stopping change no bit: the same job with every placement, engine, order and interruption gives the same losses and the same
- * adapter, compared byte by byte. Dropout, accumulation, both precisions and 8-bit states are in. */
+/* Streaming and stopping change no bit: the same job with every placement, engine, order and interruption
+ * gives the same losses and the same adapter, compared byte by byte. Dropout, accumulation, both precisions
+ * and 8-bit states are in. */
 #include <check.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +26,10 @@ static void make_deep_model(const char *dir)
     char *path = test_path(dir, "model");
     qs_err e = {0};
     ck_assert_int_eq(qs_dir_create(path, &e), 0);
-    test_llama_write(path, &(test_llama){.hidden = 64, .ffn = 160, .layers = 7, .heads = 4, .vocab = 97, .rows = 40, .row_tokens = 30});
+    test_llama_write(
+        path,
+        &(test_llama){
+            .hidden = 64, .ffn = 160, .layers = 7, .heads = 4, .vocab = 97, .rows = 40, .row_tokens = 30});
     qs_free(path);
     deep = true;
 }
@@ -35,10 +39,19 @@ static const char *model = "llama"; /* the golden one */
 /* The job: a small model with options of our own, `steps` long. */
 static void job(test_words *w, const char *dir, const char *out, int steps)
 {
-    static const char *const fixed[] = {"--lora_r=4", "--lora_dropout=0.1", "--learning_rate=0.003",
-                                        "--per_device_train_batch_size=2", "--gradient_accumulation_steps=3", "--max_seq_length=64",
-                                        "--no-packing", "--warmup_steps=2", "--quiet", "--report_to=none", "--mlp_chunk_tokens=48",
-                                        "--head_chunk_tokens=32", "--seed=7"};
+    static const char *const fixed[] = {"--lora_r=4",
+                                        "--lora_dropout=0.1",
+                                        "--learning_rate=0.003",
+                                        "--per_device_train_batch_size=2",
+                                        "--gradient_accumulation_steps=3",
+                                        "--max_seq_length=64",
+                                        "--no-packing",
+                                        "--warmup_steps=2",
+                                        "--quiet",
+                                        "--report_to=none",
+                                        "--mlp_chunk_tokens=48",
+                                        "--head_chunk_tokens=32",
+                                        "--seed=7"};
     if (deep) {
         test_words_add(w, "--model=%s/model", dir);
         test_words_add(w, "--data=%s/model/data.jsonl", dir);
@@ -76,7 +89,8 @@ static void same(const char *dir, const char *a, const char *b)
     for (int i = 0; i < n; i++)
         ck_assert_msg(p[i].step == q[i].step && !memcmp(&p[i].loss, &q[i].loss, sizeof(double)) &&
                           !memcmp(&p[i].grad_norm, &q[i].grad_norm, sizeof(double)),
-                      "%s and %s part at step %d: loss %.17g and %.17g", a, b, (int)p[i].step, p[i].loss, q[i].loss);
+                      "%s and %s part at step %d: loss %.17g and %.17g", a, b, (int)p[i].step, p[i].loss,
+                      q[i].loss);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(x, sizeof x, "%s/%s/%s", dir, a, names[i]);
         snprintf(y, sizeof y, "%s/%s/%s", dir, b, names[i]);
@@ -114,7 +128,8 @@ START_TEST(placement_changes_no_bit)
     same(dir, "resident", "recomputed");
     variant(dir, "one-kept", "b", 6, WITH(p, o, "--keep_layers=1", "--order=micro-batch-major"));
     same(dir, "resident", "one-kept");
-    variant(dir, "kept-in-ram", "b", 6, WITH(p, o, "--keep_layers=2", "--keep_in_ram=1", "--resident_layers=0"));
+    variant(dir, "kept-in-ram", "b", 6,
+            WITH(p, o, "--keep_layers=2", "--keep_in_ram=1", "--resident_layers=0"));
     same(dir, "resident", "kept-in-ram");
     variant(dir, "uring", "c", 6, WITH(p, o, "--resident_layers=0", "--io_engine=uring"));
     variant(dir, "pread", "d", 6, WITH(p, o, "--resident_layers=0", "--io_engine=pread"));
@@ -126,15 +141,21 @@ START_TEST(placement_changes_no_bit)
 }
 END_TEST
 
-/* Tensors of several chunks, made at their turn or ahead of it, in one place or another, beside any device: the cache has the same bytes. */
+/* Tensors of several chunks, made at their turn or ahead of it, in one place or another, beside any device:
+ * the cache has the same bytes. */
 START_TEST(the_layer_cache_has_the_same_bytes_however_its_blobs_were_made)
 {
-    static const char *const how[][3] = {{"--stream_slots=3"}, {"--resident_layers=0", "--stream_slots=2", "--io_engine=pread"},
-                                         {"--resident_layers=1", "--stream_slots=2", "--io_engine=uring"}, {"--device=cpu:discrete", "--stream_slots=3"}};
+    static const char *const how[][3] = {{"--stream_slots=3"},
+                                         {"--resident_layers=0", "--stream_slots=2", "--io_engine=pread"},
+                                         {"--resident_layers=1", "--stream_slots=2", "--io_engine=uring"},
+                                         {"--device=cpu:discrete", "--stream_slots=3"}};
     char *dir = test_dir_create(), *path = test_path(dir, "model");
     qs_err e = {0};
     ck_assert_int_eq(qs_dir_create(path, &e), 0);
-    test_llama_write(path, &(test_llama){.hidden = 768, .ffn = 6144, .layers = 2, .heads = 12, .vocab = 97, .rows = 8, .row_tokens = 30});
+    test_llama_write(
+        path,
+        &(test_llama){
+            .hidden = 768, .ffn = 6144, .layers = 2, .heads = 12, .vocab = 97, .rows = 8, .row_tokens = 30});
     deep = true;
     for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
         char cache[8], first[512], other[512];
@@ -157,10 +178,10 @@ START_TEST(the_layer_cache_has_the_same_bytes_however_its_blobs_were_made)
 }
 END_TEST
 
-/* Parallel residual or not, a fused q k v, no gate, norms behind the parts, layers that differ: what is kept and what is formed again is
- * other than Llama's. */
-static const char *const other_families[] = {"gpt_neox", "gpt_neox_serial", "olmo2", "olmo3", "smollm3", "phi3", "ministral3",
-                                             "gemma", "gemma2", "gemma3"};
+/* Parallel residual or not, a fused q k v, no gate, norms behind the parts, layers that differ: what is kept
+ * and what is formed again is other than Llama's. */
+static const char *const other_families[] = {"gpt_neox", "gpt_neox_serial", "olmo2", "olmo3",  "smollm3",
+                                             "phi3",     "ministral3",      "gemma", "gemma2", "gemma3"};
 enum { OTHER_FAMILIES = sizeof other_families / sizeof *other_families };
 
 START_TEST(placement_of_other_families_changes_no_bit)
@@ -191,11 +212,14 @@ START_TEST(a_discrete_device_changes_no_bit)
     same(dir, "resident", "recomputed");
     variant(dir, "kept-in-ram", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_in_ram=100"));
     same(dir, "resident", "kept-in-ram");
-    variant(dir, "kept-in-both", "a", 6, WITH(p, o, "--device=cpu:discrete", "--keep_in_ram=1", "--order=micro-batch-major"));
+    variant(dir, "kept-in-both", "a", 6,
+            WITH(p, o, "--device=cpu:discrete", "--keep_in_ram=1", "--order=micro-batch-major"));
     same(dir, "resident", "kept-in-both");
-    variant(dir, "streamed", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
+    variant(dir, "streamed", "a", 6,
+            WITH(p, o, "--device=cpu:discrete", "--resident_layers=0", "--stream_slots=2"));
     same(dir, "resident", "streamed");
-    variant(dir, "reordered", "a", 6, WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));
+    variant(dir, "reordered", "a", 6,
+            WITH(p, o, "--device=cpu:discrete", "--resident_layers=1", "--order=micro-batch-major"));
     same(dir, "resident", "reordered");
     test_dir_remove(dir);
 }
@@ -230,7 +254,8 @@ static int64_t bytes_written(const char *dir, const char *name)
     return bytes;
 }
 
-/* Adapters, gradients and states, then checkpoints, then both pass through scratch files; in any number of sweeps. */
+/* Adapters, gradients and states, then checkpoints, then both pass through scratch files; in any number of
+ * sweeps. */
 START_TEST(paging_changes_no_bit)
 {
     const char *p = precision[_i % 2], *o = optimizer[_i % 2];
@@ -246,13 +271,16 @@ START_TEST(paging_changes_no_bit)
     variant(dir, "checkpoints", "a", 6, WITH(p, o, d, checkpoints));
     same(dir, "resident", "checkpoints");
     ck_assert_int_gt(bytes_written(dir, "checkpoints"), 0);
-    variant(dir, "both", "a", 6, WITH(p, o, d, adapters, checkpoints, "--io_engine=pread", "--stream_slots=2"));
+    variant(dir, "both", "a", 6,
+            WITH(p, o, d, adapters, checkpoints, "--io_engine=pread", "--stream_slots=2"));
     same(dir, "resident", "both");
     variant(dir, "two-sweeps", "a", 6, WITH(p, o, d, "--sweeps_per_step=2"));
     same(dir, "resident", "two-sweeps");
-    variant(dir, "two-sweeps-paged", "a", 6, WITH(p, o, d, adapters, checkpoints, "--sweeps_per_step=2", "--resident_layers=1"));
+    variant(dir, "two-sweeps-paged", "a", 6,
+            WITH(p, o, d, adapters, checkpoints, "--sweeps_per_step=2", "--resident_layers=1"));
     same(dir, "resident", "two-sweeps-paged");
-    variant(dir, "usual-loop-paged", "a", 6, WITH(p, o, d, adapters, checkpoints, "--order=micro-batch-major"));
+    variant(dir, "usual-loop-paged", "a", 6,
+            WITH(p, o, d, adapters, checkpoints, "--order=micro-batch-major"));
     same(dir, "resident", "usual-loop-paged");
     test_dir_remove(dir);
 }
@@ -264,7 +292,9 @@ START_TEST(validation_passes_through_scratch_files_too)
     make_deep_model(dir);
     static const char *const eval[] = {"--val_set_size=5", "--eval_steps=2"};
     variant(dir, "resident", "a", 4, WITH("--compute_dtype=fp32", eval[0], eval[1]));
-    variant(dir, "paged", "a", 4, WITH("--compute_dtype=fp32", eval[0], eval[1], "--adapters_on=disk", "--checkpoints_on=disk", "--sweeps_per_step=2"));
+    variant(dir, "paged", "a", 4,
+            WITH("--compute_dtype=fp32", eval[0], eval[1], "--adapters_on=disk", "--checkpoints_on=disk",
+                 "--sweeps_per_step=2"));
     same(dir, "resident", "paged");
     test_dir_remove(dir);
 }
@@ -282,9 +312,10 @@ START_TEST(another_seed_gives_other_bits) /* the comparison can fail */
 }
 END_TEST
 
-/* ---- stopping ------------------------------------------------------------------------------------------------------------- */
+/* ---- stopping ---------------------------------------------------------------------------------------- */
 
-static int try_train(const char *dir, const char *name, const char *cache, int steps, const char *const *more, qs_err *e)
+static int try_train(const char *dir, const char *name, const char *cache, int steps, const char *const *more,
+                     qs_err *e)
 {
     test_words w = {0};
     job(&w, dir, name, steps);
@@ -303,13 +334,17 @@ START_TEST(ten_and_ten_steps_are_twenty)
     make_deep_model(dir);
     variant(dir, "straight", "a", 20, WITH(p, o));
     ck_assert_int_eq(try_train(dir, "halves", "a", 20, WITH(p, o, "--stop_at_step=10"), &e), -QS_EINTERRUPT);
-    /* Goes on elsewhere: other budgets, streamed, another engine. The sizes of the sums come from the checkpoint. */
-    variant(dir, "halves", "b", 20, WITH(p, o, "--resume", "--vram=32M", "--ram=80M", "--resident_layers=0", "--io_engine=pread"));
+    /* Goes on elsewhere: other budgets, streamed, another engine. The sizes of the sums come from the
+     * checkpoint. */
+    variant(dir, "halves", "b", 20,
+            WITH(p, o, "--resume", "--vram=32M", "--ram=80M", "--resident_layers=0", "--io_engine=pread"));
     same(dir, "straight", "halves");
     /* From memory to disk, and back. */
     const char *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
     ck_assert_int_eq(try_train(dir, "thirds", "a", 20, WITH(p, o, "--stop_at_step=7"), &e), -QS_EINTERRUPT);
-    ck_assert_int_eq(try_train(dir, "thirds", "a", 20, WITH(p, o, adapters, checkpoints, "--resume", "--stop_at_step=13"), &e), -QS_EINTERRUPT);
+    ck_assert_int_eq(try_train(dir, "thirds", "a", 20,
+                               WITH(p, o, adapters, checkpoints, "--resume", "--stop_at_step=13"), &e),
+                     -QS_EINTERRUPT);
     variant(dir, "thirds", "a", 20, WITH(p, o, "--resume", "--sweeps_per_step=3"));
     same(dir, "straight", "thirds");
     test_dir_remove(dir);
@@ -322,8 +357,12 @@ START_TEST(sizes_of_a_checkpoint_outlive_the_options)
     qs_err e = {0};
     static const char *const free_sizes[] = {"--mlp_chunk_tokens=0", "--head_chunk_tokens=0"};
     variant(dir, "straight", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1]));
-    ck_assert_int_eq(try_train(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--stop_at_step=4"), &e), -QS_EINTERRUPT);
-    variant(dir, "halves", "a", 8, WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--resume", "--vram=16M"));
+    ck_assert_int_eq(try_train(dir, "halves", "a", 8,
+                               WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--stop_at_step=4"),
+                               &e),
+                     -QS_EINTERRUPT);
+    variant(dir, "halves", "a", 8,
+            WITH("--compute_dtype=fp32", free_sizes[0], free_sizes[1], "--resume", "--vram=16M"));
     same(dir, "straight", "halves");
     test_dir_remove(dir);
 }
@@ -340,13 +379,18 @@ START_TEST(killed_at_any_instant_it_ends_in_the_same_bits)
     for (int life = 0; life < 400; life++) {
         pid_t child = fork();
         if (!child) {
-            int64_t usec = 5000 + 20000 * (int64_t)life; /* longer lives, so that a slow machine gets to the end too */
+            int64_t usec =
+                5000 + 20000 * (int64_t)life; /* longer lives, so that a slow machine gets to the end too */
             struct itimerval timer = {.it_value = {usec / 1000000, usec % 1000000}};
-            setitimer(ITIMER_REAL, &timer, NULL); /* SIGALRM's default ends the process as abruptly as SIGKILL */
+            setitimer(ITIMER_REAL, &timer,
+                      NULL); /* SIGALRM's default ends the process as abruptly as SIGKILL */
             signal(SIGALRM, SIG_DFL);
             qs_err e = {0};
             bool resume = qs_file_exists(options);
-            int rc = try_train(dir, "killed", "b", 8, WITH("--compute_dtype=fp32", "--save_steps=1", "--resident_layers=0", kept[_i], resume ? "--resume" : "--quiet"), &e);
+            int rc = try_train(dir, "killed", "b", 8,
+                               WITH("--compute_dtype=fp32", "--save_steps=1", "--resident_layers=0", kept[_i],
+                                    resume ? "--resume" : "--quiet"),
+                               &e);
             if (rc) fprintf(stderr, "%s\n", e.text);
             _exit(rc ? 1 : 0);
         }
@@ -358,10 +402,12 @@ START_TEST(killed_at_any_instant_it_ends_in_the_same_bits)
         }
         break;
     }
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the last life ended with status %d after %d kills", status, kills);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                  "the last life ended with status %d after %d kills", status, kills);
     ck_assert_int_gt(kills, 0);
     printf("killed %d times\n", kills);
-    variant(dir, "straight", "a", 8, WITH("--compute_dtype=fp32")); /* last: OpenMP's threads do not survive a fork */
+    variant(dir, "straight", "a", 8,
+            WITH("--compute_dtype=fp32")); /* last: OpenMP's threads do not survive a fork */
     same(dir, "straight", "killed");
     test_dir_remove(dir);
 }
@@ -380,7 +426,8 @@ END_TEST
 
 START_TEST(a_step_allocates_nothing)
 {
-    /* calls counts every allocation; two more steps must cost only what metrics and progress rows cost, which is none of ours */
+    /* calls counts every allocation; two more steps must cost only what metrics and progress rows cost, which
+     * is none of ours */
     char *dir = test_dir_create();
     variant(dir, "warm", "a", 3, WITH("--compute_dtype=fp32", "--save_steps=0"));
     uint64_t before = qs_mem_read().calls;
@@ -392,7 +439,8 @@ START_TEST(a_step_allocates_nothing)
     ck_assert_uint_eq(three, nine);
     const char *adapters = "--adapters_on=disk", *checkpoints = "--checkpoints_on=disk";
     before = qs_mem_read().calls;
-    variant(dir, "short-paged", "a", 3, WITH("--compute_dtype=fp32", "--save_steps=0", adapters, checkpoints));
+    variant(dir, "short-paged", "a", 3,
+            WITH("--compute_dtype=fp32", "--save_steps=0", adapters, checkpoints));
     three = qs_mem_read().calls - before;
     before = qs_mem_read().calls;
     variant(dir, "long-paged", "a", 9, WITH("--compute_dtype=fp32", "--save_steps=0", adapters, checkpoints));

@@ -24,17 +24,26 @@ static qs_options read_options(void)
     qs_option_set set = {&qs_training_options, &o};
     qs_err e = {0};
     qs_options_defaults(&o);
-    ck_assert_msg(qs_option_read_yaml(&set, 1, "ours", import.yaml, strlen(import.yaml), QS_FROM_CONFIG, &e) == 0, "%s\n%s", e.text, import.yaml);
+    ck_assert_msg(
+        qs_option_read_yaml(&set, 1, "ours", import.yaml, strlen(import.yaml), QS_FROM_CONFIG, &e) == 0,
+        "%s\n%s", e.text, import.yaml);
     return o;
 }
 
-static void says(const char *part) { ck_assert_msg(strstr(import.report, part) != NULL, "lacks \"%s\":\n%s", part, import.report); }
+static void says(const char *part)
+{
+    ck_assert_msg(strstr(import.report, part) != NULL, "lacks \"%s\":\n%s", part, import.report);
+}
 
-#define AXOLOTL                                                                                                        \
-    "base_model: some/model\nmodel_type: LlamaForCausalLM\nload_in_4bit: true\nstrict: false\ndatasets:\n  - path: a.jsonl\n    type: chat_template\n"     \
-    "    field_messages: conversations\n    message_property_mappings: {role: from, content: value}\n  - path: json\n    data_files: [b.jsonl, c.jsonl]\n"    \
-    "adapter: qlora\nsequence_len: 4096\nsample_packing: true\nlora_r: 32\nlora_target_linear: true\nmicro_batch_size: 2\nnum_epochs: 4\n"                   \
-    "optimizer: paged_adamw_8bit\nlr_scheduler: linear\nlearning_rate: 2e-4\nbf16: auto\ntf32:\nwarmup_steps: 0.1\nspecial_tokens:\n"
+#define AXOLOTL                                                                                              \
+    "base_model: some/model\nmodel_type: LlamaForCausalLM\nload_in_4bit: true\nstrict: false\ndatasets:\n  " \
+    "- path: a.jsonl\n    type: chat_template\n"                                                             \
+    "    field_messages: conversations\n    message_property_mappings: {role: from, content: value}\n  - "   \
+    "path: json\n    data_files: [b.jsonl, c.jsonl]\n"                                                       \
+    "adapter: qlora\nsequence_len: 4096\nsample_packing: true\nlora_r: 32\nlora_target_linear: "             \
+    "true\nmicro_batch_size: 2\nnum_epochs: 4\n"                                                             \
+    "optimizer: paged_adamw_8bit\nlr_scheduler: linear\nlearning_rate: 2e-4\nbf16: "                         \
+    "auto\ntf32:\nwarmup_steps: 0.1\nspecial_tokens:\n"
 
 START_TEST(an_axolotl_file_becomes_ours_with_its_defaults)
 {
@@ -64,16 +73,21 @@ END_TEST
 
 START_TEST(what_is_not_supported_is_named_all_at_once_with_what_to_do)
 {
-    read_config(AXOLOTL "load_in_8bit: true\nrelora: true\nlora_modules_to_save: [lm_head]\nrl: dpo\nfrobnicate: 3\noptimizer_x: 1\nfp16: true\n");
+    read_config(AXOLOTL "load_in_8bit: true\nrelora: true\nlora_modules_to_save: [lm_head]\nrl: "
+                        "dpo\nfrobnicate: 3\noptimizer_x: 1\nfp16: true\n");
     ck_assert_int_eq(import.refused, 6);
-    ck_assert_str_eq(import.refused_keys, "load_in_8bit, relora, lora_modules_to_save, rl, frobnicate, optimizer_x");
+    ck_assert_str_eq(import.refused_keys,
+                     "load_in_8bit, relora, lora_modules_to_save, rl, frobnicate, optimizer_x");
     says("load_in_8bit: true - say load_in_4bit");
     says("frobnicate: 3 - this key is not known here");
     qs_err e = {0};
     ck_assert_int_eq(qs_import_check(&import, "c.yaml", &e), -QS_EUSAGE);
     ck_assert_msg(strstr(e.text, "6 keys") && strstr(e.text, "frobnicate"), "%s", e.text);
-    read_config("base_model: m\nsequence_len: 1\nadapter: lora\nmicro_batch_size: 0.5\noptimizer: lion\nbf16: true\nfp16: true\n");
-    ck_assert_str_eq(import.refused_keys, "sequence_len, micro_batch_size, optimizer, bf16, fp16"); /* values that do not fit, and contradictions */
+    read_config("base_model: m\nsequence_len: 1\nadapter: lora\nmicro_batch_size: 0.5\noptimizer: "
+                "lion\nbf16: true\nfp16: true\n");
+    ck_assert_str_eq(import.refused_keys,
+                     "sequence_len, micro_batch_size, optimizer, bf16, fp16"); /* values that do not fit, and
+                                                                                  contradictions */
     read_config("base_model: m\nsequence_len: 512\nmicro_batch_size: 1\nstrict: false\n");
     says("adapter: unset - all weights would be trained");
 }
@@ -81,19 +95,23 @@ END_TEST
 
 START_TEST(types_of_data_sets_are_taken_or_named)
 {
-    read_config("base_model: m\nadapter: qlora\nsequence_len: 512\ndatasets:\n  - path: a.jsonl\n    type: completion\n    field: body\n");
+    read_config("base_model: m\nadapter: qlora\nsequence_len: 512\ndatasets:\n  - path: a.jsonl\n    type: "
+                "completion\n    field: body\n");
     qs_options o = read_options();
     ck_assert_str_eq(o.text_column, "body");
     qs_options_free(&o);
-    read_config("base_model: m\nadapter: qlora\nsequence_len: 512\ndatasets:\n  - path: a.jsonl\n    type: sharegpt:odd\n    split: train[:1%]\n    roles: {user: [king]}\n");
+    read_config("base_model: m\nadapter: qlora\nsequence_len: 512\ndatasets:\n  - path: a.jsonl\n    type: "
+                "sharegpt:odd\n    split: train[:1%]\n    roles: {user: [king]}\n");
     ck_assert_str_eq(import.refused_keys, "datasets[0].type, datasets[0].split, datasets[0].roles.user");
 }
 END_TEST
 
 START_TEST(a_llamafactory_file_becomes_ours)
 {
-    read_config("model_name_or_path: m\nquantization_bit: 4\nstage: sft\ndo_train: true\nfinetuning_type: lora\nlora_rank: 4\nlora_target: all\ndataset: identity, b.jsonl\n"
-                "dataset_dir: d\ntemplate: llama3\ncutoff_len: 1024\noverwrite_cache: true\nper_device_train_batch_size: 1\nnum_train_epochs: 3.0\nlearning_rate: 1.0e-4\n"
+    read_config("model_name_or_path: m\nquantization_bit: 4\nstage: sft\ndo_train: true\nfinetuning_type: "
+                "lora\nlora_rank: 4\nlora_target: all\ndataset: identity, b.jsonl\n"
+                "dataset_dir: d\ntemplate: llama3\ncutoff_len: 1024\noverwrite_cache: "
+                "true\nper_device_train_batch_size: 1\nnum_train_epochs: 3.0\nlearning_rate: 1.0e-4\n"
                 "bf16: true\noutput_dir: out\nplot_loss: true\nval_size: 0.1\n");
     ck_assert_str_eq(import.trainer, "LLaMA-Factory");
     ck_assert_msg(!import.refused, "%s", import.report);
@@ -113,9 +131,12 @@ END_TEST
 
 START_TEST(a_trl_file_becomes_ours)
 {
-    read_config("model_name_or_path: m\ntorch_dtype: bfloat16\nuse_peft: true\nload_in_4bit: true\nlora_r: 8\nlora_target_modules: [q_proj, v_proj]\n"
-                "dataset_mixture:\n  datasets:\n    - id: a.jsonl\n      split: train\n      weight: 0.5\n    - id: b.jsonl\n  test_split_size: 100\n"
-                "max_length: 2048\nassistant_only_loss: true\ngradient_checkpointing: true\ngradient_checkpointing_kwargs: {use_reentrant: false}\n");
+    read_config("model_name_or_path: m\ntorch_dtype: bfloat16\nuse_peft: true\nload_in_4bit: true\nlora_r: "
+                "8\nlora_target_modules: [q_proj, v_proj]\n"
+                "dataset_mixture:\n  datasets:\n    - id: a.jsonl\n      split: train\n      weight: 0.5\n   "
+                " - id: b.jsonl\n  test_split_size: 100\n"
+                "max_length: 2048\nassistant_only_loss: true\ngradient_checkpointing: "
+                "true\ngradient_checkpointing_kwargs: {use_reentrant: false}\n");
     ck_assert_str_eq(import.trainer, "TRL");
     ck_assert_msg(!import.refused, "%s", import.report);
     qs_options o = read_options();
@@ -132,11 +153,16 @@ END_TEST
 START_TEST(a_torchtune_file_becomes_ours)
 {
     static const char text[] =
-        "output_dir: out\nmodel:\n  _component_: torchtune.models.llama3_1.qlora_llama3_1_8b\n  lora_attn_modules: ['q_proj', 'output_proj']\n  apply_lora_to_mlp: True\n"
-        "  lora_rank: 8\n  lora_alpha: 16\ntokenizer:\n  _component_: t\n  max_seq_len: null\ncheckpointer:\n  _component_: c\n  checkpoint_dir: m\n"
-        "dataset:\n  _component_: torchtune.datasets.alpaca_cleaned_dataset\n  split: train[:95%%]\ndataset_val:\n  _component_: torchtune.datasets.alpaca_cleaned_dataset\n"
-        "  split: train[95%%:]\nseed: null\nbatch_size: 2\noptimizer:\n  _component_: torch.optim.AdamW\n  fused: True\n  lr: 3e-4\nlr_scheduler:\n"
-        "  _component_: torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup\n  num_warmup_steps: 100\nloss:\n  _component_: torchtune.modules.loss.%s\n"
+        "output_dir: out\nmodel:\n  _component_: torchtune.models.llama3_1.qlora_llama3_1_8b\n  "
+        "lora_attn_modules: ['q_proj', 'output_proj']\n  apply_lora_to_mlp: True\n"
+        "  lora_rank: 8\n  lora_alpha: 16\ntokenizer:\n  _component_: t\n  max_seq_len: "
+        "null\ncheckpointer:\n  _component_: c\n  checkpoint_dir: m\n"
+        "dataset:\n  _component_: torchtune.datasets.alpaca_cleaned_dataset\n  split: "
+        "train[:95%%]\ndataset_val:\n  _component_: torchtune.datasets.alpaca_cleaned_dataset\n"
+        "  split: train[95%%:]\nseed: null\nbatch_size: 2\noptimizer:\n  _component_: torch.optim.AdamW\n  "
+        "fused: True\n  lr: 3e-4\nlr_scheduler:\n"
+        "  _component_: torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup\n  "
+        "num_warmup_steps: 100\nloss:\n  _component_: torchtune.modules.loss.%s\n"
         "epochs: 1\nclip_grad_norm: null\ndevice: cuda\ndtype: bf16\n";
     char *good = qs_printf(text, "LinearCrossEntropyLoss"), *bad = qs_printf(text, "ForwardKLLoss");
     read_config(good);
@@ -160,8 +186,10 @@ END_TEST
 
 START_TEST(an_unsloth_file_becomes_ours)
 {
-    read_config("model: m\ndata: {dataset: a.jsonl, format_type: auto}\ntraining: {training_type: lora, load_in_4bit: true, num_epochs: 0, max_steps: 60, batch_size: 2, "
-                "train_on_completions: true}\nlora: {lora_r: 64, target_modules: 'q_proj,v_proj', use_dora: true}\nlogging: {enable_wandb: false}\n");
+    read_config("model: m\ndata: {dataset: a.jsonl, format_type: auto}\ntraining: {training_type: lora, "
+                "load_in_4bit: true, num_epochs: 0, max_steps: 60, batch_size: 2, "
+                "train_on_completions: true}\nlora: {lora_r: 64, target_modules: 'q_proj,v_proj', use_dora: "
+                "true}\nlogging: {enable_wandb: false}\n");
     ck_assert_str_eq(import.trainer, "Unsloth");
     ck_assert_str_eq(import.refused_keys, "lora.use_dora");
     qs_options o = read_options();
@@ -175,7 +203,10 @@ END_TEST
 
 START_TEST(our_own_files_are_left_alone)
 {
-    static const char *const texts[] = {"model: m\ndata: a.jsonl\nlora_r: 8\n", "base_model: m\ndatasets:\n  - path: a\n    type: completion\nmicro_batch_size: 1\n", "", "lora_rr: 8\nmodel: m\n"};
+    static const char *const texts[] = {
+        "model: m\ndata: a.jsonl\nlora_r: 8\n",
+        "base_model: m\ndatasets:\n  - path: a\n    type: completion\nmicro_batch_size: 1\n", "",
+        "lora_rr: 8\nmodel: m\n"};
     for (int i = 0; i < 4; i++) {
         read_config(texts[i]);
         ck_assert_ptr_null(import.trainer);
@@ -187,7 +218,8 @@ START_TEST(anchors_and_merge_keys_are_resolved_and_bombs_end)
 {
     qs_yaml_flat f;
     qs_err e = {0};
-    static const char text[] = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: [*a, 4]\nd: [5, six]\ne:\nf: ~\n";
+    static const char text[] =
+        "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: [*a, 4]\nd: [5, six]\ne:\nf: ~\n";
     ck_assert_msg(qs_yaml_flatten("t", text, sizeof text - 1, &f, &e) == 0, "%s", e.text);
     ck_assert_str_eq(qs_yaml_find(&f, "b.x")->value, "1");
     ck_assert_str_eq(qs_yaml_find(&f, "b.y")->value, "3");
@@ -195,7 +227,8 @@ START_TEST(anchors_and_merge_keys_are_resolved_and_bombs_end)
     ck_assert_str_eq(qs_yaml_find(&f, "d")->value, "5,six");
     ck_assert(qs_yaml_find(&f, "e")->null && qs_yaml_find(&f, "f")->null);
     qs_yaml_flat_free(&f);
-    static const char bomb[] = "a: &a [{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1}]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    static const char bomb[] = "a: &a [{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1}]\nb: &b "
+                               "[*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
                                "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\n";
     ck_assert_int_eq(qs_yaml_flatten("t", bomb, sizeof bomb - 1, &f, &e), -QS_EUSAGE);
     qs_yaml_flat_free(&f);

@@ -32,15 +32,21 @@ static int run(int argc, const char **argv, char **out)
     qs_free(path);
     return rc;
 }
-#define RUN(out, ...) run((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, out)
+#define RUN(out, ...) \
+    run((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, out)
 
-static void has(const char *text, const char *words) { ck_assert_msg(strstr(text, words), "no \"%s\" in:\n%s", words, text); }
+static void has(const char *text, const char *words)
+{
+    ck_assert_msg(strstr(text, words), "no \"%s\" in:\n%s", words, text);
+}
 
 START_TEST(llama_2_7b_is_counted_from_its_config_alone)
 {
-    static const char config[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":4096,\"intermediate_size\":11008,"
-                                 "\"num_hidden_layers\":32,\"num_attention_heads\":32,\"num_key_value_heads\":32,\"vocab_size\":32000,"
-                                 "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-05,\"tie_word_embeddings\":false}";
+    static const char config[] =
+        "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":4096,"
+        "\"intermediate_size\":11008,"
+        "\"num_hidden_layers\":32,\"num_attention_heads\":32,\"num_key_value_heads\":32,\"vocab_size\":32000,"
+        "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-05,\"tie_word_embeddings\":false}";
     char *path = test_path(dir, "config.json"), *out;
     test_file_write(path, config, sizeof config - 1);
     int rc = RUN(&out, dir, "--lora_r", "8", "--target_modules", "q_proj,v_proj");
@@ -49,7 +55,8 @@ START_TEST(llama_2_7b_is_counted_from_its_config_alone)
     has(out, "LoRA of rank 8 on q_proj, v_proj: 16.0 MiB in fp32");
     has(out, "LlamaForCausalLM");
     has(out, "none in safetensors");
-    /* 32 * 4 * 4096^2; NF4: half a byte and an fp32 per 64, or a byte per 64, an fp32 per 16,384 and an fp32 per matrix. */
+    /* 32 * 4 * 4096^2; NF4: half a byte and an fp32 per 64, or a byte per 64, an fp32 per 16,384 and an fp32
+     * per matrix. */
     has(out, "attention, all layers       2,147,483,648     4.00 GiB     1.12 GiB     1.03 GiB");
     has(out, "mlp, all layers             4,328,521,728     8.06 GiB     2.27 GiB     2.08 GiB");
     has(out, "total                       6,738,415,616    12.55 GiB");

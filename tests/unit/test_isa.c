@@ -32,7 +32,8 @@ static bool runs(const char *isa)
 }
 
 /* Trains into DIR/NAME; `more`: a word or NULL. */
-static int try_train(const char *family, const char *isa, const char *compute, const char *name, const char *more, qs_err *e)
+static int try_train(const char *family, const char *isa, const char *compute, const char *name,
+                     const char *more, qs_err *e)
 {
     char path[256];
     test_words w = {0};
@@ -52,7 +53,8 @@ static int try_train(const char *family, const char *isa, const char *compute, c
     return rc;
 }
 
-static void train(const char *family, const char *isa, const char *compute, const char *name, const char *more)
+static void train(const char *family, const char *isa, const char *compute, const char *name,
+                  const char *more)
 {
     qs_err e = {0};
     ck_assert_msg(!try_train(family, isa, compute, name, more, &e), "%s with %s: %s", family, isa, e.text);
@@ -72,7 +74,8 @@ static void same_run(const char *a, const char *b)
     read_rows(a, x);
     read_rows(b, y);
     for (int s = 0; s < STEPS; s++) {
-        ck_assert_msg(x[s].loss == y[s].loss, "step %d: loss %.17g in %s, %.17g in %s", s + 1, x[s].loss, a, y[s].loss, b);
+        ck_assert_msg(x[s].loss == y[s].loss, "step %d: loss %.17g in %s, %.17g in %s", s + 1, x[s].loss, a,
+                      y[s].loss, b);
         ck_assert_double_eq(x[s].grad_norm, y[s].grad_norm);
     }
     snprintf(first, sizeof first, "%s/%s/adapter_model.safetensors", dir, a);
@@ -89,7 +92,8 @@ START_TEST(avx2_and_avx512_train_to_the_same_bits)
 }
 END_TEST
 
-/* bf16 and fp16 are stored so and multiplied in fp32, the same everywhere; a table that multiplies bf16 itself has another name. */
+/* bf16 and fp16 are stored so and multiplied in fp32, the same everywhere; a table that multiplies bf16
+ * itself has another name. */
 START_TEST(storage_in_16_bits_changes_nothing_of_that)
 {
     static const char *const types[] = {"bf16", "fp16"};
@@ -111,8 +115,8 @@ START_TEST(without_fused_multiply_adds_a_run_stays_within_a_millionth)
     read_rows("v2", plain);
     read_rows("v3", fused);
     for (int s = 0; s < STEPS; s++)
-        ck_assert_msg(fabs(plain[s].loss - fused[s].loss) <= 1e-6 * fused[s].loss, "%s step %d: %.9f and %.9f", families[_i], s + 1,
-                      plain[s].loss, fused[s].loss);
+        ck_assert_msg(fabs(plain[s].loss - fused[s].loss) <= 1e-6 * fused[s].loss,
+                      "%s step %d: %.9f and %.9f", families[_i], s + 1, plain[s].loss, fused[s].loss);
 }
 END_TEST
 

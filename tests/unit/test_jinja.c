@@ -61,7 +61,7 @@ static void expect(const sample *samples, size_t count)
     }
 }
 
-#define EXPECT(...)                                                                                          \
+#define EXPECT(...) \
     expect((const sample[]){__VA_ARGS__}, sizeof((const sample[]){__VA_ARGS__}) / sizeof(sample))
 
 START_TEST(blanks_around_tags_go_as_jinja_takes_them)

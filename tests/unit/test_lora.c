@@ -26,7 +26,8 @@ static void expect(int n, const char *const *targets, const char *active, const 
     qs_lora l;
     ck_assert_msg(try(&model, n, targets, &l) == 0, "%s", err.text);
     char got[8] = "", mask[13] = "";
-    static const char *const linears[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    static const char *const linears[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                          "gate_proj", "up_proj", "down_proj"};
     for (int k = 0, at = 0; k < 7; k++)
         if (test_slot(&l, linears[k])->active) got[at++] = "qkvogud"[k];
     for (int i = 0; i < 12; i++) mask[i] = l.layer_mask[i] ? '1' : '0';
@@ -34,8 +35,9 @@ static void expect(int n, const char *const *targets, const char *active, const 
     ck_assert_str_eq(mask, layers);
     qs_lora_free(&l);
 }
-#define EXPECT(active, layers, ...) \
-    expect((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, active, layers)
+#define EXPECT(active, layers, ...)                                                                      \
+    expect((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, \
+           active, layers)
 
 static void refused(int n, const char *const *targets, int code, const char *word)
 {
@@ -43,8 +45,9 @@ static void refused(int n, const char *const *targets, int code, const char *wor
     ck_assert_msg(try(&model, n, targets, &l) == -code, "code %d: %s", err.code, err.text);
     ck_assert_msg(strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
 }
-#define REFUSED(code, word, ...) \
-    refused((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, code, word)
+#define REFUSED(code, word, ...)                                                                          \
+    refused((int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}, \
+            code, word)
 
 #define ALL "111111111111"
 
@@ -81,14 +84,19 @@ START_TEST(the_fused_query_key_value_of_gpt_neox_is_one_target)
     ck_assert(test_slot(&l, "query_key_value")->active && !test_slot(&l, "dense")->active);
     ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (40 + 120));
     qs_lora_free(&l);
-    ck_assert_int_eq(try(&neox, 1, (const char *[]){"dense"}, &l), 0); /* attention.dense, not mlp.dense_h_to_4h */
+    ck_assert_int_eq(try(&neox, 1, (const char *[]){"dense"}, &l),
+                     0); /* attention.dense, not mlp.dense_h_to_4h */
     ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (40 + 40));
     qs_lora_free(&l);
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"all-linear"}, &l), 0);
     ck_assert_int_eq(qs_lora_parameters(&l), 12 * 4 * (160 + 80 + 140 + 140));
     qs_lora_free(&l);
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"q_proj"}, &l), -QS_EINVAL);
-    ck_assert_msg(strstr(err.text, "there are query_key_value, dense, dense_h_to_4h and dense_4h_to_h in gpt_neox.layers.0 to 11"), "%s", err.text);
+    ck_assert_msg(
+        strstr(
+            err.text,
+            "there are query_key_value, dense, dense_h_to_4h and dense_4h_to_h in gpt_neox.layers.0 to 11"),
+        "%s", err.text);
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"embed_out"}, &l), -QS_EUNSUP);
     ck_assert_int_eq(try(&neox, 1, (const char *[]){"lm_head"}, &l), -QS_EUNSUP);
 }
@@ -123,8 +131,12 @@ END_TEST
 START_TEST(numbers_out_of_range_are_refused)
 {
     static const char *const q[] = {"q_proj"};
-    const qs_lora_config bad[] = {{.r = 0, .alpha = 1}, {.r = -1, .alpha = 1}, {.r = 8, .alpha = 0}, {.r = 8, .alpha = NAN},
-                                  {.r = 8, .alpha = 1, .dropout = 1}, {.r = 8, .alpha = 1, .dropout = -0.1f}};
+    const qs_lora_config bad[] = {{.r = 0, .alpha = 1},
+                                  {.r = -1, .alpha = 1},
+                                  {.r = 8, .alpha = 0},
+                                  {.r = 8, .alpha = NAN},
+                                  {.r = 8, .alpha = 1, .dropout = 1},
+                                  {.r = 8, .alpha = 1, .dropout = -0.1f}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         qs_lora_config c = bad[i];
         c.targets = q;
@@ -141,7 +153,8 @@ START_TEST(packs_stack_the_a_of_each_group_then_its_b)
     qs_lora l;
     ck_assert_int_eq(try(&model, 1, all, &l), 0);
     int64_t at = 0;
-    static const char *const groups[4][3] = {{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}};
+    static const char *const groups[4][3] = {
+        {"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}};
     static const int counts[4] = {3, 1, 2, 1};
     for (int g = 0; g < 4; g++) {
         ck_assert_int_eq(l.kind[0].group_targets[g], counts[g]);
@@ -201,8 +214,10 @@ START_TEST(first_values_are_uniform_in_a_and_zero_in_b)
         const float *pack = x + layer * l.pack_floats;
         int64_t nonzero = 0;
         for (int64_t i = 0; i < l.pack_floats; i++) nonzero += pack[i] != 0;
-        if (layer > 4) ck_assert_int_eq(nonzero, 0);
-        else ck_assert_int_ge(nonzero, 2 * 4 * 40 - 2);
+        if (layer > 4)
+            ck_assert_int_eq(nonzero, 0);
+        else
+            ck_assert_int_ge(nonzero, 2 * 4 * 40 - 2);
         for (int k = 0; k < 2 && layer <= 4; k++) {
             for (int i = 0; i < 4 * 40; i++, count++) {
                 double v = pack[test_slot(&l, k ? "k_proj" : "q_proj")->a_at + i];
@@ -227,9 +242,11 @@ END_TEST
 
 static void make_models(void)
 {
-    model = test_architecture("{'model_type':'llama','num_hidden_layers':12,'hidden_size':40,'intermediate_size':100,'num_attention_heads':6,"
+    model = test_architecture("{'model_type':'llama','num_hidden_layers':12,'hidden_size':40,'intermediate_"
+                              "size':100,'num_attention_heads':6,"
                               "'num_key_value_heads':3,'head_dim':8,'vocab_size':64}");
-    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':12,'hidden_size':40,'intermediate_size':100,'num_attention_heads':5,"
+    neox = test_architecture("{'model_type':'gpt_neox','num_hidden_layers':12,'hidden_size':40,'intermediate_"
+                             "size':100,'num_attention_heads':5,"
                              "'vocab_size':64}");
 }
 

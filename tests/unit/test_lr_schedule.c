@@ -28,12 +28,15 @@ START_TEST(every_schedule_gives_the_learning_rates_of_transformers)
     json_t *root = json_load_file("tests/golden/lr_schedules.json", 0, &error), *row;
     ck_assert_msg(root != NULL, "%s", error.text);
     size_t i, checked = 0;
-    json_array_foreach(json_object_get(root, "schedules"), i, row) {
-        json_t *extra = json_object_get(row, "lr_scheduler_kwargs"), *rates = json_object_get(row, "learning_rate");
+    json_array_foreach(json_object_get(root, "schedules"), i, row)
+    {
+        json_t *extra = json_object_get(row, "lr_scheduler_kwargs"),
+               *rates = json_object_get(row, "learning_rate");
         qs_option_set set = {&qs_training_options, &o};
         qs_err e;
         const char *type = json_string_value(json_object_get(row, "lr_scheduler_type"));
-        ck_assert_int_eq(qs_option_assign(&set, 1, "lr_scheduler_type", type, QS_FROM_CONFIG, "golden", &e), 0);
+        ck_assert_int_eq(qs_option_assign(&set, 1, "lr_scheduler_type", type, QS_FROM_CONFIG, "golden", &e),
+                         0);
         o.learning_rate = number(root, "learning_rate", 0);
         o.warmup_steps = (int64_t)number(row, "warmup_steps", 0);
         o.warmup_ratio = 0;
@@ -44,10 +47,13 @@ START_TEST(every_schedule_gives_the_learning_rates_of_transformers)
         qs_lr_schedule s = qs_lr_schedule_of(&o, qs_lr_total_steps(&o, 1, 16));
         size_t k;
         json_t *rate;
-        json_array_foreach(rates, k, rate) {
+        json_array_foreach(rates, k, rate)
+        {
             double want = json_number_value(rate), got = qs_lr_at(&s, (int64_t)k);
-            /* The cosine differs in the last bits between libraries; everything else is the same arithmetic. */
-            ck_assert_msg(fabs(got - want) <= 4e-16 * o.learning_rate, "%s warmup %lld step %zu: %.17g, transformers %.17g", type,
+            /* The cosine differs in the last bits between libraries; everything else is the same arithmetic.
+             */
+            ck_assert_msg(fabs(got - want) <= 4e-16 * o.learning_rate,
+                          "%s warmup %lld step %zu: %.17g, transformers %.17g", type,
                           (long long)o.warmup_steps, k, got, want);
             checked++;
         }
@@ -105,8 +111,9 @@ START_TEST(no_schedule_is_negative_or_undefined_anywhere)
                 qs_lr_schedule s = qs_lr_schedule_of(&o, total);
                 for (int64_t step = 0; step < 8; step++) {
                     double lr = qs_lr_at(&s, step);
-                    ck_assert_msg(isfinite(lr) && lr >= 0 && lr <= o.learning_rate * 1.0000001, "type %d total %d warmup %d step %d: %g",
-                                  type, (int)total, (int)warmup, (int)step, lr);
+                    ck_assert_msg(isfinite(lr) && lr >= 0 && lr <= o.learning_rate * 1.0000001,
+                                  "type %d total %d warmup %d step %d: %g", type, (int)total, (int)warmup,
+                                  (int)step, lr);
                 }
             }
 }

@@ -24,11 +24,14 @@ static double units(double got, long double want, double least)
 START_TEST(exponentials_logarithms_and_powers_are_rounded_correctly)
 {
     for (uint64_t i = 0; i < COUNT; i++) {
-        double x = between(-100, 100, 1, i), p = exp(between(-300, 300, 2, i)), y = between(-3, 3, 3, i), b = between(0, 2, 4, i);
+        double x = between(-100, 100, 1, i), p = exp(between(-300, 300, 2, i)), y = between(-3, 3, 3, i),
+               b = between(0, 2, 4, i);
         ck_assert_double_le(units(qs_exp(x), expl(x), 0), 0.501);
         ck_assert_double_le(units(qs_ln(p), logl(p), 0), 0.501);
-        ck_assert_double_le(units(qs_pow(p, y / 2), powl(p, y / 2), 1e-300), 0.51); /* the library's own error times a large exponent */
-        ck_assert_double_le(units(qs_power_of_integer(b, (int64_t)(i % 900)), powl(b, (long double)(i % 900)), 1e-300), 0.51);
+        ck_assert_double_le(units(qs_pow(p, y / 2), powl(p, y / 2), 1e-300),
+                            0.51); /* the library's own error times a large exponent */
+        ck_assert_double_le(
+            units(qs_power_of_integer(b, (int64_t)(i % 900)), powl(b, (long double)(i % 900)), 1e-300), 0.51);
     }
 }
 END_TEST

@@ -65,27 +65,44 @@ static char *content(void)
 /* Takes the checksums out of rows. */
 static void unsealed(char *text)
 {
-    for (char *at; (at = strstr(text, ",\"checksum\":\""));) memmove(at, strchr(at, '}'), strlen(strchr(at, '}')) + 1);
+    for (char *at; (at = strstr(text, ",\"checksum\":\""));)
+        memmove(at, strchr(at, '}'), strlen(strchr(at, '}')) + 1);
 }
 
 START_TEST(a_row_is_one_json_object_with_every_field)
 {
     qs_metrics *m = opened(0);
-    qs_step_metrics row = {.step = 3, .loss = 0.1, .learning_rate = 2e-4, .grad_norm = NAN, .tokens = 32768, .tokens_per_second = 9412.5,
-                           .step_seconds = 3.5, .wait_disk_seconds = 0.25, .wait_link_seconds = 0.125, .compute_seconds = 3.1,
-                           .disk_read_bytes = UINT64_C(1) << 40, .disk_write_bytes = 5, .link_bytes = 6, .device_peak_bytes = 7,
-                           .host_peak_bytes = 8, .predicted_step_seconds = 3.4};
+    qs_step_metrics row = {.step = 3,
+                           .loss = 0.1,
+                           .learning_rate = 2e-4,
+                           .grad_norm = NAN,
+                           .tokens = 32768,
+                           .tokens_per_second = 9412.5,
+                           .step_seconds = 3.5,
+                           .wait_disk_seconds = 0.25,
+                           .wait_link_seconds = 0.125,
+                           .compute_seconds = 3.1,
+                           .disk_read_bytes = UINT64_C(1) << 40,
+                           .disk_write_bytes = 5,
+                           .link_bytes = 6,
+                           .device_peak_bytes = 7,
+                           .host_peak_bytes = 8,
+                           .predicted_step_seconds = 3.4};
     qs_metrics_step(m, &row);
     qs_metrics_eval(m, &(qs_eval_metrics){3, 2.0, 77, 1.5});
     qs_metrics_sync(m);
     qs_metrics_close(m);
     char *text = content();
     unsealed(text);
-    ck_assert_str_eq(text, "{\"step\":3,\"loss\":0.1,\"learning_rate\":0.0002,\"grad_norm\":null,\"tokens\":32768,"
-                           "\"tokens_per_second\":9412.5,\"step_seconds\":3.5,\"wait_disk_seconds\":0.25,\"wait_link_seconds\":0.125,"
-                           "\"compute_seconds\":3.1,\"disk_read_bytes\":1099511627776,\"disk_write_bytes\":5,\"link_bytes\":6,"
-                           "\"device_peak_bytes\":7,\"host_peak_bytes\":8,\"predicted_step_seconds\":3.4}\n"
-                           "{\"step\":3,\"eval_loss\":2,\"eval_perplexity\":7.38905609893065,\"eval_tokens\":77,\"eval_seconds\":1.5}\n");
+    ck_assert_str_eq(
+        text,
+        "{\"step\":3,\"loss\":0.1,\"learning_rate\":0.0002,\"grad_norm\":null,\"tokens\":32768,"
+        "\"tokens_per_second\":9412.5,\"step_seconds\":3.5,\"wait_disk_seconds\":0.25,\"wait_link_seconds\":"
+        "0.125,"
+        "\"compute_seconds\":3.1,\"disk_read_bytes\":1099511627776,\"disk_write_bytes\":5,\"link_bytes\":6,"
+        "\"device_peak_bytes\":7,\"host_peak_bytes\":8,\"predicted_step_seconds\":3.4}\n"
+        "{\"step\":3,\"eval_loss\":2,\"eval_perplexity\":7.38905609893065,\"eval_tokens\":77,\"eval_"
+        "seconds\":1.5}\n");
     qs_free(text);
 }
 END_TEST
@@ -126,7 +143,9 @@ START_TEST(a_torn_last_row_is_cut_off)
         write_steps(m, 4, 4);
         qs_metrics_close(m);
         char *text = content();
-        ck_assert_msg(!strncmp(text, whole, strlen(whole)) && !strncmp(text + strlen(whole), "{\"step\":4,", 10), "%s", text);
+        ck_assert_msg(!strncmp(text, whole, strlen(whole)) &&
+                          !strncmp(text + strlen(whole), "{\"step\":4,", 10),
+                      "%s", text);
         qs_free(text);
     }
     qs_free(whole);
@@ -145,7 +164,8 @@ static int files_like(const char *pattern_text)
 
 START_TEST(a_file_of_something_else_is_kept_aside_and_stops_nothing)
 {
-    static const char *const strange[] = {"hello\n", "[1]\n{\"step\":1}\n", "{\"loss\":1}\n", "{\"step\":\"1\"}\n"};
+    static const char *const strange[] = {"hello\n", "[1]\n{\"step\":1}\n", "{\"loss\":1}\n",
+                                          "{\"step\":\"1\"}\n"};
     for (int i = 0; i < 4; i++) {
         char name[40];
         ck_assert_int_eq(qs_file_replace(path, strange[i], strlen(strange[i]), &e), 0);
@@ -192,7 +212,8 @@ START_TEST(a_validation_that_is_made_again_is_there_once)
     write_steps(m, 1, 4);
     qs_metrics_close(m);
     char *whole = content();
-    ck_assert_int_eq(qs_metrics_open(dir, &(qs_metrics_begin){.last_step = 4, .validate_again = true}, &m, &e), 0);
+    ck_assert_int_eq(
+        qs_metrics_open(dir, &(qs_metrics_begin){.last_step = 4, .validate_again = true}, &m, &e), 0);
     qs_metrics_eval(m, &(qs_eval_metrics){.step = 4, .eval_loss = 0.5});
     qs_metrics_close(m);
     char *again = content();
@@ -215,7 +236,8 @@ START_TEST(a_full_disk_loses_no_row_and_stops_nothing)
     qs_metrics *m = opened(0);
     write_steps(m, 1, 2);
     char *before = content();
-    signal(SIGXFSZ, SIG_IGN); /* a file size limit stands for the full disk: the write comes back short, then fails */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file size limit stands for the full disk: the write comes back short, then fails */
     struct rlimit limit = {strlen(before) + 50, RLIM_INFINITY};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     write_steps(m, 3, 50);
@@ -274,7 +296,8 @@ START_TEST(tensorboard_gets_the_same_rows_and_one_file_per_process)
     ck_assert_int_eq(files, 1);
     ck_assert_int_eq(tags_in_events("eval/perplexity", &files), 2);
     qs_metrics *m = NULL; /* resumed: a file of its own, which tells TensorBoard where it goes on */
-    ck_assert_int_eq(qs_metrics_open(dir, &(qs_metrics_begin){.last_step = 5, .tensorboard = true}, &m, &e), 0);
+    ck_assert_int_eq(qs_metrics_open(dir, &(qs_metrics_begin){.last_step = 5, .tensorboard = true}, &m, &e),
+                     0);
     write_steps(m, 6, 9);
     qs_metrics_close(m);
     ck_assert_int_eq(tags_in_events("train/loss", &files), 13);

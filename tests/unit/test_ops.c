@@ -1,4 +1,5 @@
-/* The operations on the CPU, against double-precision references: the list of cases is tests/support/op_cases.h. */
+/* The operations on the CPU, against double-precision references: the list of cases is
+ * tests/support/op_cases.h. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +9,8 @@
 #include "src/base/memory.h"
 #include "tests/support/op_cases.h"
 
-static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention, &op_cases_train};
+static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention,
+                                            &op_cases_train};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 static qs_device *open_cpu(unsigned flags)
@@ -41,7 +43,7 @@ static void run_list(const op_case_list *list, unsigned flags)
 START_TEST(every_case_agrees_with_its_reference) { run_list(lists[_i], 0); }
 END_TEST
 
-/* ---- every instruction set of this processor ------------------------------------------------------------------------------ */
+/* ---- every instruction set of this processor --------------------------------------------------------- */
 
 static const char *const isas[] = {"v2", "v3", "v4", "v4_bf16", "neon"};
 enum { ISAS = sizeof isas / sizeof *isas };
@@ -56,8 +58,10 @@ static qs_device *open_isa(const char *isa)
 START_TEST(every_instruction_set_agrees_with_the_references)
 {
     qs_err e = {0};
-    if (qs_cpu_select(isas[_i / LISTS], false, &e)) printf("skipped: %s\n", e.text);
-    else run_list(lists[_i % LISTS], 0);
+    if (qs_cpu_select(isas[_i / LISTS], false, &e))
+        printf("skipped: %s\n", e.text);
+    else
+        run_list(lists[_i % LISTS], 0);
 }
 END_TEST
 
@@ -81,11 +85,15 @@ START_TEST(instruction_sets_with_fused_multiply_adds_give_the_same_bits)
             bool bf16 = r.c->type == QS_BF16 || r.c->type2 == QS_BF16;
             for (int a = 0; devices && a < r.arrays && (same_bf16 || !bf16); a++) {
                 const op_array *x = &r.array[a];
-                size_t size = x->fp64 ? 8 : qs_dtype_bytes(x->type), bytes = x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * size : 0;
-                ck_assert_msg(!memcmp(x->after, first[k].array[a].after, bytes), "%s: array %d has other bits with %s", r.c->name, a, isas[isa]);
+                size_t size = x->fp64 ? 8 : qs_dtype_bytes(x->type),
+                       bytes = x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * size : 0;
+                ck_assert_msg(!memcmp(x->after, first[k].array[a].after, bytes),
+                              "%s: array %d has other bits with %s", r.c->name, a, isas[isa]);
             }
-            if (devices) op_run_free(&r);
-            else first[k] = r;
+            if (devices)
+                op_run_free(&r);
+            else
+                first[k] = r;
         }
         devices++;
         qs_device_close(d);
@@ -104,7 +112,8 @@ START_TEST(a_wrong_instruction_set_is_refused_with_the_right_ones)
     ck_assert_int_eq(qs_cpu_select("auto", false, &e), 0);
     for (int isa = 0; isa < ISAS; isa++) {
         int rc = qs_cpu_select(isas[isa], false, &e);
-        ck_assert_msg(!rc || rc == -QS_EINVAL || (rc == -QS_EUNSUP && strstr(e.text, "it runs ")), "%s: %s", isas[isa], e.text);
+        ck_assert_msg(!rc || rc == -QS_EINVAL || (rc == -QS_EUNSUP && strstr(e.text, "it runs ")), "%s: %s",
+                      isas[isa], e.text);
     }
 }
 END_TEST
@@ -140,8 +149,10 @@ START_TEST(equal_arguments_give_equal_bits)
         op_run_execute(&second, d);
         for (int a = 0; a < first.arrays; a++) {
             const op_array *x = &first.array[a];
-            size_t bytes = x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * qs_dtype_bytes(x->type) : 0;
-            ck_assert_msg(!memcmp(x->after, second.array[a].after, bytes), "%s: array %d differs", list->cases[k].name, a);
+            size_t bytes =
+                x->rows ? (size_t)((x->rows - 1) * x->stride + x->cols) * qs_dtype_bytes(x->type) : 0;
+            ck_assert_msg(!memcmp(x->after, second.array[a].after, bytes), "%s: array %d differs",
+                          list->cases[k].name, a);
         }
         op_run_free(&first);
         op_run_free(&second);
@@ -150,13 +161,16 @@ START_TEST(equal_arguments_give_equal_bits)
 }
 END_TEST
 
-/* Sum of output * gradient-of-output of the forward reference, its input moved by `step` along direction number `direction`; *predicted
- * is the change that the answered gradient foresees. fp32 inputs move by what fp32 makes of the step. */
-static double loss_along(const op_gradient *g, const op_run *backward, int direction, double step, double *predicted)
+/* Sum of output * gradient-of-output of the forward reference, its input moved by `step` along direction
+ * number `direction`; *predicted is the change that the answered gradient foresees. fp32 inputs move by what
+ * fp32 makes of the step. */
+static double loss_along(const op_gradient *g, const op_run *backward, int direction, double step,
+                         double *predicted)
 {
     op_run r;
     op_run_create(&r, &g->forward);
-    const op_array *x = &r.array[g->input], *out = &r.array[g->output], *answer = &backward->array[g->input_gradient];
+    const op_array *x = &r.array[g->input], *out = &r.array[g->output],
+                   *answer = &backward->array[g->input_gradient];
     *predicted = 0;
     for (int64_t i = 0; i < x->rows * x->cols; i++) {
         float *at = (float *)x->before + i, was = *at;
@@ -166,7 +180,9 @@ static double loss_along(const op_gradient *g, const op_run *backward, int direc
     g->forward.kind->reference(&r);
     double loss = 0;
     for (int64_t i = 0; i < out->rows * out->cols; i++)
-        loss += out->want[i] * (g->output_gradient < 0 ? g->weight : ((const float *)backward->array[g->output_gradient].before)[i]);
+        loss += out->want[i] * (g->output_gradient < 0
+                                    ? g->weight
+                                    : ((const float *)backward->array[g->output_gradient].before)[i]);
     op_run_free(&r);
     return loss;
 }
@@ -178,14 +194,17 @@ static void check_gradient(const op_gradient *g, qs_device *d)
     op_run_execute(&backward, d);
     const op_array *answer = &backward.array[g->input_gradient];
     double squares = 0;
-    for (int64_t i = 0; i < answer->rows * answer->cols; i++) squares += pow(((const float *)answer->after)[i], 2);
+    for (int64_t i = 0; i < answer->rows * answer->cols; i++)
+        squares += pow(((const float *)answer->after)[i], 2);
     for (int direction = 0; direction < 12; direction++) {
         double up, down, step = 1e-3, predicted_up, predicted_down;
         up = loss_along(g, &backward, direction, step, &predicted_up);
         down = loss_along(g, &backward, direction, -step, &predicted_down);
         double error = fabs((up - down) - (predicted_up - predicted_down));
-        /* a random direction meets the gradient with 2 * step * |gradient| on average; what is left over is of third order in the step */
-        ck_assert_msg(error <= 1e-4 * 2 * step * sqrt(squares), "%s: the loss changes by %.9g, the gradient says %.9g", g->name, up - down,
+        /* a random direction meets the gradient with 2 * step * |gradient| on average; what is left over is
+         * of third order in the step */
+        ck_assert_msg(error <= 1e-4 * 2 * step * sqrt(squares),
+                      "%s: the loss changes by %.9g, the gradient says %.9g", g->name, up - down,
                       predicted_up - predicted_down);
     }
     op_run_free(&backward);
@@ -193,7 +212,8 @@ static void check_gradient(const op_gradient *g, qs_device *d)
 
 START_TEST(gradients_agree_with_differences)
 {
-    static const op_gradient_list *const all[] = {&op_gradients_block, &op_gradients_attention, &op_gradients_train};
+    static const op_gradient_list *const all[] = {&op_gradients_block, &op_gradients_attention,
+                                                  &op_gradients_train};
     qs_device *d = open_cpu(0);
     for (int k = 0; k < all[_i]->count; k++) check_gradient(&all[_i]->gradients[k], d);
     qs_device_close(d);
@@ -205,7 +225,8 @@ START_TEST(every_operation_has_a_case)
     uint64_t covered = OP(FILL); /* tests/unit/test_device.c */
     for (int l = 0; l < LISTS; l++)
         for (int k = 0; k < lists[l]->count; k++) covered |= lists[l]->cases[k].kind->operations;
-    for (int kind = 0; kind < QS_OP_KINDS; kind++) ck_assert_msg(covered >> kind & 1, "%s has no case", qs_op_name((qs_op_kind)kind));
+    for (int kind = 0; kind < QS_OP_KINDS; kind++)
+        ck_assert_msg(covered >> kind & 1, "%s has no case", qs_op_name((qs_op_kind)kind));
 }
 END_TEST
 
@@ -213,7 +234,10 @@ START_TEST(a_repeated_product_allocates_nothing)
 {
     qs_device *d = open_cpu(0);
     static float a[64 * 64], b[64 * 64], c[64 * 64];
-    qs_gemm g = {.a = qs_mat_of(a, QS_F32, 64, 64), .b = qs_mat_of(b, QS_F32, 64, 64), .c = qs_mat_of(c, QS_F32, 64, 64), .alpha = 1};
+    qs_gemm g = {.a = qs_mat_of(a, QS_F32, 64, 64),
+                 .b = qs_mat_of(b, QS_F32, 64, 64),
+                 .c = qs_mat_of(c, QS_F32, 64, 64),
+                 .alpha = 1};
     void *workspace;
     size_t bytes = qs_op_gemm_workspace_bytes(d, &g);
     ck_assert_int_eq(d->api->alloc(d, bytes + 1, &workspace, NULL), 0);

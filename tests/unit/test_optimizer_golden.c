@@ -1,4 +1,5 @@
-/* AdamW against PyTorch and bitsandbytes, five steps from a common start (tests/golden/optimizer.safetensors). */
+/* AdamW against PyTorch and bitsandbytes, five steps from a common start
+ * (tests/golden/optimizer.safetensors). */
 #include <check.h>
 #include <math.h>
 #include <string.h>
@@ -11,7 +12,13 @@ enum { STEPS = 5 };
 
 static qs_adamw hyper(int64_t step)
 {
-    return (qs_adamw){.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .step = step, .gradient_scale = 1};
+    return (qs_adamw){.learning_rate = 1e-3,
+                      .beta1 = 0.9,
+                      .beta2 = 0.999,
+                      .eps = 1e-8,
+                      .weight_decay = 0.01,
+                      .step = step,
+                      .gradient_scale = 1};
 }
 
 typedef struct state {
@@ -50,8 +57,8 @@ static void check_parameters(const state *s, const char *key, int step, float re
     for (int64_t i = 0; i < s->n; i++) {
         float want;
         memcpy(&want, all + ((size_t)step * (size_t)s->n + (size_t)i) * sizeof want, sizeof want);
-        ck_assert_msg(fabsf(s->p[i] - want) <= relative * fmaxf(fabsf(want), 1e-2f), "%s: step %d, element %lld is %.9g, not %.9g", key, step,
-                      (long long)i, s->p[i], want);
+        ck_assert_msg(fabsf(s->p[i] - want) <= relative * fmaxf(fabsf(want), 1e-2f),
+                      "%s: step %d, element %lld is %.9g, not %.9g", key, step, (long long)i, s->p[i], want);
     }
 }
 
@@ -63,7 +70,8 @@ static void end(state *s)
     qs_device_close(s->d);
 }
 
-/* The libraries may fuse a multiply and an add where we round twice: a few units in the last place after five steps. */
+/* The libraries may fuse a multiply and an add where we round twice: a few units in the last place after five
+ * steps. */
 static void follow_32bit(qs_adamw_rule rule, const char *key)
 {
     state s;
@@ -91,7 +99,9 @@ START_TEST(adamw_8bit_follows_bitsandbytes_to_the_code)
         qs_adamw h = hyper(step + 1);
         load_gradient(&s, step);
         qs_op_adamw8(s.d, &h, s.p, s.gradient, s.m8, s.v8, s.m_absmax, s.v_absmax, s.n);
-        check_parameters(&s, key, step, 3e-7f); /* the square root of the library that made these is not always the nearest number */
+        check_parameters(
+            &s, key, step,
+            3e-7f); /* the square root of the library that made these is not always the nearest number */
     }
     size_t blocks = (size_t)(s.n + 255) / 256;
     ck_assert_mem_eq(s.m8, golden_data(&s.g, NULL, "%s.state1", key), (size_t)s.n);

@@ -36,11 +36,15 @@ static int parse(const char *line)
     return qs_options_parse(&o, argc, argv, NULL, 0, &e);
 }
 
-#define OK(line) do { int rc_ = parse(line); ck_assert_msg(rc_ == 0, "%s", e.text); } while (0)
-#define FAILS(line, sentence)                                                                                \
-    do {                                                                                                     \
-        ck_assert_int_eq(parse(line), -QS_EUSAGE);                                                           \
-        ck_assert_msg(strstr(e.text, sentence), "wanted: %s\nfound:  %s", sentence, e.text);                 \
+#define OK(line)                               \
+    do {                                       \
+        int rc_ = parse(line);                 \
+        ck_assert_msg(rc_ == 0, "%s", e.text); \
+    } while (0)
+#define FAILS(line, sentence)                                                                \
+    do {                                                                                     \
+        ck_assert_int_eq(parse(line), -QS_EUSAGE);                                           \
+        ck_assert_msg(strstr(e.text, sentence), "wanted: %s\nfound:  %s", sentence, e.text); \
     } while (0)
 
 /* Writes `text` to a file of the test directory and returns its path. */
@@ -59,7 +63,7 @@ static int parse_config(const char *text, const char *more)
     return parse(line);
 }
 
-/* ---- names and values --------------------------------------------------------------------------------------------------- */
+/* ---- names and values -------------------------------------------------------------------------------- */
 
 START_TEST(several_paths_may_follow_one_flag_and_a_tilde_is_the_home_directory)
 {
@@ -93,7 +97,8 @@ END_TEST
 
 START_TEST(dashes_underscores_equals_and_aliases_are_one_option)
 {
-    static const char *const lines[] = {"--learning-rate 0.001", "--learning_rate=0.001", "--lr 1e-3", "--LR=1e-3"};
+    static const char *const lines[] = {"--learning-rate 0.001", "--learning_rate=0.001", "--lr 1e-3",
+                                        "--LR=1e-3"};
     for (int i = 0; i < 4; i++) {
         OK(lines[i]);
         ck_assert_double_eq(o.learning_rate, 0.001);
@@ -123,16 +128,26 @@ END_TEST
 
 START_TEST(sizes_know_binary_and_decimal_units)
 {
-    static const struct { const char *text; uint64_t bytes; } cases[] = {
-        {"10G", UINT64_C(10) << 30}, {"10GiB", UINT64_C(10) << 30}, {"10gb", UINT64_C(10000000000)}, {"512M", 512 << 20},
-        {"1.5g", 3u << 29}, {"2T", UINT64_C(2) << 40}, {"2048K", 2 << 20}, {"1048576", 1 << 20}, {"auto", 0}};
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } cases[] = {{"10G", UINT64_C(10) << 30},
+                 {"10GiB", UINT64_C(10) << 30},
+                 {"10gb", UINT64_C(10000000000)},
+                 {"512M", 512 << 20},
+                 {"1.5g", 3u << 29},
+                 {"2T", UINT64_C(2) << 40},
+                 {"2048K", 2 << 20},
+                 {"1048576", 1 << 20},
+                 {"auto", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char line[64];
         snprintf(line, sizeof line, "--vram %s", cases[i].text);
         OK(line);
         ck_assert_uint_eq(o.vram, cases[i].bytes);
     }
-    FAILS("--vram 10", "a size of at least 1M such as 10G or 512M, found \"10\""); /* who writes 10 means 10G */
+    FAILS("--vram 10",
+          "a size of at least 1M such as 10G or 512M, found \"10\""); /* who writes 10 means 10G */
     FAILS("--vram 10Q", "found \"10Q\"");
     FAILS("--vram -3G", "found \"-3G\"");
     FAILS("--vram G", "found \"G\"");
@@ -266,14 +281,20 @@ END_TEST
 
 START_TEST(an_option_and_its_switch_must_agree)
 {
-    static const char *const bad[] = {"fp16: true\ncompute_dtype: bf16\n", "compute_dtype: bf16\nfp16: true\n"};
-    static const char *const good[] = {"fp16: true\ncompute_dtype: float16\n", "compute_dtype: bf16\nbf16: true\n", "compute_dtype: bf16\nfp16: false\n"};
+    static const char *const bad[] = {"fp16: true\ncompute_dtype: bf16\n",
+                                      "compute_dtype: bf16\nfp16: true\n"};
+    static const char *const good[] = {"fp16: true\ncompute_dtype: float16\n",
+                                       "compute_dtype: bf16\nbf16: true\n",
+                                       "compute_dtype: bf16\nfp16: false\n"};
     qs_option_set set = {&qs_training_options, &o};
     for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(qs_option_read_yaml(&set, 1, "f", bad[i], strlen(bad[i]), QS_FROM_CONFIG, &e), -QS_EUSAGE);
+        ck_assert_int_eq(qs_option_read_yaml(&set, 1, "f", bad[i], strlen(bad[i]), QS_FROM_CONFIG, &e),
+                         -QS_EUSAGE);
         ck_assert_msg(strstr(e.text, "compute_dtype: ") && strstr(e.text, "fp16: true"), "%s", e.text);
     }
-    for (int i = 0; i < 3; i++) ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", good[i], strlen(good[i]), QS_FROM_CONFIG, &e), "%s", e.text);
+    for (int i = 0; i < 3; i++)
+        ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", good[i], strlen(good[i]), QS_FROM_CONFIG, &e), "%s",
+                      e.text);
 }
 END_TEST
 
@@ -283,7 +304,8 @@ START_TEST(null_means_no_clipping)
     qs_option_set set = {&qs_training_options, &o};
     qs_options_defaults(&o);
     double rate = o.learning_rate;
-    ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", text, sizeof text - 1, QS_FROM_CONFIG, &e), "%s", e.text);
+    ck_assert_msg(!qs_option_read_yaml(&set, 1, "f", text, sizeof text - 1, QS_FROM_CONFIG, &e), "%s",
+                  e.text);
     ck_assert(o.max_grad_norm == 0 && o.learning_rate == rate);
 }
 END_TEST
@@ -291,7 +313,8 @@ END_TEST
 START_TEST(saved_paths_lead_there_from_any_folder)
 {
     OK("--model ./m --data d/x.jsonl --out o --cache /c");
-    char *text = qs_saved_options_text(&o), *here = qs_absolute_path("."), *wanted = qs_printf("model: %s/m\n", here);
+    char *text = qs_saved_options_text(&o), *here = qs_absolute_path("."),
+         *wanted = qs_printf("model: %s/m\n", here);
     ck_assert_ptr_nonnull(strstr(text, wanted));
     qs_free(wanted);
     wanted = qs_printf("data: [%s/d/x.jsonl]\n", here);
@@ -305,7 +328,8 @@ END_TEST
 
 START_TEST(an_unknown_name_is_answered_with_the_nearest)
 {
-    FAILS("--learning-rat 1", "--learning-rat: there is no option called \"learning-rat\"; did you mean learning_rate?");
+    FAILS("--learning-rat 1",
+          "--learning-rat: there is no option called \"learning-rat\"; did you mean learning_rate?");
     FAILS("--grad_accumulation_steps 1", "did you mean gradient_accumulation_steps?");
     FAILS("--sequence_length 1", "did you mean");
     FAILS("--otuput-dir x", "did you mean output_dir?"); /* of an alias, and with swapped letters */
@@ -323,7 +347,7 @@ START_TEST(a_flag_without_its_value_is_an_error)
 }
 END_TEST
 
-/* ---- sources -------------------------------------------------------------------------------------------------------------- */
+/* ---- sources ----------------------------------------------------------------------------------------- */
 
 START_TEST(command_line_beats_config_beats_preset_beats_default)
 {
@@ -386,7 +410,7 @@ START_TEST(every_preset_reads_and_changes_something)
 }
 END_TEST
 
-/* ---- config files ---------------------------------------------------------------------------------------------------------- */
+/* ---- config files ------------------------------------------------------------------------------------ */
 
 START_TEST(a_config_file_as_axolotl_writes_it_is_read)
 {
@@ -403,7 +427,8 @@ START_TEST(a_config_file_as_axolotl_writes_it_is_read)
                                 "max_steps:\n"
                                 "val_set_size: ~\n"
                                 "vram: 10G\n",
-                                ""), "%s", e.text);
+                                ""),
+                  "%s", e.text);
     ck_assert_str_eq(o.model, "meta-llama");
     ck_assert_int_eq(o.data.count, 3);
     ck_assert_str_eq(o.data.items[0], "a.jsonl");
@@ -418,10 +443,14 @@ END_TEST
 
 START_TEST(bad_config_files_are_answered_with_file_and_line)
 {
-    static const struct { const char *text, *sentence; } cases[] = {
-        {"seed: 1\nlora_rnk: 3\n", "run.yaml:2: there is no option called \"lora_rnk\"; did you mean lora_rank?"},
+    static const struct {
+        const char *text, *sentence;
+    } cases[] = {
+        {"seed: 1\nlora_rnk: 3\n",
+         "run.yaml:2: there is no option called \"lora_rnk\"; did you mean lora_rank?"},
         {"seed: 1\n\nlr: fast\n", "run.yaml:3: learning_rate expects a number from 0 to 100, found \"fast\""},
-        {"lr: 1\nseed: 2\nlearning_rate: 2\n", "run.yaml:3: learning_rate is given twice; it is also in line 1"},
+        {"lr: 1\nseed: 2\nlearning_rate: 2\n",
+         "run.yaml:3: learning_rate is given twice; it is also in line 1"},
         {"seed: [1, 2]\n", "run.yaml:1: expected a whole number"},
         {"lora: {r: 3}\n", "run.yaml:1: there is no option called \"lora\""},
         {"optim:\n  name: adamw\n", "run.yaml:2: expected one of paged_adamw_32bit"},
@@ -454,7 +483,8 @@ END_TEST
 /* Every prefix of a valid file, and the file with any one byte replaced, is either read or refused. */
 START_TEST(truncated_and_garbled_config_files_never_crash)
 {
-    static const char good[] = "model: m\ndatasets:\n  - {path: a, type: b}\ntarget_modules: [q, \"v\"]\nlr: 2e-4\nseed: 3\n";
+    static const char good[] =
+        "model: m\ndatasets:\n  - {path: a, type: b}\ntarget_modules: [q, \"v\"]\nlr: 2e-4\nseed: 3\n";
     qs_option_set set = {&qs_training_options, &o};
     uint32_t x = 1;
     for (size_t n = 0; n < sizeof good - 1; n++) {
@@ -473,8 +503,10 @@ END_TEST
 START_TEST(options_written_as_yaml_read_back_the_same)
 {
     qs_option_set set = {&qs_training_options, &o};
-    OK("--model /a/b --data x\"y\\z,tr\tue --data no --out 12 --lr 0.00012345678901234567 --vram 10G --ram 12345678 --bf16 "
-       "--adam-epsilon 1e-9 --chat-template null --target-modules .*(q|v)_proj --warmup-steps 3 --max-steps 9");
+    OK("--model /a/b --data x\"y\\z,tr\tue --data no --out 12 --lr 0.00012345678901234567 --vram 10G --ram "
+       "12345678 --bf16 "
+       "--adam-epsilon 1e-9 --chat-template null --target-modules .*(q|v)_proj --warmup-steps 3 --max-steps "
+       "9");
     char *first = qs_option_to_yaml(&set, 1);
     ck_assert_ptr_nonnull(strstr(first, "adam_epsilon: 1.0e-09\n"));
     qs_options_free(&o);
@@ -490,7 +522,7 @@ START_TEST(options_written_as_yaml_read_back_the_same)
 }
 END_TEST
 
-/* ---- resume, checks, budgets ------------------------------------------------------------------------------------------------ */
+/* ---- resume, checks, budgets ------------------------------------------------------------------------- */
 
 START_TEST(a_resumed_run_keeps_what_decides_its_bits)
 {
@@ -563,7 +595,7 @@ START_TEST(the_default_cache_follows_the_users_cache_directory)
 }
 END_TEST
 
-/* ---- a command with a table of its own ------------------------------------------------------------------------------------- */
+/* ---- a command with a table of its own --------------------------------------------------------------- */
 
 typedef struct extra {
     int64_t steps;
@@ -572,8 +604,8 @@ typedef struct extra {
 
 START_TEST(a_command_can_add_its_own_options)
 {
-    static const qs_option rows[] = {
-        {"steps", QS_OPT_INT, offsetof(extra, steps), "3", 1, 100, NULL, NULL, "Bench", QS_RESUME_FREE, "steps to run"}};
+    static const qs_option rows[] = {{"steps", QS_OPT_INT, offsetof(extra, steps), "3", 1, 100, NULL, NULL,
+                                      "Bench", QS_RESUME_FREE, "steps to run"}};
     static const qs_option_table table = {rows, 1, NULL, 0, offsetof(extra, source)};
     extra x = {0};
     char first[] = "--steps=5", second[] = "--lora-r=4", *argv[] = {first, second};
@@ -583,7 +615,7 @@ START_TEST(a_command_can_add_its_own_options)
 }
 END_TEST
 
-/* ---- help -------------------------------------------------------------------------------------------------------------------- */
+/* ---- help -------------------------------------------------------------------------------------------- */
 
 START_TEST(help_fits_a_hundred_columns_and_names_every_option)
 {
@@ -595,7 +627,8 @@ START_TEST(help_fits_a_hundred_columns_and_names_every_option)
     fclose(f);
     for (char *line = text; *line; line += strcspn(line, "\n") + 1)
         ck_assert_msg(strcspn(line, "\n") <= 100, "%.*s", (int)strcspn(line, "\n"), line);
-    for (int r = 0; r < qs_training_options.count; r++) ck_assert_ptr_nonnull(strstr(text, qs_training_options.rows[r].name));
+    for (int r = 0; r < qs_training_options.count; r++)
+        ck_assert_ptr_nonnull(strstr(text, qs_training_options.rows[r].name));
     ck_assert_ptr_nonnull(strstr(text, "model_name_or_path")); /* aliases */
     ck_assert_ptr_nonnull(strstr(text, "[0.0002]"));           /* defaults */
     free(text);
@@ -611,13 +644,16 @@ START_TEST(no_name_means_two_options)
         snprintf(words, sizeof words, "%s %s", row->name, row->aliases ? row->aliases : "");
         for (char *w = strtok(words, " "); w; w = strtok(NULL, " ")) {
             ck_assert_msg(qs_option_find(&set, 1, w, NULL) == row, "%s", w);
-            for (int s = 0; s < qs_training_options.switch_count; s++) ck_assert_str_ne(qs_training_options.switches[s].name, w);
+            for (int s = 0; s < qs_training_options.switch_count; s++)
+                ck_assert_str_ne(qs_training_options.switches[s].name, w);
         }
     }
-    for (int s = 0; s < qs_training_options.switch_count; s++) /* and every switch leads to an option that takes its words */
+    for (int s = 0; s < qs_training_options.switch_count;
+         s++) /* and every switch leads to an option that takes its words */
         for (int yes = 0; yes < 2; yes++) {
             char line[100];
-            snprintf(line, sizeof line, "--%s=%s", qs_training_options.switches[s].name, yes ? "true" : "false");
+            snprintf(line, sizeof line, "--%s=%s", qs_training_options.switches[s].name,
+                     yes ? "true" : "false");
             OK(line);
         }
 }

@@ -1,4 +1,5 @@
-/* Behaviour of offload/pager: a record holds what was last written to it, wherever it is, and the disk is used no more than it must be. */
+/* Behaviour of offload/pager: a record holds what was last written to it, wherever it is, and the disk is
+ * used no more than it must be. */
 #include <check.h>
 #include <dirent.h>
 #include <stdlib.h>
@@ -31,13 +32,22 @@ static void begin(int32_t records, int32_t frames, bool on_lazy, uint64_t seed, 
     lazy = on_lazy;
     wrong = 0;
     if (!dir) dir = test_dir_create();
-    if (lazy) device = test_lazy_device(seed);
-    else ck_assert_int_eq(qs_device_cpu.open(0, 0, &device, &e), 0);
+    if (lazy)
+        device = test_lazy_device(seed);
+    else
+        ck_assert_int_eq(qs_device_cpu.open(0, 0, &device, &e), 0);
     if (lazy) ck_assert_int_eq(device->api->alloc(device, BYTES, &scratch, &e), 0);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
     ck_assert_int_eq(qs_region_map(&memory, (size_t)frames * BYTES, "frames", &e), 0);
     memset(memory.base, 0xff, memory.bytes);
-    qs_pager_config c = {.device = device, .records = records, .bytes = BYTES, .memory = memory.base, .frames = frames, .aio = aio, .dir = dir,
+    qs_pager_config c = {.device = device,
+                         .records = records,
+                         .bytes = BYTES,
+                         .memory = memory.base,
+                         .frames = frames,
+                         .aio = aio,
+                         .dir = dir,
                          .what = "records"};
     ck_assert_msg(!qs_pager_open(&c, &pager, &e), "%s", e.text);
 }
@@ -63,7 +73,7 @@ static void teardown(void)
     dir = NULL;
 }
 
-/* ---- contents: a tag names a value, 0 the zeros of the beginning ---------------------------------------------------------------- */
+/* ---- contents: a tag names a value, 0 the zeros of the beginning ------------------------------------- */
 
 static void fill(void *p, int64_t tag)
 {
@@ -81,7 +91,8 @@ static void check(void *p, int64_t tag)
         }
 }
 
-/* One use of a record whose value is *tag; gives it a new one when the use writes. A lazy device does it some time later. */
+/* One use of a record whose value is *tag; gives it a new one when the use writes. A lazy device does it some
+ * time later. */
 static void use(int32_t r, qs_page_use how, int64_t *tag, int64_t new_tag)
 {
     void *p = qs_pager_acquire(pager, r, how);
@@ -109,7 +120,8 @@ static void random_list(int32_t records, int32_t ticks)
     qs_page_list_free(&list);
     for (int32_t m = 0; m < ticks; m++) {
         int32_t first = (int32_t)below((uint32_t)records), uses = 1 + (int32_t)below(2);
-        for (int32_t i = 0; i < uses && i < records; i++) qs_page_list_add(&list, m, (first + i) % records, (qs_page_use)below(3));
+        for (int32_t i = 0; i < uses && i < records; i++)
+            qs_page_list_add(&list, m, (first + i) % records, (qs_page_use)below(3));
     }
     qs_page_list_finish(&list, records, ticks);
 }
@@ -142,7 +154,9 @@ START_TEST(a_record_holds_what_was_last_written)
     for (uint64_t seed = 0; seed < 120; seed++) {
         int32_t records = 3 + (int32_t)below(MOST - 2), frames = 2 + (int32_t)below((uint32_t)records - 1);
         bool on_lazy = below(2), rough = below(2);
-        begin(records, frames, on_lazy, seed, rough ? &(qs_aio_faults){.seed = seed, .short_every = 3, .interrupt_every = 5, .reorder = true} : NULL);
+        begin(records, frames, on_lazy, seed,
+              rough ? &(qs_aio_faults){.seed = seed, .short_every = 3, .interrupt_every = 5, .reorder = true}
+                    : NULL);
         int64_t tags[MOST] = {0}, tag = 0;
         for (int round = 0; round < 4; round++) {
             /* What a list lets go is not read through another one: each begins with writing everything. */
@@ -197,12 +211,14 @@ START_TEST(with_a_frame_for_each_there_is_no_disk)
     check_all(4, tags);
     qs_aio_stats s = qs_aio_stats_read(aio);
     ck_assert_uint_eq(s.read_bytes + s.write_bytes, 0);
-    ck_assert_ptr_eq(qs_pager_acquire(pager, 2, QS_PAGE_READ), (char *)memory.base + 2 * BYTES); /* each at its place */
+    ck_assert_ptr_eq(qs_pager_acquire(pager, 2, QS_PAGE_READ),
+                     (char *)memory.base + 2 * BYTES); /* each at its place */
     qs_pager_release(pager, 2, false, QS_QUEUE_COUNT);
 }
 END_TEST
 
-/* Written going up, read and changed coming down, then let go: what activation checkpoints do. The last ones never leave memory, and nothing is written twice. */
+/* Written going up, read and changed coming down, then let go: what activation checkpoints do. The last ones
+ * never leave memory, and nothing is written twice. */
 START_TEST(what_turns_back_soon_is_not_written)
 {
     enum { N = 12, FRAMES = 5 };
@@ -259,7 +275,8 @@ START_TEST(a_flipped_bit_is_found)
             }
         rc = qs_pager_check(pager, &e);
         ck_assert_int_eq(rc, -QS_EIO);
-        ck_assert_msg(strstr(e.text, "the records at") && strstr(e.text, "are not what was written there"), "%s", e.text);
+        ck_assert_msg(strstr(e.text, "the records at") && strstr(e.text, "are not what was written there"),
+                      "%s", e.text);
         end();
     }
 }

@@ -37,7 +37,8 @@ static qs_architecture model;
 static void make_dir(void)
 {
     dir = test_dir_create();
-    model = test_architecture("{'model_type':'llama','num_hidden_layers':2,'hidden_size':20,'intermediate_size':28,'num_attention_heads':4,"
+    model = test_architecture("{'model_type':'llama','num_hidden_layers':2,'hidden_size':20,'intermediate_"
+                              "size':28,'num_attention_heads':4,"
                               "'num_key_value_heads':2,'head_dim':6,'vocab_size':32}");
 }
 
@@ -53,7 +54,8 @@ static const char *const qv[] = {"q_proj", "v_proj"};
 
 static qs_lora small(void)
 {
-    return create(&model, (qs_lora_config){.r = 4, .alpha = 8, .dropout = 0.05f, .targets = qv, .target_count = 2});
+    return create(&model,
+                  (qs_lora_config){.r = 4, .alpha = 8, .dropout = 0.05f, .targets = qv, .target_count = 2});
 }
 
 static float *noise(const qs_lora *l)
@@ -64,8 +66,11 @@ static float *noise(const qs_lora *l)
     test_packs_done(p, 0);
     for (int32_t layer = 0; layer < l->layers; layer++)
         for (int k = 0; k < l->kind[0].layer->tensors; k++)
-            for (int64_t i = 0; l->kind[0].slot[k].active && l->layer_mask[layer] && i < (int64_t)l->r * l->kind[0].slot[k].out; i++)
-                x[layer * l->pack_floats + l->kind[0].slot[k].b_at + i] = qs_uniform_f32(qs_random_u32(9, (uint64_t)layer, (uint64_t)i)) - 0.5f;
+            for (int64_t i = 0; l->kind[0].slot[k].active && l->layer_mask[layer] &&
+                                i < (int64_t)l->r * l->kind[0].slot[k].out;
+                 i++)
+                x[layer * l->pack_floats + l->kind[0].slot[k].b_at + i] =
+                    qs_uniform_f32(qs_random_u32(9, (uint64_t)layer, (uint64_t)i)) - 0.5f;
     return x;
 }
 
@@ -80,14 +85,16 @@ static void put_config(const char *text)
     qs_free(path);
 }
 
-static const char *const config_qv = "{'peft_type':'LORA','r':4,'lora_alpha':8,'target_modules':['v_proj','q_proj']}";
+static const char *const config_qv =
+    "{'peft_type':'LORA','r':4,'lora_alpha':8,'target_modules':['v_proj','q_proj']}";
 
 START_TEST(what_is_saved_loads_to_the_same_bits)
 {
     static const char *const all[] = {"all-linear"}, *const pattern[] = {".*\\.1\\.mlp\\.(up|gate)_proj"};
-    const qs_lora_config configs[] = {{.r = 4, .alpha = 8, .targets = qv, .target_count = 2},
-                                      {.r = 1, .alpha = 0.3, .rslora = true, .targets = all, .target_count = 1},
-                                      {.r = 3, .alpha = 16, .dropout = 0.1f, .targets = pattern, .target_count = 1}};
+    const qs_lora_config configs[] = {
+        {.r = 4, .alpha = 8, .targets = qv, .target_count = 2},
+        {.r = 1, .alpha = 0.3, .rslora = true, .targets = all, .target_count = 1},
+        {.r = 3, .alpha = 16, .dropout = 0.1f, .targets = pattern, .target_count = 1}};
     for (size_t i = 0; i < 3; i++) {
         qs_lora l = create(&model, configs[i]);
         size_t bytes = (size_t)test_pack_floats(&l) * 4;
@@ -155,10 +162,11 @@ END_TEST
 /* Adapters that PEFT saved: every tensor of the file must be at its place in the packs. */
 START_TEST(adapters_saved_by_peft_load)
 {
-    static const char *const cases[] = {"llama", "mistral", "qwen2", "qwen3", "llama_yarn", "gpt_neox", "gpt_neox_serial", "gemma", "gemma2",
-                                    "gemma3"};
+    static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
+                                        "gpt_neox", "gpt_neox_serial", "gemma", "gemma2", "gemma3"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *base = qs_printf("tests/golden/%s/model", cases[i]), *adapter = qs_printf("tests/golden/%s/init_adapter", cases[i]);
+        char *base = qs_printf("tests/golden/%s/model", cases[i]),
+             *adapter = qs_printf("tests/golden/%s/init_adapter", cases[i]);
         qs_architecture a;
         ck_assert_msg(qs_architecture_read(base, &a, &err) == 0, "%s", err.text);
         qs_peft_config c;
@@ -178,12 +186,16 @@ START_TEST(adapters_saved_by_peft_load)
             const qs_lora_layer *kind = qs_lora_of_layer(&l, layer);
             char module[QS_TENSOR_NAME];
             int k = 0;
-            while (k < kind->layer->tensors && !strstr(s.tensors[t].name, qs_tensor_module(&kind->layer->tensor[k], module))) k++;
+            while (k < kind->layer->tensors &&
+                   !strstr(s.tensors[t].name, qs_tensor_module(&kind->layer->tensor[k], module)))
+                k++;
             ck_assert_int_lt(k, kind->layer->tensors);
             int64_t n = s.tensors[t].shape[0] * s.tensors[t].shape[1];
             float *want = qs_malloc((size_t)n * 4);
             ck_assert_int_eq(qs_safetensors_read_f32(path, &s.tensors[t], want, n, &err), 0);
-            ck_assert_mem_eq(want, x + layer * l.pack_floats + (side ? kind->slot[k].b_at : kind->slot[k].a_at), (size_t)n * 4);
+            ck_assert_mem_eq(want,
+                             x + layer * l.pack_floats + (side ? kind->slot[k].b_at : kind->slot[k].a_at),
+                             (size_t)n * 4);
             elements += n;
             qs_free(want);
         }
@@ -206,8 +218,9 @@ START_TEST(a_published_adapter_loads)
     if (!qs_file_exists(adapter)) {
         printf("skip: no shared data\n");
     } else {
-        const qs_architecture qwen = test_architecture("{'model_type':'qwen2','num_hidden_layers':24,'hidden_size':896,'intermediate_size':4864,"
-                                                       "'num_attention_heads':14,'num_key_value_heads':2,'vocab_size':151936}");
+        const qs_architecture qwen = test_architecture(
+            "{'model_type':'qwen2','num_hidden_layers':24,'hidden_size':896,'intermediate_size':4864,"
+            "'num_attention_heads':14,'num_key_value_heads':2,'vocab_size':151936}");
         qs_peft_config c;
         ck_assert_msg(qs_peft_read_config(adapter, &c, &err) == 0, "%s", err.text);
         ck_assert_int_eq(c.lora.r, 8);
@@ -233,17 +246,20 @@ static void config_refused(const char *text, int code, const char *word)
     put_config(text);
     qs_peft_config c;
     ck_assert_msg(qs_peft_read_config(dir, &c, &err) == -code, "%s: code %d: %s", text, err.code, err.text);
-    ck_assert_msg(strstr(err.text, "/adapter_config.json: ") && strstr(err.text, word), "no \"%s\" in: %s", word, err.text);
+    ck_assert_msg(strstr(err.text, "/adapter_config.json: ") && strstr(err.text, word), "no \"%s\" in: %s",
+                  word, err.text);
 }
 
 START_TEST(configs_that_mean_more_than_a_and_b_are_refused)
 {
     config_refused("{'peft_type':'LORA','use_dora':true}", QS_EUNSUP, "use_dora is true");
     config_refused("{'peft_type':'LORA','rank_pattern':{'q_proj':4}}", QS_EUNSUP, "rank_pattern");
-    config_refused("{'peft_type':'LORA','modules_to_save':['lm_head']}", QS_EUNSUP, "modules_to_save is [\"lm_head\"]");
+    config_refused("{'peft_type':'LORA','modules_to_save':['lm_head']}", QS_EUNSUP,
+                   "modules_to_save is [\"lm_head\"]");
     config_refused("{'peft_type':'LORA','layers_to_transform':[1]}", QS_EUNSUP, "layers_to_transform");
     config_refused("{'peft_type':'LORA','bias':'all'}", QS_EUNSUP, "bias is \"all\"");
-    config_refused("{'peft_type':'LORA','init_lora_weights':'pissa_niter_4'}", QS_EUNSUP, "init_lora_weights is \"pissa_niter_4\"");
+    config_refused("{'peft_type':'LORA','init_lora_weights':'pissa_niter_4'}", QS_EUNSUP,
+                   "init_lora_weights is \"pissa_niter_4\"");
     config_refused("{'peft_type':'IA3'}", QS_EUNSUP, "peft_type is \"IA3\"");
     config_refused("{}", QS_EFORMAT, "peft_type is absent");
     config_refused("{'peft_type':'LORA','r':0}", QS_EFORMAT, "r is 0");
@@ -253,7 +269,8 @@ START_TEST(configs_that_mean_more_than_a_and_b_are_refused)
     config_refused("{'peft_type':'LORA','target_modules':['q_proj',7]}", QS_EFORMAT, "target_modules");
     config_refused("{'peft_type':'LORA','target_modules':{'q':1}}", QS_EFORMAT, "target_modules");
     config_refused("{'peft_type':'LORA',", QS_EFORMAT, "not valid JSON");
-    put_config("{'peft_type':'LORA','modules_to_save':[],'alpha_pattern':{},'exclude_modules':'','init_lora_weights':'gaussian'}");
+    put_config("{'peft_type':'LORA','modules_to_save':[],'alpha_pattern':{},'exclude_modules':'','init_lora_"
+               "weights':'gaussian'}");
     qs_peft_config c;
     ck_assert_msg(qs_peft_read_config(dir, &c, &err) == 0, "%s", err.text);
     ck_assert_int_eq(c.lora.r, 8);
@@ -268,7 +285,8 @@ static void load_refused(int code, const char *word)
     qs_lora l = small();
     float *y = qs_malloc((size_t)test_pack_floats(&l) * 4);
     int rc = load(dir, &l, &model, y, &err);
-    ck_assert_msg(rc == -code && strstr(err.text, word), "wanted %d and \"%s\": %d: %s", code, word, err.code, rc ? err.text : "loaded");
+    ck_assert_msg(rc == -code && strstr(err.text, word), "wanted %d and \"%s\": %d: %s", code, word, err.code,
+                  rc ? err.text : "loaded");
     qs_free(y);
     qs_lora_free(&l);
 }
@@ -279,10 +297,12 @@ START_TEST(an_adapter_of_another_shape_says_how_to_set_the_run)
     load_refused(QS_EINVAL, "set --lora_r 2");
     put_config("{'peft_type':'LORA','r':4,'lora_alpha':16,'target_modules':['q_proj','v_proj']}");
     load_refused(QS_EINVAL, "set --lora_alpha 16");
-    put_config("{'peft_type':'LORA','r':4,'lora_alpha':8,'use_rslora':true,'target_modules':['q_proj','v_proj']}");
+    put_config(
+        "{'peft_type':'LORA','r':4,'lora_alpha':8,'use_rslora':true,'target_modules':['q_proj','v_proj']}");
     load_refused(QS_EINVAL, "set --use_rslora");
     put_config("{'peft_type':'LORA','r':4,'lora_alpha':8,'target_modules':['q_proj','o_proj']}");
-    load_refused(QS_EINVAL, "is on q_proj,o_proj in 2 of 2 layers, the run trains q_proj,v_proj in 2 of 2 layers");
+    load_refused(QS_EINVAL,
+                 "is on q_proj,o_proj in 2 of 2 layers, the run trains q_proj,v_proj in 2 of 2 layers");
     put_config("{'peft_type':'LORA','r':4,'lora_alpha':8,'target_modules':'.*1.self_attn.(q|v)_proj'}");
     load_refused(QS_EINVAL, "is on q_proj,v_proj in 1 of 2 layers");
     put_config("{'peft_type':'LORA','r':4,'lora_alpha':8,'target_modules':['c_attn']}");
@@ -299,9 +319,15 @@ static void put_tensors(qs_dtype type, int count, void (*change)(qs_safetensors_
     static uint8_t data[9][4096];
     for (int i = 0; i < 9; i++) {
         int side = i & 1, v = i >> 1 & 1;
-        snprintf(names[i], sizeof names[i], "base_model.model.model.layers.%d.self_attn.%c_proj.lora_%c.weight", i >> 2, "qv"[v], "AB"[side]);
+        snprintf(names[i], sizeof names[i],
+                 "base_model.model.model.layers.%d.self_attn.%c_proj.lora_%c.weight", i >> 2, "qv"[v],
+                 "AB"[side]);
         int64_t out = v ? 12 : 24;
-        entries[i] = (qs_safetensors_entry){.name = names[i], .type = type, .dims = 2, .shape = {side ? out : 4, side ? 4 : 20}, .data = data[i]};
+        entries[i] = (qs_safetensors_entry){.name = names[i],
+                                            .type = type,
+                                            .dims = 2,
+                                            .shape = {side ? out : 4, side ? 4 : 20},
+                                            .data = data[i]};
         for (size_t j = 0; j < 200; j++) qs_store_f32(data[i], type, j, (float)(i + 1) + (float)j / 128);
     }
     snprintf(names[8], sizeof names[8], "base_model.model.lm_head.weight");
@@ -328,11 +354,15 @@ static void as_bytes(qs_safetensors_entry *t) { t[0].type = QS_U8; }
 static void other_names(qs_safetensors_entry *t)
 {
     static char names[8][128];
-    static const char *const fronts[] = {"base_model.model.model.layers", "base_model.model.model.language_model.layers", "base_model.model.language_model.model.layers",
+    static const char *const fronts[] = {"base_model.model.model.layers",
+                                         "base_model.model.model.language_model.layers",
+                                         "base_model.model.language_model.model.layers",
                                          "base_model.model._orig_mod.model.layers", "model.layers"};
     for (int i = 0; i < 8; i++) {
-        const char *rest = strstr(t[i].name, ".layers") + strlen(".layers"), *weight = strstr(rest, ".weight");
-        snprintf(names[i], sizeof names[i], "%s%.*s%s.weight", fronts[i % 5], (int)(weight - rest), rest, i % 2 ? ".default" : ".my_adapter");
+        const char *rest = strstr(t[i].name, ".layers") + strlen(".layers"),
+                   *weight = strstr(rest, ".weight");
+        snprintf(names[i], sizeof names[i], "%s%.*s%s.weight", fronts[i % 5], (int)(weight - rest), rest,
+                 i % 2 ? ".default" : ".my_adapter");
         t[i].name = names[i];
     }
 }

@@ -1,4 +1,5 @@
-/* Behaviour of offload/plan: what fits is placed inside the budgets, what does not is refused with the flag that would help. */
+/* Behaviour of offload/plan: what fits is placed inside the budgets, what does not is refused with the flag
+ * that would help. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ static void teardown(void) { qs_plan_free(&plan); }
 static uint32_t draw_at;
 static uint32_t below(uint32_t n) { return qs_random_u32(11, 0, draw_at++) % n; }
 
-/* ---- cases ------------------------------------------------------------------------------------------------------------- */
+/* ---- cases ------------------------------------------------------------------------------------------- */
 
 typedef enum shape { EQUAL, LAYERS_AND_TILES, RANDOM, ONE, SHAPES } shape;
 
@@ -35,13 +36,21 @@ static void fill_sizes(shape kind, qs_plan_input *in)
     in->blob_bytes = sizes;
     in->blobs = kind == ONE ? 1 : 24;
     for (int b = 0; b < MOST_BLOBS; b++)
-        sizes[b] = kind == EQUAL || kind == ONE ? 50 * PAGE : kind == LAYERS_AND_TILES ? (b < 16 ? 60 : 9) * PAGE : (1 + below(100)) * PAGE;
+        sizes[b] = kind == EQUAL || kind == ONE ? 50 * PAGE
+                   : kind == LAYERS_AND_TILES   ? (b < 16 ? 60 : 9) * PAGE
+                                                : (1 + below(100)) * PAGE;
 }
 
 static qs_plan_input input(shape kind, bool unified)
 {
-    qs_plan_input in = {.vram_bytes = PLENTY, .ram_bytes = PLENTY, .shared_memory = unified, .items = items, .item_count = 5, .most_homes = -1};
-    in.device_overhead_bytes = unified ? 0 : 21 * PAGE + 123; /* what a driver takes need not be whole pages */
+    qs_plan_input in = {.vram_bytes = PLENTY,
+                        .ram_bytes = PLENTY,
+                        .shared_memory = unified,
+                        .items = items,
+                        .item_count = 5,
+                        .most_homes = -1};
+    in.device_overhead_bytes =
+        unified ? 0 : 21 * PAGE + 123; /* what a driver takes need not be whole pages */
     fill_sizes(kind, &in);
     return in;
 }
@@ -79,7 +88,8 @@ static void check_promises(const qs_plan_input *in)
         pool[plan.items[i].pool] += plan.items[i].bytes;
     }
     for (int p = 0; p < QS_POOL_COUNT; p++) ck_assert_uint_eq(pool[p], plan.pool_bytes[p]);
-    for (int i = 0; i < in->item_count; i++) ck_assert_uint_eq(item_bytes(in->items[i].item, in->items[i].pool), in->items[i].bytes);
+    for (int i = 0; i < in->item_count; i++)
+        ck_assert_uint_eq(item_bytes(in->items[i].item, in->items[i].pool), in->items[i].bytes);
     ck_assert_uint_eq(plan.vram_used, pool[QS_POOL_DEVICE] + in->device_overhead_bytes);
     ck_assert_uint_eq(plan.ram_used, pool[QS_POOL_PINNED] + pool[QS_POOL_HOST] + pool[QS_POOL_MANAGED]);
     ck_assert_uint_le(plan.vram_used, in->vram_bytes);
@@ -97,7 +107,8 @@ static void check_promises(const qs_plan_input *in)
     ck_assert_int_eq(plan.homes_host, homes[QS_HOME_HOST]);
     ck_assert_uint_eq(plan.streamed_bytes, home[QS_HOME_DISK]);
     ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT, QS_POOL_DEVICE), home[QS_HOME_DEVICE]);
-    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT_RAM, in->shared_memory ? QS_POOL_HOST : QS_POOL_PINNED), home[QS_HOME_HOST]);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_RESIDENT_RAM, in->shared_memory ? QS_POOL_HOST : QS_POOL_PINNED),
+                      home[QS_HOME_HOST]);
     if (in->most_homes >= 0) ck_assert_int_le(plan.homes_device + plan.homes_host, in->most_homes);
 
     bool streams = homes[QS_HOME_DISK] > 0;
@@ -112,7 +123,8 @@ static void check_promises(const qs_plan_input *in)
     ck_assert_int_le(plan.ring_slots, in->ring_slots ? in->ring_slots : QS_PLAN_RING_SLOTS);
     ck_assert_uint_eq(plan.slot_bytes, plan.ring_slots ? largest_of(in) : 0);
     ck_assert_uint_eq(item_bytes(QS_ITEM_RING, QS_POOL_PINNED), (uint64_t)plan.ring_slots * plan.slot_bytes);
-    ck_assert_uint_eq(item_bytes(QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE), (uint64_t)plan.device_slots * plan.slot_bytes);
+    ck_assert_uint_eq(item_bytes(QS_ITEM_DEVICE_SLOTS, QS_POOL_DEVICE),
+                      (uint64_t)plan.device_slots * plan.slot_bytes);
 }
 
 /* 0 and a checked plan, or -QS_EBUDGET. */
@@ -120,14 +132,16 @@ static int make(const qs_plan_input *in)
 {
     qs_plan_free(&plan);
     int rc = qs_plan_make(in, &plan, &e);
-    if (!rc) check_promises(in);
-    else ck_assert_int_eq(rc, -QS_EBUDGET);
+    if (!rc)
+        check_promises(in);
+    else
+        ck_assert_int_eq(rc, -QS_EBUDGET);
     return rc;
 }
 
 static int homes(void) { return plan.homes_device + plan.homes_host; }
 
-/* ---- placement --------------------------------------------------------------------------------------------------------- */
+/* ---- placement --------------------------------------------------------------------------------------- */
 
 START_TEST(promises_hold_over_a_grid)
 {
@@ -157,7 +171,8 @@ START_TEST(more_budget_never_means_fewer_homes_or_a_shorter_ring)
         for (int unified = 0; unified < 2; unified++)
             for (int which = 0; which < 3; which++) { /* vram grows, ram grows, both */
                 qs_plan_input in = input((shape)kind, unified);
-                uint64_t vram = device_items + in.device_overhead_bytes + 2 * largest_of(&in), ram = host_items + 2 * largest_of(&in);
+                uint64_t vram = device_items + in.device_overhead_bytes + 2 * largest_of(&in),
+                         ram = host_items + 2 * largest_of(&in);
                 uint64_t step = sum_of(&in) / 97 + 1;
                 int last_homes = 0, last_slots = 0;
                 for (int i = 0; i < 150; i++) {
@@ -326,7 +341,7 @@ START_TEST(a_wish_comes_before_homes_and_after_needs)
 }
 END_TEST
 
-/* ---- refusal ----------------------------------------------------------------------------------------------------------- */
+/* ---- refusal ----------------------------------------------------------------------------------------- */
 
 START_TEST(the_minimum_works_and_a_page_less_does_not)
 {
@@ -335,7 +350,8 @@ START_TEST(the_minimum_works_and_a_page_less_does_not)
             for (int trial = 0; trial < 60; trial++) {
                 qs_plan_input in = input((shape)kind, unified), at;
                 uint64_t vram, ram;
-                if (trial % 3 == 1) in.blobs = in.blobs < 3 ? 1 : 1 + (int)below(3); /* smaller than a ring of them */
+                if (trial % 3 == 1)
+                    in.blobs = in.blobs < 3 ? 1 : 1 + (int)below(3); /* smaller than a ring of them */
                 if (trial % 3 == 2) in.most_homes = (int)below((uint32_t)in.blobs + 1);
                 in.vram_bytes = below(3) ? below(200) * PAGE : PLENTY;
                 qs_plan_minimum(&in, &vram, &ram);
@@ -388,18 +404,29 @@ END_TEST
 
 START_TEST(a_refusal_says_what_takes_the_room)
 {
-    static const qs_plan_item big[] = {{QS_ITEM_CHECKPOINTS, QS_POOL_HOST, (uint64_t)3 << 30}, {QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, (uint64_t)1 << 30}};
+    static const qs_plan_item big[] = {{QS_ITEM_CHECKPOINTS, QS_POOL_HOST, (uint64_t)3 << 30},
+                                       {QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, (uint64_t)1 << 30}};
     static const uint64_t blob[] = {200 << 20, 200 << 20, 200 << 20, 200 << 20};
-    qs_plan_input in = {.vram_bytes = (uint64_t)2 << 30, .ram_bytes = (uint64_t)2 << 30, .shared_memory = true, .items = big, .item_count = 2, .blobs = 4,
-                        .blob_bytes = blob, .most_homes = 0};
+    qs_plan_input in = {.vram_bytes = (uint64_t)2 << 30,
+                        .ram_bytes = (uint64_t)2 << 30,
+                        .shared_memory = true,
+                        .items = big,
+                        .item_count = 2,
+                        .blobs = 4,
+                        .blob_bytes = blob,
+                        .most_homes = 0};
     ck_assert_int_eq(make(&in), -QS_EBUDGET);
-    ck_assert_str_eq(e.text, "--ram 2.00 GiB is too small: this job needs at least 3.39 GiB there (weights 400.0 MiB, activation checkpoints 3.00 "
-                             "GiB); give --ram 3472M or more, or lower max_seq_length, per_device_train_batch_size or gradient_accumulation_steps");
+    ck_assert_str_eq(e.text, "--ram 2.00 GiB is too small: this job needs at least 3.39 GiB there (weights "
+                             "400.0 MiB, activation checkpoints 3.00 "
+                             "GiB); give --ram 3472M or more, or lower max_seq_length, "
+                             "per_device_train_batch_size or gradient_accumulation_steps");
     in.shared_memory = false;
     in.vram_bytes = 1 << 30;
     ck_assert_int_eq(make(&in), -QS_EBUDGET);
-    ck_assert_str_eq(e.text, "--vram 1.00 GiB is too small: this job needs at least 1.39 GiB there (weights 400.0 MiB, activations 1.00 GiB); give "
-                             "--vram 1424M and --ram 3472M or more, or lower max_seq_length, per_device_train_batch_size");
+    ck_assert_str_eq(
+        e.text, "--vram 1.00 GiB is too small: this job needs at least 1.39 GiB there (weights 400.0 MiB, "
+                "activations 1.00 GiB); give "
+                "--vram 1424M and --ram 3472M or more, or lower max_seq_length, per_device_train_batch_size");
 }
 END_TEST
 
@@ -417,9 +444,14 @@ END_TEST
 START_TEST(bytes_are_printed_for_people)
 {
     char text[16];
-    static const struct { uint64_t bytes; const char *text; } want[] = {
-        {0, "0 B"}, {1023, "1023 B"}, {1024, "1.0 KiB"}, {4096 + 512, "4.5 KiB"}, {3 << 20, "3.0 MiB"}, {(uint64_t)5 << 29, "2.50 GiB"}};
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) ck_assert_str_eq(qs_format_bytes(want[i].bytes, text), want[i].text);
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } want[] = {{0, "0 B"},           {1023, "1023 B"},
+                {1024, "1.0 KiB"},    {4096 + 512, "4.5 KiB"},
+                {3 << 20, "3.0 MiB"}, {(uint64_t)5 << 29, "2.50 GiB"}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        ck_assert_str_eq(qs_format_bytes(want[i].bytes, text), want[i].text);
 }
 END_TEST
 

@@ -1,4 +1,5 @@
-/* Behaviour of `plot` and of the chart beneath it: well-formed SVG, sensible ticks, gaps, thinning, bad input. */
+/* Behaviour of `plot` and of the chart beneath it: well-formed SVG, sensible ticks, gaps, thinning, bad
+ * input. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,7 +27,10 @@ static void teardown(void)
     test_dir_remove(dir);
 }
 
-static void write_rows(const char *text) { ck_assert_int_eq(qs_file_replace(metrics, text, strlen(text), &e), 0); }
+static void write_rows(const char *text)
+{
+    ck_assert_int_eq(qs_file_replace(metrics, text, strlen(text), &e), 0);
+}
 
 /* Runs the command on the metrics file (twice when `twice`), with more flags; the SVG is read back. */
 static int plot(const char *flag, const char *value, bool twice, char **svg)
@@ -61,7 +65,8 @@ static void check_well_formed(const char *svg)
         ck_assert_uint_lt(n, 16);
         if (p[1] == '/') {
             ck_assert_int_gt(depth--, 0);
-            ck_assert_msg(!strncmp(open[depth], p + 2, n) && !open[depth][n], "%.20s closes %s", p, open[depth]);
+            ck_assert_msg(!strncmp(open[depth], p + 2, n) && !open[depth][n], "%.20s closes %s", p,
+                          open[depth]);
         } else if (end[-1] != '/') {
             ck_assert_int_lt(depth, 16);
             snprintf(open[depth++], 16, "%.*s", (int)n, p + 1);
@@ -74,7 +79,8 @@ START_TEST(a_run_gives_a_line_and_a_dot_per_validation)
 {
     char *svg = NULL;
     write_rows("{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":2,\"eval_loss\":2.5}\n"
-               "{\"step\":3,\"loss\":1.5}\n{\"step\":4,\"loss\":1.25}\n{\"step\":4,\"eval_loss\":1.75}\n{\"step\":5,\"lo"); /* being written */
+               "{\"step\":3,\"loss\":1.5}\n{\"step\":4,\"loss\":1.25}\n{\"step\":4,\"eval_loss\":1.75}\n{"
+               "\"step\":5,\"lo"); /* being written */
     ck_assert_msg(!plot("--title", "a <b> & c", false, &svg), "%s", e.text);
     check_well_formed(svg);
     ck_assert_int_eq(occurrences(svg, "<title>a &lt;b&gt; &amp; c</title>"), 1);
@@ -91,7 +97,8 @@ END_TEST
 START_TEST(a_value_that_was_not_finite_leaves_a_gap)
 {
     char *svg = NULL;
-    write_rows("{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":null}\n{\"step\":4,\"loss\":1}\n{\"step\":5,\"loss\":1}\n");
+    write_rows("{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":null}\n{\"step\":4,"
+               "\"loss\":1}\n{\"step\":5,\"loss\":1}\n");
     ck_assert_int_eq(plot(NULL, NULL, false, &svg), 0);
     const char *line = strstr(svg, "class=\"line s0\"");
     ck_assert_ptr_nonnull(line);
@@ -106,12 +113,14 @@ END_TEST
 START_TEST(a_long_run_is_thinned_but_keeps_its_extremes)
 {
     char *rows = qs_malloc(4 << 20), *svg = NULL, *to = rows;
-    for (int i = 1; i <= 50000; i++) to += sprintf(to, "{\"step\":%d,\"loss\":%g}\n", i, i == 30000 ? 9.0 : 1.0 + 0.001 * (i % 7));
+    for (int i = 1; i <= 50000; i++)
+        to += sprintf(to, "{\"step\":%d,\"loss\":%g}\n", i, i == 30000 ? 9.0 : 1.0 + 0.001 * (i % 7));
     write_rows(rows);
     ck_assert_int_eq(plot("--smooth", "1", false, &svg), 0);
     check_well_formed(svg);
     ck_assert_uint_lt(strlen(svg), 100000);
-    ck_assert_ptr_nonnull(strstr(svg, ">8</text>")); /* the axis reaches up to the spike, and so does the line: */
+    ck_assert_ptr_nonnull(
+        strstr(svg, ">8</text>")); /* the axis reaches up to the spike, and so does the line: */
     double highest = 1e9;
     for (const char *p = strstr(svg, "class=\"line s0\""); (p = strpbrk(p, "L\"")) && *(p + 1) != '/'; p++) {
         double x, y;
@@ -126,7 +135,8 @@ END_TEST
 START_TEST(smoothing_averages_and_keeps_the_raw_values_behind)
 {
     char rows[20000] = "", *svg = NULL;
-    for (int i = 1; i <= 200; i++) sprintf(rows + strlen(rows), "{\"step\":%d,\"loss\":%d}\n", i, 1 + 2 * (i % 2));
+    for (int i = 1; i <= 200; i++)
+        sprintf(rows + strlen(rows), "{\"step\":%d,\"loss\":%d}\n", i, 1 + 2 * (i % 2));
     write_rows(rows);
     ck_assert_int_eq(plot("--smooth", "50", false, &svg), 0);
     ck_assert_int_eq(occurrences(svg, "faint\" d="), 1);
@@ -144,11 +154,13 @@ END_TEST
 START_TEST(several_runs_are_named_and_other_fields_drawn)
 {
     char *svg = NULL;
-    write_rows("{\"step\":1,\"loss\":3,\"grad_norm\":0.5}\n{\"step\":2,\"loss\":2,\"grad_norm\":0.25}\n{\"step\":2,\"eval_loss\":2}\n");
+    write_rows("{\"step\":1,\"loss\":3,\"grad_norm\":0.5}\n{\"step\":2,\"loss\":2,\"grad_norm\":0.25}\n{"
+               "\"step\":2,\"eval_loss\":2}\n");
     ck_assert_int_eq(plot("--field", "grad_norm", true, &svg), 0);
     check_well_formed(svg);
     ck_assert_int_eq(occurrences(svg, "<circle"), 0);
-    ck_assert_int_eq(occurrences(svg, strrchr(dir, '/') + 1), 2); /* two entries, called by the run's directory */
+    ck_assert_int_eq(occurrences(svg, strrchr(dir, '/') + 1),
+                     2); /* two entries, called by the run's directory */
     qs_free(svg);
 }
 END_TEST
@@ -183,10 +195,12 @@ END_TEST
 START_TEST(logarithmic_axes_mark_powers_and_leave_out_what_has_no_logarithm)
 {
     char *svg;
-    write_rows("{\"step\":64,\"loss\":0.5}\n{\"step\":512,\"loss\":0}\n{\"step\":1024,\"loss\":8}\n{\"step\":8192,\"loss\":64}\n");
+    write_rows("{\"step\":64,\"loss\":0.5}\n{\"step\":512,\"loss\":0}\n{\"step\":1024,\"loss\":8}\n{\"step\":"
+               "8192,\"loss\":64}\n");
     ck_assert_msg(!plot("--log", NULL, false, &svg), "%s", e.text);
     check_well_formed(svg);
-    ck_assert(strstr(svg, ">64<") && strstr(svg, ">128<") && strstr(svg, ">8192<") && strstr(svg, ">0.5<") && strstr(svg, ">50<"));
+    ck_assert(strstr(svg, ">64<") && strstr(svg, ">128<") && strstr(svg, ">8192<") && strstr(svg, ">0.5<") &&
+              strstr(svg, ">50<"));
     ck_assert_msg(!strstr(svg, ">100<") && !strstr(svg, "nan") && !strstr(svg, "inf"), "%s", svg);
     ck_assert_int_eq(occurrences(svg, "<circle"), 3 + 1); /* the points, and the legend's */
     qs_free(svg);
@@ -200,7 +214,8 @@ START_TEST(ticks_are_round_and_few)
             double first, step;
             qs_chart_ticks(low, low + span, 7, &first, &step);
             double unit = step / pow(10, floor(log10(step) + 1e-9));
-            ck_assert_msg(fabs(unit - 1) < 1e-6 || fabs(unit - 2) < 1e-6 || fabs(unit - 5) < 1e-6, "%g", step);
+            ck_assert_msg(fabs(unit - 1) < 1e-6 || fabs(unit - 2) < 1e-6 || fabs(unit - 5) < 1e-6, "%g",
+                          step);
             ck_assert_double_le(span / step, 7.0001);
             ck_assert_double_ge(span / step, 2.4);
             ck_assert_double_ge(first, low - 1e-6 * span);

@@ -52,7 +52,7 @@ static void parse(const char *const *words)
 
 static void prepare(void) { ck_assert_msg(!qs_engine_prepare(&o, NULL, NULL, &g, &e), "%s", e.text); }
 
-/* ---- cards that are not here --------------------------------------------------------------------------------------------- */
+/* ---- cards that are not here ------------------------------------------------------------------------- */
 
 static void plan_on_card(const char *shape, const char *name, double nvme)
 {
@@ -70,8 +70,10 @@ START_TEST(every_card_has_a_data_sheet)
     ck_assert_ptr_nonnull(qs_hardware_name(0));
     for (int i = 0; qs_hardware_name(i); i++) {
         ck_assert_msg(!qs_hardware_find(qs_hardware_name(i), &card, &e), "%s", e.text);
-        ck_assert(card.card && card.tflops > 10 && card.memory_gbs > 100 && card.link_gbs > 5 && card.vram > (uint64_t)8 << 30 && card.multiprocessors > 8);
-        ck_assert(card.product_efficiency <= 1 && card.attention_efficiency <= 1 && card.memory_efficiency <= 1);
+        ck_assert(card.card && card.tflops > 10 && card.memory_gbs > 100 && card.link_gbs > 5 &&
+                  card.vram > (uint64_t)8 << 30 && card.multiprocessors > 8);
+        ck_assert(card.product_efficiency <= 1 && card.attention_efficiency <= 1 &&
+                  card.memory_efficiency <= 1);
         qs_hardware_free(&card);
     }
     ck_assert_int_eq(qs_hardware_find("voodoo2", &card, &e), -QS_EUSAGE);
@@ -79,7 +81,8 @@ START_TEST(every_card_has_a_data_sheet)
 }
 END_TEST
 
-/* 126 layers and the tiles of the head, with tiny blobs, on a discrete device whose copies come late: the very homes, places and slots of the plan. */
+/* 126 layers and the tiles of the head, with tiny blobs, on a discrete device whose copies come late: the
+ * very homes, places and slots of the plan. */
 START_TEST(a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule)
 {
     OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "4");
@@ -88,16 +91,23 @@ START_TEST(a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule)
     ck_assert_uint_le(p->vram_used, (uint64_t)24 << 30);
     ck_assert_uint_le(p->ram_used, (uint64_t)60 << 30);
     ck_assert_int_eq(g.prediction.sim.count, g.prediction.schedule.count);
-    /* 2.46e12 operations per token at 80 % of 165.2 TFLOPS: 152 s for 8,192 tokens, and nothing worth mentioning besides. */
+    /* 2.46e12 operations per token at 80 % of 165.2 TFLOPS: 152 s for 8,192 tokens, and nothing worth
+     * mentioning besides. */
     ck_assert_double_gt(g.prediction.step_seconds, 140);
     ck_assert_double_lt(g.prediction.step_seconds, 175);
     ck_assert_double_ge(g.prediction.step_seconds, g.prediction.bound_seconds);
 
-    stream_rig r = {.config = {.blobs = p->blobs, .ring = p->ring_slots, .device = RIG_LAZY, .seed = 3, .engine = QS_AIO_PREAD, .like = p}};
+    stream_rig r = {.config = {.blobs = p->blobs,
+                               .ring = p->ring_slots,
+                               .device = RIG_LAZY,
+                               .seed = 3,
+                               .engine = QS_AIO_PREAD,
+                               .like = p}};
     for (int b = 0; b < p->blobs; b++) r.config.sizes[b] = b < g.layout.layers ? 3 * 4096 : 4096;
     char *cache = test_path(dir, "cache");
     rig_open(&r, cache);
-    for (int step = 0; step < 3; step++) ck_assert_msg(!rig_follow(&r, &g.prediction.schedule), "%s", r.e.text);
+    for (int step = 0; step < 3; step++)
+        ck_assert_msg(!rig_follow(&r, &g.prediction.schedule), "%s", r.e.text);
     ck_assert_int_eq(r.wrong, 0);
     ck_assert_int_eq(rig_total_made(&r), p->blobs);
     ck_assert_uint_gt(qs_stream_stats_read(r.stream).reads, 0);
@@ -143,7 +153,8 @@ START_TEST(what_lives_on_the_disk_is_paid_for)
     job.update.on_disk = true;
     qs_predict(&job, &rates, &p);
     uint64_t packs = (uint64_t)g.lora.layers * (uint64_t)g.lora.pack_floats * sizeof(float);
-    ck_assert_uint_eq(p.disk_write_bytes - none, 2 * packs + (uint64_t)g.lora.layers * qs_update_state_bytes(&job.update));
+    ck_assert_uint_eq(p.disk_write_bytes - none,
+                      2 * packs + (uint64_t)g.lora.layers * qs_update_state_bytes(&job.update));
     qs_prediction_free(&p);
 }
 END_TEST
@@ -165,26 +176,31 @@ START_TEST(what_is_saved_in_ram_crosses_the_link_twice)
     uint64_t bytes = KEPT * MICRO_BATCHES * qs_sweep_saved_bytes(&job.sweep);
     ck_assert_uint_eq(ram.sim.steady.link_out_bytes - device.sim.steady.link_out_bytes, bytes);
     ck_assert_uint_eq(ram.sim.steady.link_in_bytes - device.sim.steady.link_in_bytes, bytes);
-    ck_assert_double_eq_tol(ram.sim.steady.busy[QS_SIM_COMPUTE], device.sim.steady.busy[QS_SIM_COMPUTE], 1e-9);
+    ck_assert_double_eq_tol(ram.sim.steady.busy[QS_SIM_COMPUTE], device.sim.steady.busy[QS_SIM_COMPUTE],
+                            1e-9);
     qs_prediction_free(&device);
     qs_prediction_free(&ram);
 }
 END_TEST
 
-/* A small card beside much RAM: what the backward pass needs is fetched while it computes, and a quarter of the arithmetic saved. */
+/* A small card beside much RAM: what the backward pass needs is fetched while it computes, and a quarter of
+ * the arithmetic saved. */
 START_TEST(ram_that_no_weights_need_keeps_activations)
 {
     double seconds[2];
     static const char *const in_ram[] = {"0", "-1"};
     for (int i = 0; i < 2; i++) {
-        OPTIONS("--vram", "6G", "--ram", "60G", "--gradient_accumulation_steps", "4", "--keep_in_ram", in_ram[i]);
+        OPTIONS("--vram", "6G", "--ram", "60G", "--gradient_accumulation_steps", "4", "--keep_in_ram",
+                in_ram[i]);
         plan_on_card("llama-3-8b", "rtx3060-12g", 3.2);
         seconds[i] = g.prediction.step_seconds;
-        ck_assert_msg((g.placement.saved_in_ram > 0) == (i == 1), "%d layers in RAM", g.placement.saved_in_ram);
+        ck_assert_msg((g.placement.saved_in_ram > 0) == (i == 1), "%d layers in RAM",
+                      g.placement.saved_in_ram);
         ck_assert_uint_le(g.plan.ram_used, g.plan.ram_bytes);
         close_engine();
     }
-    ck_assert_msg(seconds[1] < 0.95 * seconds[0], "%g s with activations in RAM, %g s without", seconds[1], seconds[0]);
+    ck_assert_msg(seconds[1] < 0.95 * seconds[0], "%g s with activations in RAM, %g s without", seconds[1],
+                  seconds[0]);
 }
 END_TEST
 
@@ -193,8 +209,9 @@ static void refine(const char *adapters, const char *checkpoints, double *second
     qs_placed_job job;
     qs_prediction p;
     /* The compute type is said: what does not fit must not depend on the type that this processor prefers. */
-    OPTIONS("--device", "cpu", "--compute_dtype", "bf16", "--vram", "4G", "--ram", "4G", "--max_seq_length", "512", "--per_device_train_batch_size", "1",
-            "--gradient_accumulation_steps", "1", "--lora_r", "16", "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
+    OPTIONS("--device", "cpu", "--compute_dtype", "bf16", "--vram", "4G", "--ram", "4G", "--max_seq_length",
+            "512", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1", "--lora_r",
+            "16", "--keep_in_ram", "0", "--adapters_on", adapters, "--checkpoints_on", checkpoints);
     g.shape = "llama-3-70b";
     prepare();
     qs_placement_refine(&g.job, &qs_rates_nominal_cpu, &g.placement, &g.plan);
@@ -206,7 +223,8 @@ static void refine(const char *adapters, const char *checkpoints, double *second
     close_engine();
 }
 
-/* Either the adapters or the activation checkpoints must leave RAM here. Compute hides both; the checkpoints are fewer bytes. */
+/* Either the adapters or the activation checkpoints must leave RAM here. Compute hides both; the checkpoints
+ * are fewer bytes. */
 START_TEST(a_placement_that_writes_more_must_be_a_tenth_faster)
 {
     double seconds, adapters_seconds, checkpoints_seconds;
@@ -221,11 +239,12 @@ START_TEST(a_placement_that_writes_more_must_be_a_tenth_faster)
 }
 END_TEST
 
-/* ---- this machine ---------------------------------------------------------------------------------------------------------- */
+/* ---- this machine ------------------------------------------------------------------------------------ */
 
 static void tiny(void)
 {
-    OPTIONS("--vram", "256M", "--ram", "256M", "--cache", dir, "--max_seq_length", "64", "--gradient_accumulation_steps", "2", "--device", "cpu");
+    OPTIONS("--vram", "256M", "--ram", "256M", "--cache", dir, "--max_seq_length", "64",
+            "--gradient_accumulation_steps", "2", "--device", "cpu");
     g.shape = "tiny";
     prepare();
 }
@@ -269,9 +288,13 @@ START_TEST(what_was_measured_is_kept_and_a_damaged_file_is_measured_anew)
     ck_assert_double_eq(g.prediction.step_seconds, seconds);
     close_engine();
 
-    static const char *const damaged[] = {"", "{", "{\"format\": 2}", "{\"format\": 3, \"operations\": {}, \"rates\": {}}",
-                                          "{\"format\": 2, \"rates\": {\"disk_read\": -1}, \"operations\": {}}",
-                                          "{\"format\": 2, \"rates\": {}, \"operations\": {\"gemm\": [[16, 0.1], [8, 0.1]]}}"};
+    static const char *const damaged[] = {
+        "",
+        "{",
+        "{\"format\": 2}",
+        "{\"format\": 3, \"operations\": {}, \"rates\": {}}",
+        "{\"format\": 2, \"rates\": {\"disk_read\": -1}, \"operations\": {}}",
+        "{\"format\": 2, \"rates\": {}, \"operations\": {\"gemm\": [[16, 0.1], [8, 0.1]]}}"};
     char *path = calibration_path();
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
         ck_assert(!qs_file_replace(path, damaged[i], strlen(damaged[i]), &e));
@@ -297,7 +320,13 @@ START_TEST(a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone)
     qs_device *cpu;
     ck_assert_int_eq(qs_device_open("cpu", &cpu, &e), 0);
     for (int engine = QS_AIO_URING; engine <= QS_AIO_PREAD; engine++) {
-        qs_calibrate_config c = {.device = cpu, .cpu = cpu, .dir = dir, .io_engine = (qs_aio_engine)engine, .disk_bytes = 128 << 20, .renew = true, .quiet = true};
+        qs_calibrate_config c = {.device = cpu,
+                                 .cpu = cpu,
+                                 .dir = dir,
+                                 .io_engine = (qs_aio_engine)engine,
+                                 .disk_bytes = 128 << 20,
+                                 .renew = true,
+                                 .quiet = true};
         qs_calibration *k = qs_calibration_open(&c);
         ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
         ck_assert_int_eq(qs_calibration_measure(k, &(qs_costs){0}, &e), -QS_EIO);
@@ -318,8 +347,8 @@ static double gemm_flops(const qs_op_list *l)
     return sum;
 }
 
-/* 2 per weight and token forwards; backwards as much again for the recomputation without the down projection, and for the gradient of every input, which is all where
- * forward kept its intermediates. */
+/* 2 per weight and token forwards; backwards as much again for the recomputation without the down projection,
+ * and for the gradient of every input, which is all where forward kept its intermediates. */
 START_TEST(the_operations_noted_down_are_those_of_the_textbook)
 {
     tiny();
@@ -336,14 +365,15 @@ START_TEST(the_operations_noted_down_are_those_of_the_textbook)
         if (strstr(kind->layer->tensor[i].name, "down_proj")) down = (double)s->in * s->out;
     }
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD_PLAIN]), 2 * rows * linears, 1);
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN]), 2 * rows * (2 * linears - down), 1);
+    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN]), 2 * rows * (2 * linears - down),
+                            1);
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN_SAVED]), 2 * rows * linears, 1);
     ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD]), 2 * rows * (linears + adapters), 1);
     qs_costs_free(&costs);
 }
 END_TEST
 
-/* ---- the choice --------------------------------------------------------------------------------------------------------------- */
+/* ---- the choice -------------------------------------------------------------------------------------- */
 
 START_TEST(numeric_identity_does_not_depend_on_what_was_measured)
 {
@@ -360,7 +390,8 @@ START_TEST(what_a_refusal_asks_for_is_enough)
 {
     char vram[32] = "1M", ram[32] = "1M";
     for (int i = 0; i < 3; i++) {
-        OPTIONS("--vram", vram, "--ram", ram, "--cache", dir, "--max_seq_length", "512", "--gradient_accumulation_steps", "4", "--device", "cpu");
+        OPTIONS("--vram", vram, "--ram", ram, "--cache", dir, "--max_seq_length", "512",
+                "--gradient_accumulation_steps", "4", "--device", "cpu");
         g.shape = "tiny";
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
         close_engine();
@@ -368,8 +399,10 @@ START_TEST(what_a_refusal_asks_for_is_enough)
         ck_assert_int_eq(rc, -QS_EBUDGET);
         const char *give = strstr(e.text, "give --");
         ck_assert_ptr_nonnull(give);
-        if (!strncmp(give, "give --vram ", 12)) sscanf(give, "give --vram %31[0-9M]", vram);
-        else sscanf(give, "give --ram %31[0-9M]", ram);
+        if (!strncmp(give, "give --vram ", 12))
+            sscanf(give, "give --vram %31[0-9M]", vram);
+        else
+            sscanf(give, "give --ram %31[0-9M]", ram);
         give = strstr(give, "and --ram ");
         if (give) sscanf(give, "and --ram %31[0-9M]", ram);
     }
@@ -380,9 +413,18 @@ END_TEST
 static void run(const char *out, const char *more, const char *again)
 {
     test_words w = {0};
-    static const char *const fixed[] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--lora_r=4", "--per_device_train_batch_size=0",
-                                        "--gradient_accumulation_steps=6", "--max_seq_length=64", "--no-packing", "--quiet", "--report_to=none",
-                                        "--max_steps=4", "--vram=64M", "--ram=96M"};
+    static const char *const fixed[] = {"--model=tests/golden/llama/model",
+                                        "--data=tests/golden/llama/data.jsonl",
+                                        "--lora_r=4",
+                                        "--per_device_train_batch_size=0",
+                                        "--gradient_accumulation_steps=6",
+                                        "--max_seq_length=64",
+                                        "--no-packing",
+                                        "--quiet",
+                                        "--report_to=none",
+                                        "--max_steps=4",
+                                        "--vram=64M",
+                                        "--ram=96M"};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
     test_words_add(&w, "--cache=%s/cache", dir);
     test_words_add(&w, "--out=%s/%s", dir, out);
@@ -398,7 +440,8 @@ START_TEST(a_micro_batch_that_was_picked_is_kept_by_a_resumed_run)
     run("whole", NULL, NULL);
     run("stopped", "--stop_at_step=2", NULL);
     run("stopped", "--resume", "--stop_at_step=0");
-    char *a = test_path(dir, "whole/adapter_model.safetensors"), *b = test_path(dir, "stopped/adapter_model.safetensors");
+    char *a = test_path(dir, "whole/adapter_model.safetensors"),
+         *b = test_path(dir, "stopped/adapter_model.safetensors");
     ck_assert(test_same_file(a, b));
     qs_free(a);
     qs_free(b);

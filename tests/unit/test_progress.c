@@ -1,4 +1,5 @@
-/* Behaviour of src/train/progress: plain lines in files, one rewritten line on a terminal, colour only where wanted. */
+/* Behaviour of src/train/progress: plain lines in files, one rewritten line on a terminal, colour only where
+ * wanted. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +12,19 @@
 #include "src/train/progress.h"
 
 static const uint64_t gib = UINT64_C(1) << 30;
-static const qs_step_metrics step128 = {
-    .step = 128, .loss = 1.8234, .learning_rate = 1.96e-4, .tokens_per_second = 9412.4, .step_seconds = 10, .wait_disk_seconds = 0.1,
-    .wait_link_seconds = 0.02, .compute_seconds = 9.8, .device_peak_bytes = 9771050598, .host_peak_bytes = 12025908429};
+static const qs_step_metrics step128 = {.step = 128,
+                                        .loss = 1.8234,
+                                        .learning_rate = 1.96e-4,
+                                        .tokens_per_second = 9412.4,
+                                        .step_seconds = 10,
+                                        .wait_disk_seconds = 0.1,
+                                        .wait_link_seconds = 0.02,
+                                        .compute_seconds = 9.8,
+                                        .device_peak_bytes = 9771050598,
+                                        .host_peak_bytes = 12025908429};
 
-/* A pseudo terminal of so many columns: what is written to *file can be read from the returned descriptor. -1, said, where the system has none. */
+/* A pseudo terminal of so many columns: what is written to *file can be read from the returned descriptor.
+ * -1, said, where the system has none. */
 static int terminal(int columns, FILE **file)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY);
@@ -52,7 +61,13 @@ START_TEST(a_file_gets_plain_lines_at_logging_steps)
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
     qs_progress p;
-    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 4, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    p = (qs_progress){.file = f,
+                      .first_step = 126,
+                      .total_steps = 625,
+                      .logging_steps = 4,
+                      .vram_bytes = 10 * gib,
+                      .ram_bytes = 16 * gib,
+                      .quiet = false};
     qs_progress_start(&p, false);
     for (int64_t s = 127; s <= 131; s++) {
         qs_step_metrics m = step128;
@@ -63,8 +78,10 @@ START_TEST(a_file_gets_plain_lines_at_logging_steps)
     qs_progress_eval(&p, &(qs_eval_metrics){131, 1.5, 12345, 62});
     fclose(f);
     /* The first step of a process is always shown: it tells that all is well. */
-    ck_assert_str_eq(text, "step 127/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h23m  disk 1% link 0% compute 98%  vram 9.1/10.0G ram 11.2/16.0G\n"
-                           "step 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h22m  disk 1% link 0% compute 98%  vram 9.1/10.0G ram 11.2/16.0G\n"
+    ck_assert_str_eq(text, "step 127/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h23m  disk 1% link 0% "
+                           "compute 98%  vram 9.1/10.0G ram 11.2/16.0G\n"
+                           "step 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h22m  disk 1% link 0% "
+                           "compute 98%  vram 9.1/10.0G ram 11.2/16.0G\n"
                            "step 131/625  validation loss 1.5000  perplexity 4.48  12,345 tokens in 1m02s\n");
     free(text);
 }
@@ -77,7 +94,13 @@ START_TEST(the_last_step_is_always_shown_and_quiet_shows_none)
     FILE *f = open_memstream(&text, &bytes);
     qs_progress p;
     for (int quiet = 0; quiet < 2; quiet++) {
-        p = (qs_progress){.file = f, .first_step = 0, .total_steps = 128, .logging_steps = 1000, .vram_bytes = gib / 2, .ram_bytes = gib / 4, .quiet = quiet};
+        p = (qs_progress){.file = f,
+                          .first_step = 0,
+                          .total_steps = 128,
+                          .logging_steps = 1000,
+                          .vram_bytes = gib / 2,
+                          .ram_bytes = gib / 4,
+                          .quiet = quiet};
         qs_progress_start(&p, false);
         qs_step_metrics m = step128;
         m.step = 2;
@@ -100,11 +123,18 @@ START_TEST(a_terminal_has_one_line_rewritten_that_never_wraps)
     int master = terminal(60, &f);
     if (master < 0) return;
     qs_progress p;
-    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 100, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    p = (qs_progress){.file = f,
+                      .first_step = 126,
+                      .total_steps = 625,
+                      .logging_steps = 100,
+                      .vram_bytes = 10 * gib,
+                      .ram_bytes = 16 * gib,
+                      .quiet = false};
     qs_progress_start(&p, true);
     qs_progress_step(&p, &step128);
     const char *text = drawn(master, f);
-    ck_assert_msg(!strcmp(text, "\rstep 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h\033[K"), "%s", text + 1);
+    ck_assert_msg(!strcmp(text, "\rstep 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h\033[K"), "%s",
+                  text + 1);
     qs_progress_visit(&p, 129, 1, 2); /* too soon: nothing */
     p.drawn_ns = 0;
     qs_progress_visit(&p, 129, 40, 80);
@@ -127,7 +157,13 @@ START_TEST(colour_is_only_for_terminals_that_want_it)
         if (which == 1) setenv("NO_COLOR", "1", 1);
         if (which == 3) setenv("TERM", "dumb", 1);
         qs_progress p;
-        p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 1, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+        p = (qs_progress){.file = f,
+                          .first_step = 126,
+                          .total_steps = 625,
+                          .logging_steps = 1,
+                          .vram_bytes = 10 * gib,
+                          .ram_bytes = 16 * gib,
+                          .quiet = false};
         qs_progress_start(&p, which == 2);
         qs_progress_step(&p, &step128);
         ck_assert_int_eq(strstr(drawn(master, f), "\033[2m") != NULL, which == 0);
@@ -143,13 +179,21 @@ START_TEST(colour_codes_do_not_count_as_width)
     int master = terminal(60, &f);
     if (master < 0) return;
     qs_progress p;
-    p = (qs_progress){.file = f, .first_step = 126, .total_steps = 625, .logging_steps = 100, .vram_bytes = 10 * gib, .ram_bytes = 16 * gib, .quiet = false};
+    p = (qs_progress){.file = f,
+                      .first_step = 126,
+                      .total_steps = 625,
+                      .logging_steps = 100,
+                      .vram_bytes = 10 * gib,
+                      .ram_bytes = 16 * gib,
+                      .quiet = false};
     qs_progress_start(&p, false);
     qs_progress_step(&p, &step128);
     char plain[512], *to = plain;
     for (const char *c = drawn(master, f); *c; c++) {
-        if (*c == '\033') c += strcspn(c, "mK");
-        else *to++ = *c;
+        if (*c == '\033')
+            c += strcspn(c, "mK");
+        else
+            *to++ = *c;
     }
     *to = '\0';
     ck_assert_str_eq(plain, "\rstep 128/625  loss 1.8234  lr 1.96e-04  9,412 tok/s  ETA 1h");

@@ -1,4 +1,5 @@
-/* Behaviour of src/step/quantise_on_load: blobs made chunk by chunk from a checkpoint are those that whole tensors give. */
+/* Behaviour of src/step/quantise_on_load: blobs made chunk by chunk from a checkpoint are those that whole
+ * tensors give. */
 #include <check.h>
 #include <fcntl.h>
 #include <math.h>
@@ -54,9 +55,12 @@ static void begin(const char *model, qs_quant_config quant, const qs_aio_faults 
     ck_assert_msg(!qs_architecture_read(model, &arch, &e), "%s", e.text);
     ck_assert_msg(!qs_source_open(model, &source, &e), "%s", e.text);
     ck_assert_msg(!qs_architecture_check(&arch, source, &e), "%s", e.text);
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(faults)}, &aio, &e), 0);
     qs_layout_make(&arch, source, quant, &layout);
-    uint64_t bytes = qs_quantise_on_load_bytes(&layout), most = qs_layout_blob_bytes(&layout, 0) > layout.tile_bytes ? qs_layout_blob_bytes(&layout, 0) : layout.tile_bytes;
+    uint64_t bytes = qs_quantise_on_load_bytes(&layout),
+             most = qs_layout_blob_bytes(&layout, 0) > layout.tile_bytes ? qs_layout_blob_bytes(&layout, 0)
+                                                                         : layout.tile_bytes;
     ck_assert_int_eq(qs_region_map(&memory, bytes, "buffers", &e), 0);
     ck_assert_int_eq(qs_region_map(&place, most, "a place", &e), 0);
     ck_assert_int_eq(qs_region_map(&want, most, "a blob", &e), 0);
@@ -65,7 +69,7 @@ static void begin(const char *model, qs_quant_config quant, const qs_aio_faults 
     ck_assert_uint_eq(a.used, bytes);
 }
 
-/* ---- what a blob must be, from whole tensors -------------------------------------------------------------------------------- */
+/* ---- what a blob must be, from whole tensors --------------------------------------------------------- */
 
 /* All bytes of a tensor (qs_free), read at once through an I/O engine of its own. */
 static void *whole(const char *name, qs_dtype *type)
@@ -95,8 +99,8 @@ static void want_linear(char *blob, const qs_tensor_layout *w, int64_t n, const 
     float *absmax = qs_calloc((size_t)qs_quant_blocks(n), sizeof *absmax);
     qs_op_quantise4(cpu, layout.quant.type, data, type, n, (uint8_t *)blob + w->at, absmax);
     if (layout.quant.double_quant)
-        qs_op_quantise_absmax(cpu, absmax, qs_quant_blocks(n), (uint8_t *)blob + w->absmax_at, (float *)(blob + w->nested_at),
-                              (float *)(blob + w->offset_at));
+        qs_op_quantise_absmax(cpu, absmax, qs_quant_blocks(n), (uint8_t *)blob + w->absmax_at,
+                              (float *)(blob + w->nested_at), (float *)(blob + w->offset_at));
     else
         memcpy(blob + w->absmax_at, absmax, (size_t)qs_quant_blocks(n) * sizeof *absmax);
     qs_free(absmax);
@@ -111,7 +115,8 @@ static void want_blob(int b)
         qs_architecture_head_name(&arch, source, name);
         char *data = whole(name, &type);
         size_t row = (size_t)arch.hidden * qs_dtype_bytes(type), tile = (size_t)(b - layout.layers);
-        memcpy(blob, data + tile * (size_t)layout.tile_rows * row, (size_t)qs_layout_tile_rows(&layout, (int32_t)tile) * row);
+        memcpy(blob, data + tile * (size_t)layout.tile_rows * row,
+               (size_t)qs_layout_tile_rows(&layout, (int32_t)tile) * row);
         qs_free(data);
         return;
     }
@@ -121,8 +126,10 @@ static void want_blob(int b)
         const qs_tensor_layout *w = &qs_layout_layer(&layout, b)->tensor[i];
         qs_architecture_tensor_name(&arch, b, t, name);
         void *data = whole(name, &type);
-        if (t->role == QS_TENSOR_LINEAR) want_linear(blob, w, (int64_t)t->out * t->in, data, type);
-        else qs_convert(blob + w->at, QS_F32, data, type, (size_t)t->out);
+        if (t->role == QS_TENSOR_LINEAR)
+            want_linear(blob, w, (int64_t)t->out * t->in, data, type);
+        else
+            qs_convert(blob + w->at, QS_F32, data, type, (size_t)t->out);
         qs_free(data);
     }
 }
@@ -135,12 +142,17 @@ static void made_is_wanted(int b)
     ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)), 0); /* padding, too */
 }
 
-static const qs_quant_config quants[] = {{QS_QUANT_NF4, true}, {QS_QUANT_NF4, false}, {QS_QUANT_FP4, true}, {QS_QUANT_FP4, false}, {QS_QUANT_NONE, false}};
+static const qs_quant_config quants[] = {{QS_QUANT_NF4, true},
+                                         {QS_QUANT_NF4, false},
+                                         {QS_QUANT_FP4, true},
+                                         {QS_QUANT_FP4, false},
+                                         {QS_QUANT_NONE, false}};
 enum { QUANTS = sizeof quants / sizeof *quants };
 
 START_TEST(blobs_of_the_golden_models_equal_those_of_whole_tensors)
 {
-    static const char *const models[] = {"llama", "llama_yarn", "mistral", "qwen2", "qwen3", "gpt_neox", "gpt_neox_serial"};
+    static const char *const models[] = {"llama", "llama_yarn", "mistral",        "qwen2",
+                                         "qwen3", "gpt_neox",   "gpt_neox_serial"};
     for (size_t m = 0; m < sizeof models / sizeof *models; m++)
         for (int q = 0; q < QUANTS; q++) {
             char *model = qs_printf("tests/golden/%s/model", models[m]);
@@ -155,9 +167,10 @@ START_TEST(blobs_of_the_golden_models_equal_those_of_whole_tensors)
 }
 END_TEST
 
-/* ---- a model that takes several chunks --------------------------------------------------------------------------------------- */
+/* ---- a model that takes several chunks --------------------------------------------------------------- */
 
-/* Tensors and head tiles of more than one chunk, and tails: 5,000 * 512 values in fp32 are 10 MB, as is no multiple of a chunk. */
+/* Tensors and head tiles of more than one chunk, and tails: 5,000 * 512 values in fp32 are 10 MB, as is no
+ * multiple of a chunk. */
 static const test_tensor large[] = {{"model.embed_tokens.weight", QS_BF16, 2, {9001, 512}},
                                     {"lm_head.weight", QS_F32, 2, {9001, 512}},
                                     {"model.norm.weight", QS_F32, 1, {512}},
@@ -174,9 +187,12 @@ enum { LARGE = sizeof large / sizeof *large };
 
 static void write_large(void)
 {
-    static const char config[] = "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 512, \"intermediate_size\": 5000,"
-                                 " \"num_attention_heads\": 8, \"num_key_value_heads\": 1, \"num_hidden_layers\": 1, \"vocab_size\": 9001,"
-                                 " \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": false}";
+    static const char config[] =
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 512, "
+        "\"intermediate_size\": 5000,"
+        " \"num_attention_heads\": 8, \"num_key_value_heads\": 1, \"num_hidden_layers\": 1, \"vocab_size\": "
+        "9001,"
+        " \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": false}";
     char *path = test_path(dir, "config.json");
     test_file_write(path, config, sizeof config - 1);
     qs_free(path);
@@ -205,7 +221,7 @@ START_TEST(a_blob_is_the_same_whatever_was_expected)
     made_is_wanted(0); /* as expected */
     qs_quantise_on_load_expect(maker, 1);
     qs_quantise_on_load_expect(maker, 2); /* one at a time */
-    made_is_wanted(2);               /* not as expected */
+    made_is_wanted(2);                    /* not as expected */
     made_is_wanted(1);
     made_is_wanted(1);
     qs_quantise_on_load_expect(maker, 0);
@@ -235,7 +251,8 @@ START_TEST(a_blob_made_ahead_bit_by_bit_is_the_same)
         ck_assert_int_ge(advance(b, 1000), 1);
         uint64_t read = qs_quantise_on_load_read_bytes(maker);
         want_blob(b);
-        ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)), 0); /* before anyone asks for it */
+        ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)),
+                         0); /* before anyone asks for it */
         ck_assert_int_eq(qs_quantise_on_load_make(maker, b, place.base, &e), 0);
         ck_assert_uint_eq(qs_quantise_on_load_read_bytes(maker), read);
         ck_assert_int_eq(memcmp(place.base, want.base, qs_layout_blob_bytes(&layout, b)), 0);
@@ -290,12 +307,13 @@ START_TEST(nothing_is_allocated_while_making)
 {
     begin("tests/golden/qwen3/model", quants[0], NULL);
     uint64_t before = qs_mem_read().calls;
-    for (int b = 0; b < qs_layout_blobs(&layout); b++) ck_assert_int_eq(qs_quantise_on_load_make(maker, b, place.base, &e), 0);
+    for (int b = 0; b < qs_layout_blobs(&layout); b++)
+        ck_assert_int_eq(qs_quantise_on_load_make(maker, b, place.base, &e), 0);
     ck_assert_uint_eq(qs_mem_read().calls, before);
 }
 END_TEST
 
-/* ---- accidents ---------------------------------------------------------------------------------------------------------------- */
+/* ---- accidents --------------------------------------------------------------------------------------- */
 
 START_TEST(short_and_reordered_reads_change_nothing)
 {
@@ -314,7 +332,8 @@ START_TEST(a_failed_read_names_the_file_and_the_maker_goes_on)
         begin(dir, quants[0], &faults);
         if (n % 2) qs_quantise_on_load_expect(maker, 0);
         if (n % 3) /* goes as far as it can, and tells nobody */
-            for (int i = 0; i < 50; i++) ck_assert_int_ne(qs_quantise_on_load_advance(maker, 0, place.base), QS_MADE_ALL);
+            for (int i = 0; i < 50; i++)
+                ck_assert_int_ne(qs_quantise_on_load_advance(maker, 0, place.base), QS_MADE_ALL);
         ck_assert_int_eq(qs_quantise_on_load_make(maker, 0, place.base, &e), -QS_EIO);
         ck_assert_msg(strstr(e.text, "model.safetensors") != NULL, "%s", e.text);
         made_is_wanted(0);
@@ -344,19 +363,26 @@ static uint32_t put(const char *name, uint64_t element, uint32_t bits)
 
 START_TEST(weights_that_are_not_finite_are_refused)
 {
-    static const struct { const char *name; uint64_t element; uint32_t nan, infinity; int blob; } places[] = {
-        {"model.layers.0.input_layernorm.weight", 511, 0x7fc0, 0xff80, 0},
-        {"model.layers.0.self_attn.k_proj.weight", 77, 0xfe01, 0x7c00, 0},
-        {"model.layers.0.self_attn.v_proj.weight", 64 * 512 - 1, 0x7f81, 0xff80, 0},
-        {"model.layers.0.mlp.up_proj.weight", 5000 * 512 - 1, 0xffc00000, 0x7f800000, 0}, /* in the second chunk */
-        {"lm_head.weight", 9000 * 512, 0x7fc00001, 0xff800000, 2}};
+    static const struct {
+        const char *name;
+        uint64_t element;
+        uint32_t nan, infinity;
+        int blob;
+    } places[] = {{"model.layers.0.input_layernorm.weight", 511, 0x7fc0, 0xff80, 0},
+                  {"model.layers.0.self_attn.k_proj.weight", 77, 0xfe01, 0x7c00, 0},
+                  {"model.layers.0.self_attn.v_proj.weight", 64 * 512 - 1, 0x7f81, 0xff80, 0},
+                  {"model.layers.0.mlp.up_proj.weight", 5000 * 512 - 1, 0xffc00000, 0x7f800000,
+                   0}, /* in the second chunk */
+                  {"lm_head.weight", 9000 * 512, 0x7fc00001, 0xff800000, 2}};
     write_large();
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         for (int which = 0; which < 2; which++) {
-            uint32_t before = put(places[i].name, places[i].element, which ? places[i].infinity : places[i].nan);
+            uint32_t before =
+                put(places[i].name, places[i].element, which ? places[i].infinity : places[i].nan);
             for (int q = 0; q < QUANTS; q += 4) {
                 begin(dir, quants[q], NULL);
-                ck_assert_int_eq(qs_quantise_on_load_make(maker, places[i].blob, place.base, &e), -QS_ENUMERIC);
+                ck_assert_int_eq(qs_quantise_on_load_make(maker, places[i].blob, place.base, &e),
+                                 -QS_ENUMERIC);
                 ck_assert_msg(strstr(e.text, places[i].name) != NULL, "%s", e.text);
                 end();
             }

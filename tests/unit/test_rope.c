@@ -1,4 +1,5 @@
-/* Rotary frequencies and tables against what transformers computes (tests/golden/rope.json), and formulas worked by hand. */
+/* Rotary frequencies and tables against what transformers computes (tests/golden/rope.json), and formulas
+ * worked by hand. */
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
@@ -15,7 +16,8 @@ static qs_rotary of_entry(const json_t *entry)
     qs_rotary a;
     int32_t head_dim = (int32_t)json_integer_value(json_object_get(entry, "head_dim")),
             positions = (int32_t)json_integer_value(json_object_get(entry, "max_position_embeddings"));
-    int rc = qs_rotary_read((qs_json){entry, "rope.json", ""}, &(qs_rotary_keys){0}, head_dim, positions, &a, &err);
+    int rc = qs_rotary_read((qs_json){entry, "rope.json", ""}, &(qs_rotary_keys){0}, head_dim, positions, &a,
+                            &err);
     ck_assert_msg(rc == 0, "%s", err.text);
     return a;
 }
@@ -46,20 +48,27 @@ START_TEST(frequencies_and_tables_are_those_of_transformers)
         const char *name = json_string_value(json_object_get(entry, "name"));
         qs_rotary a = of_entry(entry);
         int half = a.dim / 2;
-        const json_t *positions = json_object_get(entry, "positions"), *want = json_object_get(entry, "inv_freq");
+        const json_t *positions = json_object_get(entry, "positions"),
+                     *want = json_object_get(entry, "inv_freq");
         ck_assert_uint_eq(json_array_size(want), half);
-        ck_assert_msg(fabs(a.attention_factor - json_number_value(json_object_get(entry, "attention_factor"))) < 1e-12, "%s", name);
+        ck_assert_msg(
+            fabs(a.attention_factor - json_number_value(json_object_get(entry, "attention_factor"))) < 1e-12,
+            "%s", name);
 
-        int32_t rows = 1 + (int32_t)json_integer_value(json_array_get(positions, json_array_size(positions) - 1));
-        float *f = qs_malloc((size_t)half * 4), *c = qs_malloc((size_t)rows * half * 4), *s = qs_malloc((size_t)rows * half * 4);
+        int32_t rows =
+            1 + (int32_t)json_integer_value(json_array_get(positions, json_array_size(positions) - 1));
+        float *f = qs_malloc((size_t)half * 4), *c = qs_malloc((size_t)rows * half * 4),
+              *s = qs_malloc((size_t)rows * half * 4);
         qs_rotary_frequencies(&a, rows, f);
         ck_assert_msg(worst(f, want, 1e-30) < 2.5e-7, "%s: inv_freq off by %g", name, worst(f, want, 1e-30));
         qs_rotary_tables(&a, rows, c, s);
         for (size_t i = 0; i < json_array_size(positions); i++) {
             size_t p = (size_t)json_integer_value(json_array_get(positions, i));
             double bound = 3e-7 * (1 + (double)p) * a.attention_factor;
-            ck_assert_msg(worst(c + p * half, json_array_get(json_object_get(entry, "cos"), i), 1) < bound, "%s: cos at %zu", name, p);
-            ck_assert_msg(worst(s + p * half, json_array_get(json_object_get(entry, "sin"), i), 1) < bound, "%s: sin at %zu", name, p);
+            ck_assert_msg(worst(c + p * half, json_array_get(json_object_get(entry, "cos"), i), 1) < bound,
+                          "%s: cos at %zu", name, p);
+            ck_assert_msg(worst(s + p * half, json_array_get(json_object_get(entry, "sin"), i), 1) < bound,
+                          "%s: sin at %zu", name, p);
         }
         qs_free(f);
         qs_free(c);
@@ -72,8 +81,12 @@ END_TEST
 
 static qs_rotary plain(void)
 {
-    return (qs_rotary){.dim = 4, .max_positions = 64, .theta = 10000, .factor = 1, .attention_factor = 1,
-                             .original_positions = 64};
+    return (qs_rotary){.dim = 4,
+                       .max_positions = 64,
+                       .theta = 10000,
+                       .factor = 1,
+                       .attention_factor = 1,
+                       .original_positions = 64};
 }
 
 START_TEST(position_zero_does_not_rotate_and_one_rotates_by_the_frequency)
@@ -136,7 +149,8 @@ START_TEST(longrope_stretches_each_wave_by_its_own_factor)
 }
 END_TEST
 
-/* 1 + beta ln(1 + floor(position / 64)): nothing within the trained length, then a step each time it is passed. */
+/* 1 + beta ln(1 + floor(position / 64)): nothing within the trained length, then a step each time it is
+ * passed. */
 START_TEST(queries_beyond_the_trained_length_are_scaled_in_steps)
 {
     qs_rotary a = plain();

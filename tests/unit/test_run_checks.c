@@ -72,23 +72,23 @@ static int look(const char *const *words, int64_t done, int64_t total, bool vali
     qs_options_free(&o);
     return rc;
 }
-#define REFUSED(words, done, total, sentence)                                                        \
-    do {                                                                                             \
-        char *text_;                                                                                 \
-        ck_assert_int_eq(look(words, done, total, true, &text_), -QS_EUSAGE);                        \
-        ck_assert_msg(strstr(e.text, sentence) != NULL, "%s", e.text);                               \
+#define REFUSED(words, done, total, sentence)                                 \
+    do {                                                                      \
+        char *text_;                                                          \
+        ck_assert_int_eq(look(words, done, total, true, &text_), -QS_EUSAGE); \
+        ck_assert_msg(strstr(e.text, sentence) != NULL, "%s", e.text);        \
     } while (0)
-#define SAYS(words, done, total, validates, sentence)                                                \
-    do {                                                                                             \
-        char *text_;                                                                                 \
-        ck_assert_msg(!look(words, done, total, validates, &text_), "%s", e.text);                   \
-        ck_assert_msg(strstr(text_, sentence) != NULL, "%s", text_);                                 \
+#define SAYS(words, done, total, validates, sentence)                              \
+    do {                                                                           \
+        char *text_;                                                               \
+        ck_assert_msg(!look(words, done, total, validates, &text_), "%s", e.text); \
+        ck_assert_msg(strstr(text_, sentence) != NULL, "%s", text_);               \
     } while (0)
-#define SAYS_NOTHING(words, done, total, validates)                                                  \
-    do {                                                                                             \
-        char *text_;                                                                                 \
-        ck_assert_msg(!look(words, done, total, validates, &text_), "%s", e.text);                   \
-        ck_assert_str_eq(text_, "");                                                                 \
+#define SAYS_NOTHING(words, done, total, validates)                                \
+    do {                                                                           \
+        char *text_;                                                               \
+        ck_assert_msg(!look(words, done, total, validates, &text_), "%s", e.text); \
+        ck_assert_str_eq(text_, "");                                               \
     } while (0)
 
 START_TEST(a_schedule_without_a_rate_is_refused)
@@ -99,7 +99,8 @@ START_TEST(a_schedule_without_a_rate_is_refused)
     REFUSED(WITH("--learning_rate=0", "--lr_scheduler_type=polynomial"), 0, 10, "learning_rate is 0");
     REFUSED(WITH("--learning_rate=1e-8", "--lr_scheduler_type=polynomial"), 0, 10, "lr_end");
     REFUSED(WITH("--seed=1"), 10, 6, "nothing is left to train");
-    SAYS(WITH("--max_steps=1"), 0, 1, true, "the adapter stays as it is"); /* asked for by its number: one step to look at */
+    SAYS(WITH("--max_steps=1"), 0, 1, true,
+         "the adapter stays as it is"); /* asked for by its number: one step to look at */
 }
 END_TEST
 
@@ -111,7 +112,14 @@ START_TEST(a_peak_that_is_never_reached_is_said)
     SAYS(WITH("--eval_steps=2"), 0, 6, false, "eval_steps 2 has no effect");
     SAYS(WITH("--eval_steps=100"), 0, 6, true, "eval_steps 100 is beyond");
     SAYS_NOTHING(WITH("--eval_steps=2"), 0, 6, true);
-    static const char *const types[] = {"linear", "cosine", "constant", "constant_with_warmup", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "inverse_sqrt"};
+    static const char *const types[] = {"linear",
+                                        "cosine",
+                                        "constant",
+                                        "constant_with_warmup",
+                                        "cosine_with_restarts",
+                                        "cosine_with_min_lr",
+                                        "polynomial",
+                                        "inverse_sqrt"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char flag[64];
         snprintf(flag, sizeof flag, "--lr_scheduler_type=%s", types[i]);
@@ -150,16 +158,26 @@ START_TEST(dead_gradients_and_a_foreign_adapter_are_said_once)
     qs_check_step(&w, &(qs_step_metrics){.step = 2, .loss = 5, .grad_norm = 0}, false, 1000);
     qs_check_step(&w, &(qs_step_metrics){.step = 3, .loss = 5, .grad_norm = 0}, false, 1000);
     char *text = end_catching();
-    ck_assert_msg(strstr(text, "loss of the first step is 15.60") && strstr(text, "step 2: every gradient is exactly 0") && !strstr(text, "step 3"), "%s", text);
+    ck_assert_msg(strstr(text, "loss of the first step is 15.60") &&
+                      strstr(text, "step 2: every gradient is exactly 0") && !strstr(text, "step 3"),
+                  "%s", text);
 }
 END_TEST
 
-/* ---- whole runs ------------------------------------------------------------------------------------------------------------- */
+/* ---- whole runs -------------------------------------------------------------------------------------- */
 
 static int train(const char *out, const char *const *more)
 {
-    static const char *const fixed[] = {"--model=tests/golden/llama/model", "--data=tests/golden/llama/data.jsonl", "--max_seq_length=64", "--vram=64M", "--ram=64M",
-                                        "--gradient_accumulation_steps=1", "--threads=1", "--lora_r=4", "--quiet", "--report_to=none"};
+    static const char *const fixed[] = {"--model=tests/golden/llama/model",
+                                        "--data=tests/golden/llama/data.jsonl",
+                                        "--max_seq_length=64",
+                                        "--vram=64M",
+                                        "--ram=64M",
+                                        "--gradient_accumulation_steps=1",
+                                        "--threads=1",
+                                        "--lora_r=4",
+                                        "--quiet",
+                                        "--report_to=none"};
     test_words w = {0};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
     test_words_add(&w, "--out=%s/%s", dir, out);
@@ -184,7 +202,9 @@ END_TEST
 
 START_TEST(another_validation_file_at_a_resume_is_said)
 {
-    ck_assert_int_eq(train("o", WITH("--max_steps=6", "--stop_at_step=3", "--eval_data=tests/golden/llama/data.jsonl")), -QS_EINTERRUPT);
+    ck_assert_int_eq(
+        train("o", WITH("--max_steps=6", "--stop_at_step=3", "--eval_data=tests/golden/llama/data.jsonl")),
+        -QS_EINTERRUPT);
     char *data = in("d.jsonl"), *flag = qs_printf("--eval_data=%s", data);
     ck_assert_int_eq(qs_file_replace(data, "{\"input_ids\": [1, 2, 3, 4]}\n", 27, &e), 0);
     begin_catching();
@@ -197,8 +217,11 @@ END_TEST
 /* The loss falls, so the validation with the greatest one is an early one. */
 START_TEST(the_best_checkpoint_is_kept_and_becomes_the_result)
 {
-    ck_assert_int_eq(train("o", WITH("--max_steps=12", "--learning_rate=0.01", "--warmup_ratio=0", "--val_set_size=2", "--eval_steps=2", "--save_steps=2", "--save_total_limit=1",
-                                     "--load_best_model_at_end", "--metric_for_best_model=eval_loss", "--greater_is_better")), 0);
+    ck_assert_int_eq(train("o", WITH("--max_steps=12", "--learning_rate=0.01", "--warmup_ratio=0",
+                                     "--val_set_size=2", "--eval_steps=2", "--save_steps=2",
+                                     "--save_total_limit=1", "--load_best_model_at_end",
+                                     "--metric_for_best_model=eval_loss", "--greater_is_better")),
+                     0);
     test_row rows[64];
     char *out = in("o");
     int n = test_read_metrics(out, rows, 64);
@@ -207,7 +230,8 @@ START_TEST(the_best_checkpoint_is_kept_and_becomes_the_result)
     for (int i = 0; i < n; i++)
         if (rows[i].eval && rows[i].step && rows[i].loss > most) best = rows[i].step, most = rows[i].loss;
     ck_assert_msg(best > 0 && best < 10, "the case cannot tell: the best is at step %d", (int)best);
-    char *kept = qs_printf("%s/checkpoint-%d/adapter_model.safetensors", out, (int)best), *result = in("o/adapter_model.safetensors");
+    char *kept = qs_printf("%s/checkpoint-%d/adapter_model.safetensors", out, (int)best),
+         *result = in("o/adapter_model.safetensors");
     ck_assert(qs_file_exists(kept) && test_same_file(kept, result));
     ck_assert(qs_file_exists(in("o/checkpoint-12/optimizer.bin")));
 }
@@ -215,7 +239,9 @@ END_TEST
 
 START_TEST(patience_ends_a_run_early_and_for_good)
 {
-    const char *const *job = WITH("--max_steps=40", "--learning_rate=0.5", "--warmup_ratio=0", "--val_set_size=2", "--eval_steps=1", "--early_stopping_patience=3", "--quiet");
+    const char *const *job =
+        WITH("--max_steps=40", "--learning_rate=0.5", "--warmup_ratio=0", "--val_set_size=2",
+             "--eval_steps=1", "--early_stopping_patience=3", "--quiet");
     ck_assert_int_eq(train("o", job), 0);
     test_row rows[128];
     int n = test_read_metrics(in("o"), rows, 128);
@@ -226,7 +252,10 @@ START_TEST(patience_ends_a_run_early_and_for_good)
     for (int i = 0; i < n; i++)
         if (rows[i].eval && rows[i].step && rows[i].loss < least) best = rows[i].step, least = rows[i].loss;
     ck_assert_int_eq(last, best + 3);
-    ck_assert_int_eq(train("o", WITH("--max_steps=40", "--learning_rate=0.5", "--warmup_ratio=0", "--val_set_size=2", "--eval_steps=1", "--early_stopping_patience=3", "--resume")), 0);
+    ck_assert_int_eq(
+        train("o", WITH("--max_steps=40", "--learning_rate=0.5", "--warmup_ratio=0", "--val_set_size=2",
+                        "--eval_steps=1", "--early_stopping_patience=3", "--resume")),
+        0);
     ck_assert_int_eq(test_read_metrics(in("o"), rows, 128), n);
 }
 END_TEST
@@ -235,9 +264,12 @@ START_TEST(wishes_for_the_best_that_cannot_be_met_are_refused)
 {
     ck_assert_int_eq(train("o", WITH("--max_steps=4", "--load_best_model_at_end")), -QS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(e.text, "load_best_model_at_end needs validation data"));
-    ck_assert_int_eq(train("o", WITH("--max_steps=4", "--val_set_size=2", "--load_best_model_at_end", "--eval_steps=3", "--save_steps=2")), -QS_EUSAGE);
+    ck_assert_int_eq(train("o", WITH("--max_steps=4", "--val_set_size=2", "--load_best_model_at_end",
+                                     "--eval_steps=3", "--save_steps=2")),
+                     -QS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(e.text, "multiple of eval_steps"));
-    ck_assert_int_eq(train("o", WITH("--max_steps=4", "--val_set_size=2", "--metric_for_best_model=bleu")), -QS_EUSAGE);
+    ck_assert_int_eq(train("o", WITH("--max_steps=4", "--val_set_size=2", "--metric_for_best_model=bleu")),
+                     -QS_EUSAGE);
     ck_assert(!qs_file_exists(in("o")));
 }
 END_TEST
@@ -247,8 +279,10 @@ START_TEST(kernels_that_round_otherwise_are_refused_unless_allowed)
     char *state = in("o/checkpoint-2/trainer_state.json"), seal[QS_SEAL_BYTES];
     size_t n;
     ck_assert_int_eq(train("o", WITH("--max_steps=4", "--stop_at_step=2")), -QS_EINTERRUPT);
-    char *text = test_file_read(state, &n), *at = strstr(text, "\"kernels\": \""), *end = strchr(at + 12, '"');
-    char *other = qs_printf("%.*s\"kernels\": \"abacus-1%s", (int)(at - text), text, end), *checksum = strstr(other, ",\n  \"checksum\"");
+    char *text = test_file_read(state, &n), *at = strstr(text, "\"kernels\": \""),
+         *end = strchr(at + 12, '"');
+    char *other = qs_printf("%.*s\"kernels\": \"abacus-1%s", (int)(at - text), text, end),
+         *checksum = strstr(other, ",\n  \"checksum\"");
     qs_seal_make(&qs_seal_json, other, (size_t)(checksum - other), seal);
     memcpy(checksum, seal, strlen(seal));
     ck_assert_int_eq(qs_file_replace(state, other, strlen(other), &e), 0);

@@ -1,4 +1,5 @@
-/* Behaviour of io/safetensors: what is written is what the Rust library writes, and nothing hostile gets through the reader. */
+/* Behaviour of io/safetensors: what is written is what the Rust library writes, and nothing hostile gets
+ * through the reader. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,15 +44,16 @@ static int open_header(const char *header, size_t data_bytes)
     return qs_safetensors_open(path, &st, &e);
 }
 
-#define REFUSED(header, data_bytes, why)                                                                                                 \
-    do {                                                                                                                                 \
-        ck_assert_int_eq(open_header(header, data_bytes), -QS_EFORMAT);                                                                  \
-        ck_assert_msg(strstr(e.text, why) && strstr(e.text, path), "%s", e.text);                                                        \
-        ck_assert_ptr_null(st.tensors);                                                                                                  \
+#define REFUSED(header, data_bytes, why)                                          \
+    do {                                                                          \
+        ck_assert_int_eq(open_header(header, data_bytes), -QS_EFORMAT);           \
+        ck_assert_msg(strstr(e.text, why) && strstr(e.text, path), "%s", e.text); \
+        ck_assert_ptr_null(st.tensors);                                           \
     } while (0)
 
-static const test_tensor some[] = {{"b.weight", QS_BF16, 2, {3, 5}}, {"a.scale", QS_F32, 1, {7}},      {"codes", QS_U8, 2, {9, 1}},
-                                   {"a.weight", QS_BF16, 2, {2, 2}}, {"c.f16", QS_F16, 3, {1, 2, 3}},  {"empty", QS_F32, 2, {0, 4}},
+static const test_tensor some[] = {{"b.weight", QS_BF16, 2, {3, 5}}, {"a.scale", QS_F32, 1, {7}},
+                                   {"codes", QS_U8, 2, {9, 1}},      {"a.weight", QS_BF16, 2, {2, 2}},
+                                   {"c.f16", QS_F16, 3, {1, 2, 3}},  {"empty", QS_F32, 2, {0, 4}},
                                    {"scalar", QS_F32, 0, {0}},       {"rows", QS_I32, 1, {4}}};
 enum { SOME = sizeof some / sizeof *some };
 
@@ -84,7 +86,8 @@ START_TEST(what_is_written_reads_back)
 }
 END_TEST
 
-/* The layout of the Rust writer: metadata first, widest dtype first, names ascending, compact, padded to a multiple of 8. */
+/* The layout of the Rust writer: metadata first, widest dtype first, names ascending, compact, padded to a
+ * multiple of 8. */
 START_TEST(the_header_is_laid_out_as_the_rust_writer_does)
 {
     test_safetensors_write(path, some, SOME, 1);
@@ -121,7 +124,8 @@ START_TEST(files_of_the_rust_writer_come_out_the_same)
     for (int i = 0; i < st.count; i++) {
         const qs_source_tensor *t = &st.tensors[st.count - 1 - i];
         ck_assert(t->readable);
-        entries[i] = (qs_safetensors_entry){.name = t->name, .type = t->type, .dims = t->dims, .data = want + t->offset};
+        entries[i] = (qs_safetensors_entry){
+            .name = t->name, .type = t->type, .dims = t->dims, .data = want + t->offset};
         memcpy(entries[i].shape, t->shape, sizeof t->shape);
     }
     ck_assert_int_eq(qs_safetensors_write(path, entries, st.count, metadata, 1, &e), 0);
@@ -136,7 +140,10 @@ END_TEST
 
 START_TEST(a_tensor_reads_as_f32_from_each_float_type)
 {
-    test_tensor t[] = {{"a", QS_F32, 1, {3000}}, {"b", QS_BF16, 1, {3000}}, {"c", QS_F16, 1, {3000}}, {"d", QS_U8, 1, {3000}}};
+    test_tensor t[] = {{"a", QS_F32, 1, {3000}},
+                       {"b", QS_BF16, 1, {3000}},
+                       {"c", QS_F16, 1, {3000}},
+                       {"d", QS_U8, 1, {3000}}};
     test_safetensors_write(path, t, 4, 5);
     ck_assert_int_eq(qs_safetensors_open(path, &st, &e), 0);
     static float got[3000];
@@ -156,7 +163,8 @@ END_TEST
 START_TEST(writing_a_name_twice_or_not_in_utf8_is_refused_and_leaves_the_old_file)
 {
     float v = 0;
-    qs_safetensors_entry two[] = {{"a", QS_F32, 1, {1}, &v}, {"a", QS_F32, 1, {1}, &v}}, bad = {"\xff", QS_F32, 1, {1}, &v};
+    qs_safetensors_entry two[] = {{"a", QS_F32, 1, {1}, &v}, {"a", QS_F32, 1, {1}, &v}},
+                         bad = {"\xff", QS_F32, 1, {1}, &v};
     test_file_write(path, "old", 3);
     ck_assert_int_eq(qs_safetensors_write(path, two, 2, NULL, 0, &e), -QS_EINVAL);
     ck_assert_int_eq(qs_safetensors_write(path, &bad, 1, NULL, 0, &e), -QS_EINVAL);
@@ -168,7 +176,9 @@ END_TEST
 
 START_TEST(unaligned_data_and_any_order_are_accepted)
 {
-    ck_assert_int_eq(open_header("{ \"b\":{\"data_offsets\":[1,5],\"shape\":[1],\"dtype\":\"F32\"},\"a\":{\"dtype\":\"U8\",\"shape\":[1],"
+    ck_assert_int_eq(open_header("{ "
+                                 "\"b\":{\"data_offsets\":[1,5],\"shape\":[1],\"dtype\":\"F32\"},\"a\":{"
+                                 "\"dtype\":\"U8\",\"shape\":[1],"
                                  "\"data_offsets\":[0,1]}}  ",
                                  5),
                      0);
@@ -184,7 +194,8 @@ END_TEST
 
 START_TEST(damaged_headers_are_refused_with_the_reason)
 {
-#define ONE(dtype, shape, range) "{\"w\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" range "}}"
+#define ONE(dtype, shape, range) \
+    "{\"w\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" range "}}"
     ck_assert_int_eq(open_header(ONE("F32", "[2]", "[0,8]"), 8), 0);
     REFUSED(ONE("F32", "[2]", "[0,8]"), 7, "truncated");
     REFUSED(ONE("F32", "[2]", "[0,8]"), 9, "longer");
@@ -206,10 +217,12 @@ START_TEST(damaged_headers_are_refused_with_the_reason)
     REFUSED(ONE("U8", "[1152921504606846976]", "[0,1152921504606846976]"), 8, "truncated");
     REFUSED(ONE("F32", "[99999999999999999999]", "[0,8]"), 8, "JSON");
     REFUSED(ONE("F32", "[1,1,1,1,1,1,1,1,2]", "[0,8]"), 8, "dimensions");
-    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6,
-            "overlap");
-    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2,
-            "duplicate");
+    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\","
+            "\"shape\":[4],\"data_offsets\":[2,6]}}",
+            6, "overlap");
+    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\","
+            "\"shape\":[1],\"data_offsets\":[1,2]}}",
+            2, "duplicate");
     REFUSED("{\"a\":7}", 0, "lacks");
     REFUSED("{\"a\":null}", 0, "lacks");
     REFUSED("{\"__metadata__\":[]}", 0, "__metadata__");
@@ -230,7 +243,8 @@ START_TEST(absurd_header_lengths_are_refused)
         uint8_t file[10] = "xxxxxxxx{}";
         for (int k = 0; k < 8; k++) file[k] = (uint8_t)(lengths[i] >> 8 * k);
         test_file_write(path, file, 10);
-        ck_assert_int_eq(truncate(path, 110000000), 0); /* large enough for the second, without taking room on the disk */
+        ck_assert_int_eq(truncate(path, 110000000),
+                         0); /* large enough for the second, without taking room on the disk */
         ck_assert_int_eq(qs_safetensors_open(path, &st, &e), -QS_EFORMAT);
         if (i) ck_assert_msg(strstr(e.text, "claims a header"), "%s", e.text);
     }
@@ -246,7 +260,9 @@ START_TEST(a_header_of_very_many_tensors_takes_little_more_than_its_names)
     enum { MANY = 200000, EACH = 400 };
     char *text = qs_malloc((size_t)MANY * 80), *at = text, *where = test_path(dir, "many.safetensors");
     at += snprintf(at, 8, "{");
-    for (int i = 0; i < MANY; i++) at += snprintf(at, 80, "%s\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i ? "," : "", i, i, i + 1);
+    for (int i = 0; i < MANY; i++)
+        at += snprintf(at, 80, "%s\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}",
+                       i ? "," : "", i, i, i + 1);
     at += snprintf(at, 8, "}");
     uint64_t n = (uint64_t)(at - text);
     char *file = qs_calloc(1, 8 + n + MANY);
@@ -262,7 +278,8 @@ START_TEST(a_header_of_very_many_tensors_takes_little_more_than_its_names)
     long pages = 0;
     ck_assert_int_eq(fscanf(f, "%ld", &pages), 1);
     fclose(f);
-    small = (struct rlimit){.rlim_cur = (rlim_t)pages * 4096 + (rlim_t)MANY * EACH, .rlim_max = unlimited.rlim_max};
+    small = (struct rlimit){.rlim_cur = (rlim_t)pages * 4096 + (rlim_t)MANY * EACH,
+                            .rlim_max = unlimited.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &small), 0);
     int rc = qs_safetensors_open(where, &many, &e);
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &unlimited), 0);
@@ -300,7 +317,8 @@ START_TEST(a_file_cut_at_any_byte_is_refused)
 }
 END_TEST
 
-/* Whatever the bytes are, the reader answers; what it accepts lies inside the file. Memory errors show under ASAN=1. */
+/* Whatever the bytes are, the reader answers; what it accepts lies inside the file. Memory errors show under
+ * ASAN=1. */
 START_TEST(random_damage_never_escapes_the_file)
 {
     test_safetensors_write(path, some, SOME, 1);
@@ -310,7 +328,8 @@ START_TEST(random_damage_never_escapes_the_file)
     for (uint64_t trial = 0; trial < 6000; trial++) {
         memcpy(damaged, file, n);
         for (uint64_t k = 0, flips = 1 + trial % 4; k < flips; k++) {
-            uint32_t r = qs_random_u32(11, trial, 2 * k), at = qs_random_u32(11, trial, 2 * k + 1) % (uint32_t)n;
+            uint32_t r = qs_random_u32(11, trial, 2 * k),
+                     at = qs_random_u32(11, trial, 2 * k + 1) % (uint32_t)n;
             damaged[at] = trial & 1 ? (char)(damaged[at] ^ 1 << r % 8) : "0123456789\"{}[],:-\\eu"[r % 22];
         }
         test_file_overwrite(path, damaged, n);

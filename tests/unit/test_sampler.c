@@ -10,12 +10,18 @@ enum { N = 60, LENGTH = 4 };
 static const char *const names[] = {"made.jsonl"};
 static uint32_t tokens[N * LENGTH];
 static qs_sample samples[N];
-static const qs_token_cache cache = {.tokens = tokens, .samples = samples, .sample_count = N, .token_count = N * LENGTH,
-                                     .longest = LENGTH, .files = names, .file_count = 1};
+static const qs_token_cache cache = {.tokens = tokens,
+                                     .samples = samples,
+                                     .sample_count = N,
+                                     .token_count = N * LENGTH,
+                                     .longest = LENGTH,
+                                     .files = names,
+                                     .file_count = 1};
 
 static void fill_cache(void)
 {
-    for (int i = 0; i < N; i++) samples[i] = (qs_sample){(uint64_t)i * LENGTH, LENGTH, LENGTH - 1, (uint32_t)i + 1, 0};
+    for (int i = 0; i < N; i++)
+        samples[i] = (qs_sample){(uint64_t)i * LENGTH, LENGTH, LENGTH - 1, (uint32_t)i + 1, 0};
     for (int i = 0; i < N * LENGTH; i++) tokens[i] = (uint32_t)i | (i % LENGTH ? QS_TOKEN_TRAINED : 0);
 }
 
@@ -72,7 +78,8 @@ END_TEST
 
 START_TEST(each_place_gets_each_sample_equally_often)
 {
-    /* Chi-square over the sample at places 0, 29 and 59 of 6,000 epochs: 59 degrees of freedom, 99.9 % below 99.6; fixed seed. */
+    /* Chi-square over the sample at places 0, 29 and 59 of 6,000 epochs: 59 degrees of freedom, 99.9 %
+     * below 99.6; fixed seed. */
     const int64_t places[] = {0, 29, 59};
     enum { EPOCHS = 6000 };
     qs_batch_options o = {.seed = 42, .rows = 1, .micro_batches = 1};
@@ -103,7 +110,8 @@ START_TEST(validation_does_not_depend_on_batch_sizes)
     qs_err e;
     int32_t first[2][16];
     for (int i = 0; i < 2; i++) {
-        qs_batch_options o = {.seed = 4, .rows = i ? 5 : 1, .micro_batches = i ? 3 : 1, .val_set_size = 16, .eval_rows = 16};
+        qs_batch_options o = {
+            .seed = 4, .rows = i ? 5 : 1, .micro_batches = i ? 3 : 1, .val_set_size = 16, .eval_rows = 16};
         qs_batcher *b;
         ck_assert_int_eq(qs_batcher_create(&cache, NULL, &o, &b, &e), 0);
         char memory[8192] __attribute__((aligned(64)));

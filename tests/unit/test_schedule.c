@@ -11,7 +11,8 @@ static qs_schedule s;
 static void teardown(void) { qs_schedule_free(&s); }
 
 static const int32_t shapes[][4] = {/* layers, tiles, micro-batches, lowest trained */
-                                    {1, 1, 1, 0}, {2, 1, 3, 0}, {5, 3, 1, 0}, {7, 2, 4, 3}, {32, 16, 8, 0}, {4, 1, 2, 4}, {126, 250, 2, 60}};
+                                    {1, 1, 1, 0},   {2, 1, 3, 0}, {5, 3, 1, 0},     {7, 2, 4, 3},
+                                    {32, 16, 8, 0}, {4, 1, 2, 4}, {126, 250, 2, 60}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 /* The next visit of v's blob, found by walking. */
@@ -24,7 +25,8 @@ static int32_t walk_to_next(int32_t v)
 
 static void check_next_use(void)
 {
-    for (int32_t v = 0; v < s.count; v++) ck_assert_int_eq(s.next_use[v], s.visits[v].blob < 0 ? 0 : walk_to_next(v));
+    for (int32_t v = 0; v < s.count; v++)
+        ck_assert_int_eq(s.next_use[v], s.visits[v].blob < 0 ? 0 : walk_to_next(v));
 }
 
 START_TEST(a_step_is_a_palindrome_of_blobs)
@@ -35,7 +37,8 @@ START_TEST(a_step_is_a_palindrome_of_blobs)
         ck_assert_int_eq(s.count, 2 * (c[0] + c[1]) + 2);
         ck_assert_int_eq(s.visits[0].kind, QS_VISIT_EMBED);
         ck_assert_int_eq(s.visits[s.count - 1].kind, QS_VISIT_UPDATE);
-        for (int32_t v = 1; v < s.count - 1; v++) ck_assert_int_eq(s.visits[v].blob, s.visits[s.count - 1 - v].blob);
+        for (int32_t v = 1; v < s.count - 1; v++)
+            ck_assert_int_eq(s.visits[v].blob, s.visits[s.count - 1 - v].blob);
         for (int32_t v = 1; v <= c[0] + c[1]; v++) ck_assert_int_eq(s.visits[v].blob, v - 1);
         qs_schedule_free(&s);
     }
@@ -45,10 +48,13 @@ END_TEST
 START_TEST(kinds_and_indices_say_what_the_blob_is)
 {
     qs_schedule_train(3, 2, 4, 1, 1, &s);
-    static const qs_visit want[] = {{QS_VISIT_EMBED, -1, 0, 0, 4},      {QS_VISIT_FORWARD, 0, 0, 0, 4},       {QS_VISIT_FORWARD, 1, 1, 0, 4},
-                                    {QS_VISIT_FORWARD, 2, 2, 0, 4},     {QS_VISIT_HEAD_LOSS, 3, 0, 0, 4},     {QS_VISIT_HEAD_LOSS, 4, 1, 0, 4},
-                                    {QS_VISIT_HEAD_GRADIENT, 4, 1, 0, 4}, {QS_VISIT_HEAD_GRADIENT, 3, 0, 0, 4}, {QS_VISIT_BACKWARD, 2, 2, 0, 4},
-                                    {QS_VISIT_BACKWARD, 1, 1, 0, 4},    {QS_VISIT_UPDATE, -1, 0, 0, 4}};
+    static const qs_visit want[] = {
+        {QS_VISIT_EMBED, -1, 0, 0, 4},        {QS_VISIT_FORWARD, 0, 0, 0, 4},
+        {QS_VISIT_FORWARD, 1, 1, 0, 4},       {QS_VISIT_FORWARD, 2, 2, 0, 4},
+        {QS_VISIT_HEAD_LOSS, 3, 0, 0, 4},     {QS_VISIT_HEAD_LOSS, 4, 1, 0, 4},
+        {QS_VISIT_HEAD_GRADIENT, 4, 1, 0, 4}, {QS_VISIT_HEAD_GRADIENT, 3, 0, 0, 4},
+        {QS_VISIT_BACKWARD, 2, 2, 0, 4},      {QS_VISIT_BACKWARD, 1, 1, 0, 4},
+        {QS_VISIT_UPDATE, -1, 0, 0, 4}};
     ck_assert_int_eq(s.count, sizeof want / sizeof *want);
     for (int32_t v = 0; v < s.count; v++) {
         ck_assert_int_eq(s.visits[v].kind, want[v].kind);
@@ -60,29 +66,33 @@ START_TEST(kinds_and_indices_say_what_the_blob_is)
 }
 END_TEST
 
-/* Every micro-batch passes every layer forwards in ascending order, the head, and the trained layers backwards in descending order; within a visit and from
- * visit to visit the micro-batches of one layer come in ascending order, so that sums are the same with any number of sweeps. */
+/* Every micro-batch passes every layer forwards in ascending order, the head, and the trained layers
+ * backwards in descending order; within a visit and from visit to visit the micro-batches of one layer come
+ * in ascending order, so that sums are the same with any number of sweeps. */
 static void check_coverage(int32_t layers, int32_t tiles, int32_t micro_batches, int32_t lowest)
 {
     int32_t *stage = qs_calloc((size_t)micro_batches, sizeof *stage);
-    int32_t *next_mb = qs_calloc((size_t)(layers + tiles), 2 * sizeof *next_mb); /* of each blob: forwards, backwards */
+    int32_t *next_mb =
+        qs_calloc((size_t)(layers + tiles), 2 * sizeof *next_mb); /* of each blob: forwards, backwards */
     for (int32_t v = 0; v < s.count; v++) {
         const qs_visit *x = &s.visits[v];
         ck_assert(x->first >= 0 && x->count >= 1 && x->first + x->count <= micro_batches);
         for (int32_t mb = x->first; mb < x->first + x->count; mb++) {
-            int32_t n = layers + tiles, want = x->kind == QS_VISIT_EMBED           ? 0
-                                               : x->kind == QS_VISIT_FORWARD       ? 1 + x->index
-                                               : x->kind == QS_VISIT_HEAD_LOSS     ? 1 + layers + x->index
-                                               : x->kind == QS_VISIT_HEAD_GRADIENT ? 1 + n + (tiles - 1 - x->index)
-                                               : x->kind == QS_VISIT_BACKWARD      ? 1 + n + tiles + (layers - 1 - x->index)
-                                                                                   : 1 + n + tiles + layers - lowest;
+            int32_t n = layers + tiles,
+                    want = x->kind == QS_VISIT_EMBED           ? 0
+                           : x->kind == QS_VISIT_FORWARD       ? 1 + x->index
+                           : x->kind == QS_VISIT_HEAD_LOSS     ? 1 + layers + x->index
+                           : x->kind == QS_VISIT_HEAD_GRADIENT ? 1 + n + (tiles - 1 - x->index)
+                           : x->kind == QS_VISIT_BACKWARD      ? 1 + n + tiles + (layers - 1 - x->index)
+                                                               : 1 + n + tiles + layers - lowest;
             ck_assert_int_eq(stage[mb]++, want);
             if (x->blob < 0) continue;
             int backward = x->kind == QS_VISIT_HEAD_GRADIENT || x->kind == QS_VISIT_BACKWARD;
             ck_assert_int_eq(next_mb[2 * x->blob + backward]++, mb);
         }
     }
-    for (int32_t mb = 0; mb < micro_batches; mb++) ck_assert_int_eq(stage[mb], 2 + layers + 2 * tiles + layers - lowest);
+    for (int32_t mb = 0; mb < micro_batches; mb++)
+        ck_assert_int_eq(stage[mb], 2 + layers + 2 * tiles + layers - lowest);
     qs_free(stage);
     qs_free(next_mb);
 }
@@ -151,7 +161,9 @@ START_TEST(evaluation_goes_forward_only)
             ck_assert_int_eq(s.visits[v].blob, v - 1);
             ck_assert_int_eq(s.visits[v].first, 0);
             ck_assert_int_eq(s.visits[v].count, c[2]);
-            ck_assert_int_eq(s.visits[v].kind, v == 0 ? QS_VISIT_EMBED : v <= c[0] ? QS_VISIT_FORWARD : QS_VISIT_HEAD_LOSS);
+            ck_assert_int_eq(s.visits[v].kind, v == 0      ? QS_VISIT_EMBED
+                                               : v <= c[0] ? QS_VISIT_FORWARD
+                                                           : QS_VISIT_HEAD_LOSS);
         }
         check_next_use();
         qs_schedule_free(&s);
@@ -189,8 +201,12 @@ START_TEST(visits_have_names)
 {
     char text[32];
     qs_schedule_train(126, 250, 1, 0, 1, &s);
-    static const struct { int32_t v; const char *name; } want[] = {
-        {0, "embed"}, {1, "forward 0"}, {126, "forward 125"}, {376, "head loss 249"}, {377, "head gradient 249"}, {752, "backward 0"}, {753, "update"}};
+    static const struct {
+        int32_t v;
+        const char *name;
+    } want[] = {{0, "embed"},           {1, "forward 0"},           {126, "forward 125"},
+                {376, "head loss 249"}, {377, "head gradient 249"}, {752, "backward 0"},
+                {753, "update"}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         qs_visit_name(&s.visits[want[i].v], text);
         ck_assert_str_eq(text, want[i].name);

@@ -1,4 +1,5 @@
-/* Behaviour of offload/simulate: between its bounds whatever the model and the rates, and in agreement with the streamer. */
+/* Behaviour of offload/simulate: between its bounds whatever the model and the rates, and in agreement with
+ * the streamer. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +19,8 @@ enum { PAGE = 4096, MOST_BLOBS = 256, MOST_VISITS = 2 * MOST_BLOBS * 4 + 8 };
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+    __has_feature(thread_sanitizer)
 static const bool sanitized = true; /* several times slower */
 #else
 static const bool sanitized = false;
@@ -33,7 +35,10 @@ static qs_err e;
 
 static uint32_t draw_at;
 static uint32_t below(uint32_t n) { return qs_random_u32(5, 1, draw_at++) % n; }
-static double between(double low, double high) { return low + (high - low) * (double)qs_uniform_f32(qs_random_u32(5, 2, draw_at++)); }
+static double between(double low, double high)
+{
+    return low + (high - low) * (double)qs_uniform_f32(qs_random_u32(5, 2, draw_at++));
+}
 /* Evenly spread over orders of magnitude. */
 static double magnitude(double low, double high) { return low * pow(high / low, between(0, 1)); }
 
@@ -49,14 +54,21 @@ static void make_plan(bool unified, int ring, int homes, uint64_t device_room)
     uint64_t largest = 0;
     int blobs = list.layers + list.tiles;
     for (int b = 0; b < blobs; b++) largest = sizes[b] > largest ? sizes[b] : largest;
-    qs_plan_input in = {.vram_bytes = device_room ? device_room + (unified ? 0 : (uint64_t)ring * largest) : PLENTY, .ram_bytes = PLENTY,
-                        .shared_memory = unified, .blobs = blobs, .blob_bytes = sizes, .ring_slots = ring, .most_homes = homes};
+    qs_plan_input in = {.vram_bytes =
+                            device_room ? device_room + (unified ? 0 : (uint64_t)ring * largest) : PLENTY,
+                        .ram_bytes = PLENTY,
+                        .shared_memory = unified,
+                        .blobs = blobs,
+                        .blob_bytes = sizes,
+                        .ring_slots = ring,
+                        .most_homes = homes};
     ck_assert_msg(!qs_plan_make(&in, &plan, &e), "%s", e.text);
 }
 
 static double draw_rate(void) { return below(8) ? magnitude(1e5, 1e9) : 0; }
 
-/* A model, a placement and rates of any kind. One draw per full expression, so that every compiler draws the same. */
+/* A model, a placement and rates of any kind. One draw per full expression, so that every compiler draws the
+ * same. */
 static qs_sim_input draw_case(void)
 {
     int layers = 1 + (int)below(24), tiles = 1 + (int)below(6), micro_batches = 1 + (int)below(5);
@@ -78,8 +90,14 @@ static qs_sim_input draw_case(void)
         work[v].disk_read_bytes = below(2) ? below(30) * PAGE : 0;
         work[v].disk_write_bytes = below(2) ? below(30) * PAGE : 0;
     }
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = unified, .host_computes = unified, .work = work};
-    double *rate[] = {&in.rates.disk_read, &in.rates.disk_write, &in.rates.verify, &in.rates.link_in, &in.rates.link_out};
+    qs_sim_input in = {.schedule = &list,
+                       .plan = &plan,
+                       .blob_bytes = sizes,
+                       .shared_memory = unified,
+                       .host_computes = unified,
+                       .work = work};
+    double *rate[] = {&in.rates.disk_read, &in.rates.disk_write, &in.rates.verify, &in.rates.link_in,
+                      &in.rates.link_out};
     for (int i = 0; i < 5; i++) *rate[i] = draw_rate();
     in.rates.disk_latency = below(2) ? magnitude(1e-6, 1e-3) : 0;
     in.rates.unattended_bytes = below(2) ? (1 + below(60)) * PAGE : 0;
@@ -135,20 +153,26 @@ START_TEST(a_first_step_is_never_shorter_than_what_it_makes_reads_and_computes)
             quantise += in.make_seconds ? make_seconds[b] : 0;
             blobs += (double)sizes[b];
         }
-        double seconds = result.first.seconds, serial = qs_sim_serial(&in), read = in.rates.disk_read > 0 ? source / in.rates.disk_read : 0;
-        double written = in.rates.disk_write > 0 ? blobs / in.rates.disk_write : 0, hashed = in.rates.verify > 0 ? blobs / in.rates.verify : 0;
+        double seconds = result.first.seconds, serial = qs_sim_serial(&in),
+               read = in.rates.disk_read > 0 ? source / in.rates.disk_read : 0;
+        double written = in.rates.disk_write > 0 ? blobs / in.rates.disk_write : 0,
+               hashed = in.rates.verify > 0 ? blobs / in.rates.verify : 0;
         double copied = !in.shared_memory && in.rates.link_in > 0 ? blobs / in.rates.link_in : 0;
         double least = in.shared_memory ? compute + quantise : compute > quantise ? compute : quantise;
         ck_assert(isfinite(seconds) && steady >= qs_sim_bound(&in) * (1 - 1e-9));
-        ck_assert_msg(seconds >= least * (1 - 1e-9) && seconds >= read * (1 - 1e-9), "case %d: %g s, compute and quantising %g s, reading %g s", i, seconds, least, read);
-        double most = serial + read + quantise + written + hashed + copied + (2 * plan.blobs + 2) * in.rates.disk_latency;
-        ck_assert_msg(seconds <= most * (1 + 1e-9), "case %d: %g s, one after the other %g s", i, seconds, most);
+        ck_assert_msg(seconds >= least * (1 - 1e-9) && seconds >= read * (1 - 1e-9),
+                      "case %d: %g s, compute and quantising %g s, reading %g s", i, seconds, least, read);
+        double most = serial + read + quantise + written + hashed + copied +
+                      (2 * plan.blobs + 2) * in.rates.disk_latency;
+        ck_assert_msg(seconds <= most * (1 + 1e-9), "case %d: %g s, one after the other %g s", i, seconds,
+                      most);
         clear();
     }
 }
 END_TEST
 
-/* Everything is resident: each blob is made while the one before computes, and only the first waits for the disk. */
+/* Everything is resident: each blob is made while the one before computes, and only the first waits for the
+ * disk. */
 START_TEST(quantise_on_load_of_a_resident_model_hides_behind_compute)
 {
     enum { LAYERS = 8 };
@@ -160,8 +184,16 @@ START_TEST(quantise_on_load_of_a_resident_model_hides_behind_compute)
     }
     make_plan(true, 2, LAYERS + 1, 0);
     memset(work, 0, sizeof work);
-    for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1, .looks = 10};
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = true, .host_computes = true, .work = work, .source_bytes = source_bytes, .make_seconds = make_seconds,
+    for (int32_t v = 0; v < list.count; v++)
+        work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1, .looks = 10};
+    qs_sim_input in = {.schedule = &list,
+                       .plan = &plan,
+                       .blob_bytes = sizes,
+                       .shared_memory = true,
+                       .host_computes = true,
+                       .work = work,
+                       .source_bytes = source_bytes,
+                       .make_seconds = make_seconds,
                        .rates = {.disk_read = 200 * PAGE}}; /* half a second each */
     double steady = simulate(&in);
     ck_assert_double_eq_tol(result.first.seconds, steady + 0.5, 1e-6);
@@ -177,8 +209,10 @@ START_TEST(visits_follow_one_another_and_their_waits_lie_inside)
         for (int32_t v = 0; v < list.count; v++) {
             const qs_sim_visit *t = &result.visits[v];
             ck_assert(t->start >= end - slack && t->end >= t->start && t->end <= seconds + slack);
-            double inside = t->disk_wait + t->link_wait + work[v].seconds + (in.shared_memory ? t->verify + t->make : 0);
-            ck_assert_msg(inside <= t->end - t->start + slack, "case %d, visit %d: %g s inside %g s", i, v, inside, t->end - t->start);
+            double inside =
+                t->disk_wait + t->link_wait + work[v].seconds + (in.shared_memory ? t->verify + t->make : 0);
+            ck_assert_msg(inside <= t->end - t->start + slack, "case %d, visit %d: %g s inside %g s", i, v,
+                          inside, t->end - t->start);
             end = t->end;
             disk += t->disk_wait;
             link += t->link_wait;
@@ -191,7 +225,8 @@ START_TEST(visits_follow_one_another_and_their_waits_lie_inside)
 }
 END_TEST
 
-/* Neither is a law: who gives up what depends on who arrives first, and one home more moves the others (they are spread evenly). So: nearly never, and never on average. */
+/* Neither is a law: who gives up what depends on who arrives first, and one home more moves the others (they
+ * are spread evenly). So: nearly never, and never on average. */
 START_TEST(faster_rates_hardly_ever_make_a_step_slower)
 {
     double worst = 1, sum = 0;
@@ -199,9 +234,11 @@ START_TEST(faster_rates_hardly_ever_make_a_step_slower)
     for (int i = 0; i < n; i++) {
         qs_sim_input in = draw_case();
         double before = simulate(&in);
-        double *rate[] = {&in.rates.disk_read, &in.rates.disk_write, &in.rates.verify, &in.rates.link_in, &in.rates.link_out};
+        double *rate[] = {&in.rates.disk_read, &in.rates.disk_write, &in.rates.verify, &in.rates.link_in,
+                          &in.rates.link_out};
         uint32_t which = below(6);
-        if (which < 5) *rate[which] *= 1.5;
+        if (which < 5)
+            *rate[which] *= 1.5;
         else
             for (int32_t v = 0; v < list.count; v++) work[v].seconds /= 1.5;
         double ratio = simulate(&in) / before;
@@ -210,7 +247,8 @@ START_TEST(faster_rates_hardly_ever_make_a_step_slower)
         slower += ratio > 1.001;
         clear();
     }
-    printf("faster rates: %d of %d steps take longer, at worst %.3f times; mean %.3f\n", slower, n, worst, sum / n);
+    printf("faster rates: %d of %d steps take longer, at worst %.3f times; mean %.3f\n", slower, n, worst,
+           sum / n);
     ck_assert_int_le(slower, n / 100); /* 5 to 19 of 2,000 in several draws */
     ck_assert_double_lt(sum / n, 1);
 }
@@ -237,7 +275,8 @@ START_TEST(more_homes_hardly_ever_make_a_step_slower)
         ck_assert_double_le(before, qs_sim_serial(&in) * (1 + 1e-9));
         clear();
     }
-    printf("one home more: %d of %d steps take over 2 %% longer, at worst %.3f times; mean %.3f\n", slower, n, worst, sum / n);
+    printf("one home more: %d of %d steps take over 2 %% longer, at worst %.3f times; mean %.3f\n", slower, n,
+           worst, sum / n);
     ck_assert_int_le(slower, n / 20);
     ck_assert_double_lt(sum / n, 1);
 }
@@ -251,7 +290,13 @@ START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
     for (int unified = 0; unified < 2; unified++)
         for (int homes = 0; homes <= 206; homes += 103) {
             make_plan(unified, 3, homes, 0);
-            qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = unified, .host_computes = unified, .cached = true, .work = work,
+            qs_sim_input in = {.schedule = &list,
+                               .plan = &plan,
+                               .blob_bytes = sizes,
+                               .shared_memory = unified,
+                               .host_computes = unified,
+                               .cached = true,
+                               .work = work,
                                .rates = {2e9, 2e9, 1e-4, 1e10, 2e10, 2e10, 64 << 20}};
             double best = 1;
             for (int i = 0; i < 20; i++) {
@@ -268,18 +313,25 @@ START_TEST(eighty_layers_take_a_few_milliseconds_at_most)
 }
 END_TEST
 
-/* With a disk that is always in time nothing is left to chance where memory is shared: the streamer reads what the replay says, whether the cache was full at first or not. On a discrete
- * one a read may have arrived, or not, between the two looks at the disk when the update begins; so a step's edge shifts now and then, and what is given up with it. */
+/* With a disk that is always in time nothing is left to chance where memory is shared: the streamer reads
+ * what the replay says, whether the cache was full at first or not. On a discrete one a read may have
+ * arrived, or not, between the two looks at the disk when the update begins; so a step's edge shifts now and
+ * then, and what is given up with it. */
 START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
 {
     enum { CASES = 120 };
     char *dir = test_dir_create();
     int discrete = 0, equal = 0;
     for (int i = 0; i < CASES; i++) {
-        int layers = 1 + (int)below(12), tiles = 1 + (int)below(3), lowest = (int)below((uint32_t)layers + 1), ring = 2 + (int)below(4);
+        int layers = 1 + (int)below(12), tiles = 1 + (int)below(3), lowest = (int)below((uint32_t)layers + 1),
+            ring = 2 + (int)below(4);
         int homes = (int)below((uint32_t)(layers + tiles) + 1);
         bool unified = below(2), cached = below(2);
-        stream_rig r = {.config = {.blobs = layers + tiles, .ring = ring, .most_homes = homes, .device = unified ? RIG_UNIFIED : RIG_DISCRETE, .engine = QS_AIO_PREAD}};
+        stream_rig r = {.config = {.blobs = layers + tiles,
+                                   .ring = ring,
+                                   .most_homes = homes,
+                                   .device = unified ? RIG_UNIFIED : RIG_DISCRETE,
+                                   .engine = QS_AIO_PREAD}};
         char *sub = test_path(dir, "cache");
         qs_schedule_train(layers, tiles, 1, lowest, 1, &list);
         rig_open(&r, sub);
@@ -288,8 +340,15 @@ START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
             rig_close(&r);
             rig_open(&r, sub);
         }
-        for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = 1, .host_seconds = 1, .polls = 20};
-        qs_sim_input in = {.schedule = &list, .plan = &r.plan, .blob_bytes = r.config.sizes, .shared_memory = unified, .host_computes = unified, .cached = cached, .work = work,
+        for (int32_t v = 0; v < list.count; v++)
+            work[v] = (qs_sim_work){.seconds = 1, .host_seconds = 1, .polls = 20};
+        qs_sim_input in = {.schedule = &list,
+                           .plan = &r.plan,
+                           .blob_bytes = r.config.sizes,
+                           .shared_memory = unified,
+                           .host_computes = unified,
+                           .cached = cached,
+                           .work = work,
                            .rates = {.disk_read = 1e3 * 3 * PAGE, .disk_write = 1e3 * 3 * PAGE}};
         qs_stream_stats before = {0}, after = {0};
         for (int step = 0; step < 3; step++) {
@@ -299,8 +358,12 @@ START_TEST(the_streamer_reads_and_keeps_what_the_replay_says)
             after = qs_stream_stats_read(r.stream);
         }
         simulate(&in);
-        int reads = (int)(after.reads - before.reads) - result.steady.reads, hits = (int)(after.hits - before.hits) - result.steady.hits;
-        int copies = (int)(((int64_t)(after.link_bytes - before.link_bytes) - (int64_t)result.steady.link_in_bytes) / (3 * PAGE)), edge = unified ? 0 : ring;
+        int reads = (int)(after.reads - before.reads) - result.steady.reads,
+            hits = (int)(after.hits - before.hits) - result.steady.hits;
+        int copies = (int)(((int64_t)(after.link_bytes - before.link_bytes) -
+                            (int64_t)result.steady.link_in_bytes) /
+                           (3 * PAGE)),
+            edge = unified ? 0 : ring;
         ck_assert(abs(reads) <= edge && abs(hits) <= edge && abs(copies) <= edge);
         discrete += !unified;
         equal += !unified && !reads && !hits && !copies;
@@ -316,12 +379,20 @@ END_TEST
 
 START_TEST(a_full_ring_hides_the_disk_and_an_empty_one_waits_for_it)
 {
-    /* Ten equal layers, compute 1 s each, a disk that brings a layer in 0.5 s: hidden. In 2 s: the disk decides. */
+    /* Ten equal layers, compute 1 s each, a disk that brings a layer in 0.5 s: hidden. In 2 s: the disk
+     * decides. */
     qs_schedule_train(10, 1, 1, 0, 1, &list);
     for (int b = 0; b < 11; b++) sizes[b] = 100 * PAGE;
-    for (int32_t v = 0; v < list.count; v++) work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1};
+    for (int32_t v = 0; v < list.count; v++)
+        work[v] = (qs_sim_work){.seconds = list.visits[v].blob >= 0, .polls = 1};
     make_plan(true, 3, 0, 0);
-    qs_sim_input in = {.schedule = &list, .plan = &plan, .blob_bytes = sizes, .shared_memory = true, .host_computes = true, .cached = true, .work = work,
+    qs_sim_input in = {.schedule = &list,
+                       .plan = &plan,
+                       .blob_bytes = sizes,
+                       .shared_memory = true,
+                       .host_computes = true,
+                       .cached = true,
+                       .work = work,
                        .rates = {.disk_read = 200 * PAGE}};
     ck_assert_double_eq_tol(simulate(&in), 22, 1e-9);
     ck_assert_double_eq_tol(result.steady.disk_wait, 0, 1e-9);

@@ -1,4 +1,5 @@
-/* Behaviour of io/checkpoint_source: every tensor of a model directory by name, and clear words about directories that are not one. */
+/* Behaviour of io/checkpoint_source: every tensor of a model directory by name, and clear words about
+ * directories that are not one. */
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,11 +41,13 @@ static void teardown(void)
     test_dir_remove(dir);
 }
 
-static const test_tensor model[] = {
-    {"model.embed_tokens.weight", QS_BF16, 2, {300, 64}}, {"model.layers.0.q.weight", QS_F16, 2, {64, 64}},
-    {"model.layers.0.norm.weight", QS_F32, 1, {64}},      {"model.layers.1.q.weight", QS_BF16, 2, {64, 64}},
-    {"model.layers.1.q.weight.absmax", QS_U8, 1, {61}},   {"model.norm.weight", QS_F32, 1, {64}},
-    {"empty", QS_BF16, 2, {0, 5}}};
+static const test_tensor model[] = {{"model.embed_tokens.weight", QS_BF16, 2, {300, 64}},
+                                    {"model.layers.0.q.weight", QS_F16, 2, {64, 64}},
+                                    {"model.layers.0.norm.weight", QS_F32, 1, {64}},
+                                    {"model.layers.1.q.weight", QS_BF16, 2, {64, 64}},
+                                    {"model.layers.1.q.weight.absmax", QS_U8, 1, {61}},
+                                    {"model.norm.weight", QS_F32, 1, {64}},
+                                    {"empty", QS_BF16, 2, {0, 5}}};
 enum { TENSORS = sizeof model / sizeof *model, SEED = 9 };
 
 static void put(const char *name, const char *text)
@@ -84,7 +87,8 @@ static void every_tensor_reads_back(void)
         }
         qs_free(want);
     }
-    for (int i = 1; i < TENSORS; i++) ck_assert_int_lt(strcmp(qs_source_at(src, i - 1)->name, qs_source_at(src, i)->name), 0);
+    for (int i = 1; i < TENSORS; i++)
+        ck_assert_int_lt(strcmp(qs_source_at(src, i - 1)->name, qs_source_at(src, i)->name), 0);
     ck_assert_ptr_null(qs_source_find(src, "model.layers.2.q.weight"));
     ck_assert_ptr_null(qs_source_find(src, ""));
 }
@@ -115,7 +119,9 @@ END_TEST
 
 START_TEST(names_are_found_without_the_prefixes_of_wrappers)
 {
-    static const struct { const char *name, *plain; } cases[] = {
+    static const struct {
+        const char *name, *plain;
+    } cases[] = {
         {"_orig_mod.model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"},
         {"module._orig_mod.model.norm.weight", "model.norm.weight"},
         {"model.layers.3._checkpoint_wrapped_module.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight"},
@@ -146,7 +152,9 @@ END_TEST
 /* Data that begins at an odd byte, as old writers left it: what arrives is aligned all the same. */
 START_TEST(unaligned_data_arrives_aligned)
 {
-    const char header[] = "{ \"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},\"b\":{\"dtype\":\"F32\",\"shape\":[3000],\"data_offsets\":[3,12003]}}";
+    const char header[] = "{ "
+                          "\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},\"b\":{\"dtype\":"
+                          "\"F32\",\"shape\":[3000],\"data_offsets\":[3,12003]}}";
     size_t n = sizeof header - 1, bytes = 8 + n + 12003;
     ck_assert_uint_ne((8 + n + 3) % 4, 0);
     char *file = qs_calloc(1, bytes), *path = test_path(dir, "model.safetensors");
@@ -167,7 +175,11 @@ START_TEST(reads_survive_short_and_reordered_transfers)
 {
     qs_aio_close(aio);
     qs_aio_faults faults = {.seed = 5, .short_every = 2, .interrupt_every = 3, .reorder = true};
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .chunk_bytes = 8192, .seam = test_faults(&faults)}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(
+            &(qs_aio_config){.engine = QS_AIO_PREAD, .chunk_bytes = 8192, .seam = test_faults(&faults)}, &aio,
+            &e),
+        0);
     test_model_write(dir, model, TENSORS, 2, SEED);
     ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
     every_tensor_reads_back();
@@ -178,7 +190,8 @@ START_TEST(a_failing_disk_names_the_shard)
 {
     qs_aio_close(aio);
     qs_aio_faults faults = {.read_error_at = 1};
-    ck_assert_int_eq(qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(&faults)}, &aio, &e), 0);
+    ck_assert_int_eq(
+        qs_aio_open(&(qs_aio_config){.engine = QS_AIO_PREAD, .seam = test_faults(&faults)}, &aio, &e), 0);
     test_model_write(dir, model, TENSORS, 1, SEED);
     ck_assert_int_eq(qs_source_open(dir, &src, &e), 0);
     qs_source_read r = {.tensor = qs_source_at(src, 0), .bytes = 1, .buffer = buffer};
@@ -208,7 +221,8 @@ START_TEST(a_dropped_name_is_found_through_the_metadata)
 {
     float v[4] = {1, 2, 3, 4};
     qs_safetensors_entry entry = {"lm_head.weight", QS_F32, 1, {4}, v};
-    const char *const metadata[] = {"format", "pt", "model.embed_tokens.weight", "lm_head.weight", "chain", "model.embed_tokens.weight",
+    const char *const metadata[] = {"format",         "pt",    "model.embed_tokens.weight",
+                                    "lm_head.weight", "chain", "model.embed_tokens.weight",
                                     "lm_head.weight", "format"};
     char *path = test_path(dir, "model.safetensors");
     ck_assert_int_eq(qs_safetensors_write(path, &entry, 1, metadata, 4, &e), 0);
@@ -252,7 +266,8 @@ START_TEST(a_model_that_is_touched_copied_or_cut_otherwise_stays_the_same_model)
 {
     const test_tensor other_order[] = {model[3], model[0], model[6], model[1], model[5], model[2], model[4]};
     struct timespec times[2] = {{1000, 0}, {1000, 1}};
-    char first[33], *shard = test_path(dir, "model-00002-of-00002.safetensors"), *copy = test_path(dir, "copy");
+    char first[33], *shard = test_path(dir, "model-00002-of-00002.safetensors"),
+                    *copy = test_path(dir, "copy");
     test_model_write(dir, model, TENSORS, 2, SEED);
     strcpy(first, identity(dir));
     ck_assert_int_eq(utimensat(AT_FDCWD, shard, times, 0), 0);
@@ -271,7 +286,8 @@ START_TEST(models_that_differ_in_one_byte_a_name_a_type_or_a_shape_are_others)
     test_tensor changed[TENSORS];
     test_model_write(dir, model, TENSORS, 1, SEED);
     strcpy(first, identity(dir));
-    uint64_t end = qs_source_find(src, "model.layers.1.q.weight.absmax")->offset + 60, middle = qs_source_find(src, "model.embed_tokens.weight")->offset + 19201;
+    uint64_t end = qs_source_find(src, "model.layers.1.q.weight.absmax")->offset + 60,
+             middle = qs_source_find(src, "model.embed_tokens.weight")->offset + 19201;
     const uint64_t places[] = {end, middle};
     struct stat st;
     ck_assert_int_eq(stat(single, &st), 0);
@@ -301,7 +317,8 @@ START_TEST(models_that_differ_in_one_byte_a_name_a_type_or_a_shape_are_others)
 }
 END_TEST
 
-/* Larger than is taken whole: every tensor still tells its ends and places between, the smaller ones all of them. */
+/* Larger than is taken whole: every tensor still tells its ends and places between, the smaller ones all of
+ * them. */
 START_TEST(of_a_large_model_every_tensor_is_sampled)
 {
     enum { LARGE = 4096, LAYERS = 9 };
@@ -315,7 +332,9 @@ START_TEST(of_a_large_model_every_tensor_is_sampled)
     strcpy(first, identity(dir));
     for (int i = 0; i <= LAYERS; i++) {
         const qs_source_tensor *t = qs_source_at(src, i);
-        const uint64_t places[] = {0, t->bytes - 1, t->bytes <= 4096 ? 2000 : (t->bytes - 1024) / 3 / 8 * 8 + 1023, t->bytes <= 4096 ? 3000 : (t->bytes - 1024) / 3 * 2 / 8 * 8};
+        const uint64_t places[] = {0, t->bytes - 1,
+                                   t->bytes <= 4096 ? 2000 : (t->bytes - 1024) / 3 / 8 * 8 + 1023,
+                                   t->bytes <= 4096 ? 3000 : (t->bytes - 1024) / 3 * 2 / 8 * 8};
         uint64_t at = t->offset + places[i % 4];
         char byte;
         int fd = open(single, O_RDWR | O_CLOEXEC);
@@ -342,12 +361,13 @@ START_TEST(a_model_that_cannot_be_read_has_no_identity)
 }
 END_TEST
 
-#define REFUSED(code, ...)                                                                                                               \
-    do {                                                                                                                                 \
-        static const char *const words[] = {__VA_ARGS__};                                                                                \
-        ck_assert_int_eq(qs_source_open(dir, &src, &e), -(code));                                                                        \
-        ck_assert_ptr_null(src);                                                                                                         \
-        for (size_t w = 0; w < sizeof words / sizeof *words; w++) ck_assert_msg(strstr(e.text, words[w]), "%s", e.text);                 \
+#define REFUSED(code, ...)                                         \
+    do {                                                           \
+        static const char *const words[] = {__VA_ARGS__};          \
+        ck_assert_int_eq(qs_source_open(dir, &src, &e), -(code));  \
+        ck_assert_ptr_null(src);                                   \
+        for (size_t w = 0; w < sizeof words / sizeof *words; w++)  \
+            ck_assert_msg(strstr(e.text, words[w]), "%s", e.text); \
     } while (0)
 
 START_TEST(a_directory_without_a_model_says_what_was_looked_for)

@@ -1,4 +1,5 @@
-/* A run that is asked to stop, at any instant and in any way, saves what it has and goes on to the same bits. Children train; the parent sends the signals. */
+/* A run that is asked to stop, at any instant and in any way, saves what it has and goes on to the same bits.
+ * Children train; the parent sends the signals. */
 #include <check.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +29,10 @@ static void setup(void)
     char *model = test_path(dir, "model");
     qs_err e = {0};
     ck_assert_int_eq(qs_dir_create(model, &e), 0);
-    test_llama_write(model, &(test_llama){.hidden = 64, .ffn = 160, .layers = 3, .heads = 4, .vocab = 97, .rows = 3400, .row_tokens = 30});
+    test_llama_write(
+        model,
+        &(test_llama){
+            .hidden = 64, .ffn = 160, .layers = 3, .heads = 4, .vocab = 97, .rows = 3400, .row_tokens = 30});
     qs_free(model);
 }
 static void teardown(void) { test_dir_remove(dir); }
@@ -37,8 +41,19 @@ static void teardown(void) { test_dir_remove(dir); }
 
 static int train(const char *out, const char *const *more, qs_err *e)
 {
-    static const char *const fixed[] = {"--max_seq_length=64", "--vram=64M", "--ram=96M", "--threads=1", "--lora_r=4", "--lora_dropout=0.1", "--quiet", "--no-packing",
-                                        "--report_to=none", "--save_steps=0", "--compute_dtype=fp32", "--per_device_train_batch_size=1", "--resident_layers=0"};
+    static const char *const fixed[] = {"--max_seq_length=64",
+                                        "--vram=64M",
+                                        "--ram=96M",
+                                        "--threads=1",
+                                        "--lora_r=4",
+                                        "--lora_dropout=0.1",
+                                        "--quiet",
+                                        "--no-packing",
+                                        "--report_to=none",
+                                        "--save_steps=0",
+                                        "--compute_dtype=fp32",
+                                        "--per_device_train_batch_size=1",
+                                        "--resident_layers=0"};
     test_words w = {0};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) test_words_add(&w, "%s", fixed[i]);
     test_words_add(&w, "--model=%s/model", dir);
@@ -121,7 +136,9 @@ static void same_rows(const char *a, const char *b)
     snprintf(y, sizeof y, "%s/%s", dir, b);
     int n = test_read_metrics(x, p, MAX_ROWS), m = test_read_metrics(y, q, MAX_ROWS);
     ck_assert_int_eq(n, m);
-    for (int i = 0; i < n; i++) ck_assert(p[i].step == q[i].step && p[i].eval == q[i].eval && !memcmp(&p[i].loss, &q[i].loss, sizeof(double)));
+    for (int i = 0; i < n; i++)
+        ck_assert(p[i].step == q[i].step && p[i].eval == q[i].eval &&
+                  !memcmp(&p[i].loss, &q[i].loss, sizeof(double)));
 }
 
 static const int stops[] = {SIGTERM, SIGINT, SIGHUP, SIGXCPU};
@@ -136,7 +153,8 @@ START_TEST(a_signal_to_stop_saves_and_the_rest_is_the_same)
     ck_assert_int_eq(status_of(child), STOPPED);
     ck_assert_int_ge(newest("o"), 3);
     ck_assert_int_lt(newest("o"), 60);
-    ck_assert_msg(!train("o", WITH("--max_steps=60", "--gradient_accumulation_steps=2", "--resume"), &e), "%s", e.text);
+    ck_assert_msg(!train("o", WITH("--max_steps=60", "--gradient_accumulation_steps=2", "--resume"), &e),
+                  "%s", e.text);
     ck_assert_msg(!train("straight", job, &e), "%s", e.text);
     same_adapter("o", "straight");
     same_rows("o", "straight");
@@ -182,7 +200,8 @@ END_TEST
 START_TEST(minutes_save_too)
 {
     qs_err e = {0};
-    ck_assert_int_eq(train("o", WITH("--max_steps=60", "--save_minutes=0.0005", "--save_total_limit=0"), &e), 0); /* 30 ms */
+    ck_assert_int_eq(train("o", WITH("--max_steps=60", "--save_minutes=0.0005", "--save_total_limit=0"), &e),
+                     0); /* 30 ms */
     char *path = test_path(dir, "o");
     int64_t *steps;
     int count;
@@ -193,10 +212,12 @@ START_TEST(minutes_save_too)
 }
 END_TEST
 
-/* A step of many seconds is left in the middle; the state of the step before is whole, whatever was under way between disk and memory. */
+/* A step of many seconds is left in the middle; the state of the step before is whole, whatever was under way
+ * between disk and memory. */
 START_TEST(a_long_step_is_not_waited_for)
 {
-    const char *const *job = WITH("--max_steps=2", "--gradient_accumulation_steps=3000", "--stop_at_step=1", "--adapters_on=disk", "--checkpoints_on=disk");
+    const char *const *job = WITH("--max_steps=2", "--gradient_accumulation_steps=3000", "--stop_at_step=1",
+                                  "--adapters_on=disk", "--checkpoints_on=disk");
     qs_err e = {0};
     pid_t child = begin("o", job, 0);
     for (int i = 0; i < 1000 && newest("o") < 0; i++) pause_ms(10);
@@ -206,7 +227,11 @@ START_TEST(a_long_step_is_not_waited_for)
     ck_assert_int_eq(status_of(child), STOPPED);
     ck_assert_double_lt(qs_seconds(qs_now_ns() - asked), 4);
     printf("stopped in %.2f s after step %d\n", qs_seconds(qs_now_ns() - asked), (int)newest("o"));
-    ck_assert_int_eq(train("o", WITH("--max_steps=2", "--gradient_accumulation_steps=3000", "--stop_at_step=1", "--resume"), &e), -QS_EINTERRUPT);
+    ck_assert_int_eq(
+        train("o",
+              WITH("--max_steps=2", "--gradient_accumulation_steps=3000", "--stop_at_step=1", "--resume"),
+              &e),
+        -QS_EINTERRUPT);
     ck_assert_int_eq(train("straight", job, &e), -QS_EINTERRUPT);
     same_rows("o", "straight");
 }
@@ -214,12 +239,17 @@ END_TEST
 
 START_TEST(a_validation_that_was_stopped_is_made_up_for)
 {
-    const char *const *job = WITH("--max_steps=4", "--gradient_accumulation_steps=2", "--val_set_size=400", "--eval_steps=2");
+    const char *const *job =
+        WITH("--max_steps=4", "--gradient_accumulation_steps=2", "--val_set_size=400", "--eval_steps=2");
     qs_err e = {0};
     bool resume = false;
     for (int life = 0, status = STOPPED; status == STOPPED || status == BEFORE_IT_BEGAN; life++) {
         ck_assert_int_lt(life, 60);
-        pid_t child = begin("o", resume ? WITH("--max_steps=4", "--gradient_accumulation_steps=2", "--val_set_size=400", "--eval_steps=2", "--resume") : job, 0);
+        pid_t child = begin("o",
+                            resume ? WITH("--max_steps=4", "--gradient_accumulation_steps=2",
+                                          "--val_set_size=400", "--eval_steps=2", "--resume")
+                                   : job,
+                            0);
         pause_ms(100 + 60 * life);
         kill(child, SIGTERM);
         status = status_of(child);

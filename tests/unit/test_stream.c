@@ -1,4 +1,5 @@
-/* Behaviour of offload/stream: at every visit the right weights are on the device, whatever the devices, rings, homes, disks and accidents. */
+/* Behaviour of offload/stream: at every visit the right weights are on the device, whatever the devices,
+ * rings, homes, disks and accidents. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static void fill_cache(const qs_schedule *s)
     reopen();
 }
 
-/* ---- the right bytes ----------------------------------------------------------------------------------------------------- */
+/* ---- the right bytes --------------------------------------------------------------------------------- */
 
 /* First touch, then cached, train and evaluation interleaved; then all of it again from the cache. */
 static void several_steps(void)
@@ -81,8 +82,13 @@ START_TEST(every_visit_sees_its_weights)
             for (int i = 0; i < 3; i++)
                 for (int k = 0; k < 4; k++) {
                     char *sub = test_path(dir, "cache");
-                    r.config = (rig_config){.blobs = 8, .ring = rings[i], .most_homes = homes[k], .device = (rig_device)device, .seed = (uint64_t)i,
-                                            .engine = QS_AIO_PREAD, .sizes = {12288, 4096, 20480, 12288, 8192, 12288, 4096, 4096}};
+                    r.config = (rig_config){.blobs = 8,
+                                            .ring = rings[i],
+                                            .most_homes = homes[k],
+                                            .device = (rig_device)device,
+                                            .seed = (uint64_t)i,
+                                            .engine = QS_AIO_PREAD,
+                                            .sizes = {12288, 4096, 20480, 12288, 8192, 12288, 4096, 4096}};
                     if (k == 2) r.config.device_room = 36864; /* some on the device, some on the host */
                     open_in(sub);
                     several_steps();
@@ -120,7 +126,8 @@ START_TEST(without_a_cache_blobs_are_made_again)
 {
     qs_schedule_train(5, 1, 2, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
-        r.config = (rig_config){.blobs = 6, .ring = 2, .most_homes = 2, .device = (rig_device)device, .no_cache = true};
+        r.config = (rig_config){
+            .blobs = 6, .ring = 2, .most_homes = 2, .device = (rig_device)device, .no_cache = true};
         open_in(dir);
         follow(&train);
         follow(&train);
@@ -139,7 +146,8 @@ START_TEST(a_missing_wait_for_the_copy_is_caught)
     int caught = 0;
     uint64_t reordered = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        r.config = (rig_config){.blobs = 8, .ring = 3, .device = RIG_LAZY, .seed = seed, .no_cache = true, .racy = true};
+        r.config = (rig_config){
+            .blobs = 8, .ring = 3, .device = RIG_LAZY, .seed = seed, .no_cache = true, .racy = true};
         open_in(dir);
         ck_assert_int_eq(rig_follow(&r, &train), 0);
         caught += r.wrong > 0;
@@ -151,9 +159,10 @@ START_TEST(a_missing_wait_for_the_copy_is_caught)
 }
 END_TEST
 
-/* ---- what it costs ------------------------------------------------------------------------------------------------------- */
+/* ---- what it costs ----------------------------------------------------------------------------------- */
 
-/* Of S streamed blobs in a ring of R, the last R at each turn are still there: 2 (S - R) reads a step, and every other visit is a hit. */
+/* Of S streamed blobs in a ring of R, the last R at each turn are still there: 2 (S - R) reads a step, and
+ * every other visit is a hit. */
 START_TEST(the_last_layers_are_not_read_again_at_a_turn)
 {
     enum { LAYERS = 14, TILES = 2, BLOBS = LAYERS + TILES, STEPS = 12 };
@@ -161,19 +170,25 @@ START_TEST(the_last_layers_are_not_read_again_at_a_turn)
     for (int homes = 0; homes <= 12; homes += 4)
         for (int ring = 2; ring <= 5; ring++)
             for (int device = 0; device < RIG_DEVICES; device++) {
-                r.config = (rig_config){.blobs = BLOBS, .ring = ring, .most_homes = homes, .device = (rig_device)device, .engine = QS_AIO_PREAD};
+                r.config = (rig_config){.blobs = BLOBS,
+                                        .ring = ring,
+                                        .most_homes = homes,
+                                        .device = (rig_device)device,
+                                        .engine = QS_AIO_PREAD};
                 open_in(dir);
                 follow(&train);
                 follow(&train);
                 qs_stream_stats a = qs_stream_stats_read(r.stream);
                 for (int i = 0; i < STEPS; i++) follow(&train);
                 qs_stream_stats b = qs_stream_stats_read(r.stream);
-                int streamed = BLOBS - homes, visits = STEPS * 2 * BLOBS, most = STEPS * 2 * (streamed > ring ? streamed - ring : 0);
+                int streamed = BLOBS - homes, visits = STEPS * 2 * BLOBS,
+                    most = STEPS * 2 * (streamed > ring ? streamed - ring : 0);
                 int reads = (int)(b.reads - a.reads), hits = (int)(b.hits - a.hits);
                 if (device == RIG_UNIFIED) {
                     ck_assert_int_eq(reads, most);
                     ck_assert_int_eq(reads + hits, visits); /* nothing was read in vain */
-                } else { /* places and slots together hold more; how far reads are ahead when we look depends on the disk */
+                } else { /* places and slots together hold more; how far reads are ahead when we look depends
+                            on the disk */
                     ck_assert_int_le(reads, most + 2 * ring);
                     ck_assert_int_le(abs(reads + hits - visits), 2 * ring);
                 }
@@ -190,7 +205,8 @@ START_TEST(a_resident_model_is_read_once)
 {
     qs_schedule_train(6, 2, 2, 0, 1, &train);
     for (int device = 0; device < RIG_DEVICES; device++) {
-        r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = -1, .device = (rig_device)device, .engine = QS_AIO_PREAD};
+        r.config = (rig_config){
+            .blobs = 8, .ring = 3, .most_homes = -1, .device = (rig_device)device, .engine = QS_AIO_PREAD};
         open_in(dir);
         if (device == 0) fill_cache(&train);
         for (int i = 0; i < 4; i++) follow(&train);
@@ -203,13 +219,15 @@ START_TEST(a_resident_model_is_read_once)
 }
 END_TEST
 
-/* While a visit computes, reads for as many later ones are under way as there is room for: places, and slots too on a discrete device. */
+/* While a visit computes, reads for as many later ones are under way as there is room for: places, and slots
+ * too on a discrete device. */
 START_TEST(reads_run_ahead_as_far_as_there_is_room)
 {
     qs_schedule_train(20, 2, 1, 0, 1, &train);
     for (int device = 0; device < 2; device++)
         for (int ring = 2; ring <= 5; ring++) {
-            r.config = (rig_config){.blobs = 22, .ring = ring, .device = (rig_device)device, .engine = QS_AIO_PREAD};
+            r.config =
+                (rig_config){.blobs = 22, .ring = ring, .device = (rig_device)device, .engine = QS_AIO_PREAD};
             open_in(dir);
             if (!device && ring == 2) fill_cache(&train);
             qs_stream_begin(r.stream, &train);
@@ -217,7 +235,8 @@ START_TEST(reads_run_ahead_as_far_as_there_is_room)
                 const void *weights;
                 ck_assert_int_eq(qs_stream_acquire(r.stream, v, &weights, &r.e), 0);
                 int room = device == RIG_UNIFIED ? ring : 2 * ring, begun = v ? v - 1 + room : ring;
-                for (int i = 0; i < 2000 && (int)qs_stream_stats_read(r.stream).reads < begun; i++) { /* the disk takes its time */
+                for (int i = 0; i < 2000 && (int)qs_stream_stats_read(r.stream).reads < begun;
+                     i++) { /* the disk takes its time */
                     qs_stream_poll(r.stream);
                     usleep(1000);
                 }
@@ -234,16 +253,21 @@ START_TEST(a_recorder_gets_every_read_and_copy_and_what_memory_holds)
     static qs_activity activities[512];
     qs_usage usage[64] = {{0}};
     qs_recorder recorder = {.activities = activities, .capacity = 512, .usage = usage};
-    r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)_i, .seed = 3, .recorder = &recorder};
+    r.config = (rig_config){
+        .blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)_i, .seed = 3, .recorder = &recorder};
     qs_schedule_train(7, 1, 1, 0, 1, &train);
     uint64_t begin = qs_now_ns();
     open_in(dir);
-    uint64_t blob = r.config.sizes[0], ring = (uint64_t)r.plan.ring_slots * blob, slots = (uint64_t)r.plan.device_slots * blob;
+    uint64_t blob = r.config.sizes[0], ring = (uint64_t)r.plan.ring_slots * blob,
+             slots = (uint64_t)r.plan.device_slots * blob;
     for (int round = 0; round < 3; round++) follow(&train);
     qs_stream_stats stats = qs_stream_stats_read(r.stream);
     for (int32_t v = 0; v < train.count; v++) {
-        ck_assert(usage[v].ring <= ring && usage[v].slots <= slots && usage[v].homes_host + usage[v].homes_device <= 2 * blob);
-        if (train.visits[v].blob >= 0) ck_assert_uint_ge(usage[v].ring + usage[v].slots + usage[v].homes_host + usage[v].homes_device, blob);
+        ck_assert(usage[v].ring <= ring && usage[v].slots <= slots &&
+                  usage[v].homes_host + usage[v].homes_device <= 2 * blob);
+        if (train.visits[v].blob >= 0)
+            ck_assert_uint_ge(usage[v].ring + usage[v].slots + usage[v].homes_host + usage[v].homes_device,
+                              blob);
     }
     ck_assert_uint_eq(usage[train.count - 1].homes_host + usage[train.count - 1].homes_device, 2 * blob);
     rig_close(&r);
@@ -251,7 +275,8 @@ START_TEST(a_recorder_gets_every_read_and_copy_and_what_memory_holds)
     for (int32_t i = 0; i < recorder.count; i++) {
         const qs_activity *a = &activities[i];
         count[a->kind]++;
-        ck_assert(a->start_ns >= begin && a->start_ns < a->end_ns && a->end_ns <= end && a->blob >= 0 && a->blob < 8);
+        ck_assert(a->start_ns >= begin && a->start_ns < a->end_ns && a->end_ns <= end && a->blob >= 0 &&
+                  a->blob < 8);
     }
     ck_assert_int_eq(recorder.lost, 0);
     ck_assert_uint_eq(count[QS_ACTIVITY_READ], stats.reads);
@@ -277,7 +302,7 @@ START_TEST(nothing_is_allocated_after_opening)
 }
 END_TEST
 
-/* ---- quantise on load --------------------------------------------------------------------------------------------------------- */
+/* ---- quantise on load -------------------------------------------------------------------------------- */
 
 START_TEST(the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends)
 {
@@ -300,7 +325,8 @@ START_TEST(the_maker_hears_of_a_blob_before_the_visit_ahead_of_it_ends)
 }
 END_TEST
 
-/* Blobs with a home are never taken over, so nothing but the walk itself would commit them: a killed run must find them. */
+/* Blobs with a home are never taken over, so nothing but the walk itself would commit them: a killed run must
+ * find them. */
 START_TEST(homes_are_committed_during_the_sweep)
 {
     qs_schedule_train(6, 2, 1, 0, 1, &train);
@@ -312,7 +338,8 @@ START_TEST(homes_are_committed_during_the_sweep)
         qs_stream_poll(r.stream);
         usleep(1000);
     }
-    ck_assert_int_ge(qs_cache_present(r.cache), 4); /* on a slow disk what is made ahead is there by then as well */
+    ck_assert_int_ge(qs_cache_present(r.cache),
+                     4); /* on a slow disk what is made ahead is there by then as well */
 }
 END_TEST
 
@@ -325,7 +352,8 @@ START_TEST(a_run_killed_during_the_quantise_on_load_goes_on_with_what_is_missing
             pid_t child = fork();
             if (!child) {
                 qs_aio_faults faults = {.die_at_write = killed_at};
-                r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = homes, .engine = QS_AIO_PREAD, .faults = &faults};
+                r.config = (rig_config){
+                    .blobs = 8, .ring = 3, .most_homes = homes, .engine = QS_AIO_PREAD, .faults = &faults};
                 open_in(sub);
                 rig_follow(&r, &train);
                 qs_stream_settle(r.stream, &r.e);
@@ -352,7 +380,7 @@ START_TEST(a_run_killed_during_the_quantise_on_load_goes_on_with_what_is_missing
 }
 END_TEST
 
-/* ---- accidents ----------------------------------------------------------------------------------------------------------- */
+/* ---- accidents --------------------------------------------------------------------------------------- */
 
 /* Under an open cache, where reads then meet the end of the file, and before it is opened. */
 START_TEST(a_cache_file_that_is_cut_heals)
@@ -384,7 +412,8 @@ START_TEST(a_cache_file_that_is_cut_heals)
 }
 END_TEST
 
-/* What other processes wait for: nobody calls settle in a run that begins with a validation, or ends after one sweep. */
+/* What other processes wait for: nobody calls settle in a run that begins with a validation, or ends after
+ * one sweep. */
 START_TEST(a_cache_that_has_become_whole_is_synced_by_the_next_sweep_or_the_end)
 {
     qs_schedule_train(6, 2, 1, 0, 1, &train);
@@ -444,8 +473,17 @@ START_TEST(slow_short_interrupted_and_reordered_transfers_change_nothing)
     qs_schedule_evaluate(6, 2, 2, 1, &evaluate);
     for (int device = 0; device < RIG_DEVICES; device++) {
         char *sub = test_path(dir, "cache");
-        qs_aio_faults faults = {.seed = (uint64_t)device, .short_every = 3, .interrupt_every = 4, .delay_ns = 200000, .reorder = true};
-        r.config = (rig_config){.blobs = 8, .ring = 3, .most_homes = 2, .device = (rig_device)device, .faults = &faults, .engine = QS_AIO_PREAD};
+        qs_aio_faults faults = {.seed = (uint64_t)device,
+                                .short_every = 3,
+                                .interrupt_every = 4,
+                                .delay_ns = 200000,
+                                .reorder = true};
+        r.config = (rig_config){.blobs = 8,
+                                .ring = 3,
+                                .most_homes = 2,
+                                .device = (rig_device)device,
+                                .faults = &faults,
+                                .engine = QS_AIO_PREAD};
         open_in(sub);
         several_steps();
         rig_close(&r);
@@ -465,7 +503,11 @@ START_TEST(a_failed_read_is_told_at_acquire)
     for (int device = 0; device < RIG_DEVICES; device++)
         for (int n = 1; n < 30; n += 5) {
             qs_aio_faults faults = {.read_error_at = n};
-            r.config = (rig_config){.blobs = 8, .ring = 3, .device = (rig_device)device, .faults = &faults, .engine = QS_AIO_PREAD};
+            r.config = (rig_config){.blobs = 8,
+                                    .ring = 3,
+                                    .device = (rig_device)device,
+                                    .faults = &faults,
+                                    .engine = QS_AIO_PREAD};
             open_in(dir);
             qs_stream_begin(r.stream, &train);
             int rc = 0;
@@ -506,12 +548,17 @@ START_TEST(a_cache_that_cannot_be_written_is_an_error)
         for (int n = 1; n <= 24; n += 8) {
             char *sub = test_path(dir, "cache");
             qs_aio_faults faults = {.write_error_at = n};
-            r.config = (rig_config){.blobs = 8, .ring = 2, .device = (rig_device)device, .faults = &faults, .engine = QS_AIO_PREAD};
+            r.config = (rig_config){.blobs = 8,
+                                    .ring = 2,
+                                    .device = (rig_device)device,
+                                    .faults = &faults,
+                                    .engine = QS_AIO_PREAD};
             open_in(sub);
             int rc = rig_follow(&r, &train);
             if (!rc) rc = qs_stream_settle(r.stream, &r.e);
             ck_assert_int_eq(rc, -QS_EIO);
-            ck_assert_msg(strstr(r.e.text, "No space left") && strstr(r.e.text, "free some space"), "%s", r.e.text);
+            ck_assert_msg(strstr(r.e.text, "No space left") && strstr(r.e.text, "free some space"), "%s",
+                          r.e.text);
             ck_assert_int_eq(r.wrong, 0);
             rig_close(&r);
             test_dir_remove(sub);
@@ -519,7 +566,8 @@ START_TEST(a_cache_that_cannot_be_written_is_an_error)
 }
 END_TEST
 
-/* A step that is given up leaves reads under way for blobs that the next schedule wants last: its own must find a place. */
+/* A step that is given up leaves reads under way for blobs that the next schedule wants last: its own must
+ * find a place. */
 START_TEST(a_new_schedule_may_begin_at_any_time)
 {
     qs_schedule_train(12, 2, 1, 0, 1, &train);
@@ -530,7 +578,8 @@ START_TEST(a_new_schedule_may_begin_at_any_time)
     rig_close(&r);
     qs_aio_faults faults = {.delay_ns = 1000000};
     for (int device = 0; device < RIG_DEVICES; device++) {
-        r.config = (rig_config){.blobs = 14, .ring = 2, .device = (rig_device)device, .engine = QS_AIO_PREAD, .faults = &faults};
+        r.config = (rig_config){
+            .blobs = 14, .ring = 2, .device = (rig_device)device, .engine = QS_AIO_PREAD, .faults = &faults};
         open_in(dir);
         for (int32_t stop = 1; stop < train.count; stop += 3) {
             qs_stream_begin(r.stream, &train);
@@ -543,13 +592,15 @@ START_TEST(a_new_schedule_may_begin_at_any_time)
 }
 END_TEST
 
-/* Blobs 0 to 3 are cached. Blob 4 is begun ahead, loses its place to one that is read, and gets it again: what it had there is gone. */
+/* Blobs 0 to 3 are cached. Blob 4 is begun ahead, loses its place to one that is read, and gets it again:
+ * what it had there is gone. */
 START_TEST(a_blob_whose_place_was_taken_over_half_made_is_made_anew)
 {
     enum { BLOBS = 6, CACHED = 4 };
     qs_schedule_train(BLOBS - 1, 1, 1, 0, 1, &train);
     r.config = (rig_config){.blobs = BLOBS, .ring = 2, .device = (rig_device)_i};
-    for (int b = 0; b < BLOBS; b++) r.config.sizes[b] = b < CACHED ? 4096 : 400 * 4096; /* these take many looks at the disk */
+    for (int b = 0; b < BLOBS; b++)
+        r.config.sizes[b] = b < CACHED ? 4096 : 400 * 4096; /* these take many looks at the disk */
     open_in(dir);
     for (int round = 0; round < 40; round++) {
         qs_stream_begin(r.stream, &train);
@@ -565,7 +616,7 @@ START_TEST(a_blob_whose_place_was_taken_over_half_made_is_made_anew)
 }
 END_TEST
 
-/* ---- at random ------------------------------------------------------------------------------------------------------------ */
+/* ---- at random --------------------------------------------------------------------------------------- */
 
 static uint64_t case_seed;
 static uint32_t draw_at;
@@ -592,13 +643,18 @@ static void random_case(uint64_t seed)
     qs_aio_faults faults = {.seed = seed, .reorder = below(2), .delay_ns = below(2) ? below(100000) : 0};
     if (below(2)) faults.short_every = 2 + (int)below(4);
     if (below(2)) faults.interrupt_every = 2 + (int)below(4);
-    rig_config c = {.blobs = layers + tiles, .ring = 2 + (int)below(4), .device = (rig_device)below(RIG_DEVICES), .seed = seed,
-                    .engine = below(2) ? QS_AIO_AUTO : QS_AIO_PREAD, .no_cache = !below(8)};
+    rig_config c = {.blobs = layers + tiles,
+                    .ring = 2 + (int)below(4),
+                    .device = (rig_device)below(RIG_DEVICES),
+                    .seed = seed,
+                    .engine = below(2) ? QS_AIO_AUTO : QS_AIO_PREAD,
+                    .no_cache = !below(8)};
     c.most_homes = (int)below((uint32_t)c.blobs + 2) - 1;
     if (below(2)) c.faults = &faults;
     for (int b = 0; b < c.blobs; b++) c.sizes[b] = (1 + below(6)) * 4096;
     if (below(2)) c.device_room = 4096 * (1 + below(40));
-    qs_schedule_train(layers, tiles, k, (int32_t)below((uint32_t)layers), 1 + (int32_t)below((uint32_t)k), &train);
+    qs_schedule_train(layers, tiles, k, (int32_t)below((uint32_t)layers), 1 + (int32_t)below((uint32_t)k),
+                      &train);
     qs_schedule_evaluate(layers, tiles, k, 1, &evaluate);
 
     char *sub = test_path(dir, "cache");

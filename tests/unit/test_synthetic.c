@@ -1,4 +1,5 @@
-/* Synthetic models: the same bits however they are read, written or streamed; and shapes that count what was published. */
+/* Synthetic models: the same bits however they are read, written or streamed; and shapes that count what was
+ * published. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -52,7 +53,8 @@ START_TEST(bits_do_not_depend_on_how_a_tensor_is_cut)
         uint64_t at = qs_random_u32(1, 1, i) % (t->bytes / 2) * 2, n = (qs_random_u32(1, 2, i) % 5000) * 2;
         if (n > t->bytes - at) n = t->bytes - at;
         char *part = read_part(s, t, at, n);
-        ck_assert_msg(!memcmp(part, whole + at, n), "%llu bytes at %llu differ", (unsigned long long)n, (unsigned long long)at);
+        ck_assert_msg(!memcmp(part, whole + at, n), "%llu bytes at %llu differ", (unsigned long long)n,
+                      (unsigned long long)at);
         free(part);
     }
     free(whole);
@@ -68,15 +70,21 @@ START_TEST(bits_are_pinned_on_every_machine)
     static const uint16_t expected[8] = {0x3d0a, 0xbd1f, 0x3bcc, 0xbbef, 0xbd45, 0xbb28, 0xbab1, 0xbcab};
     uint16_t out[64];
     qs_synthetic_generate(&s, &t, 0, sizeof out, out);
-    for (int i = 0; i < 8; i++) ck_assert_msg(out[i] == expected[i], "element %d is 0x%04x, expected 0x%04x", i, out[i], expected[i]);
+    for (int i = 0; i < 8; i++)
+        ck_assert_msg(out[i] == expected[i], "element %d is 0x%04x, expected 0x%04x", i, out[i], expected[i]);
 }
 END_TEST
 
 START_TEST(elements_have_the_stated_moments_and_norms_lie_around_one)
 {
     qs_source *s = open_synthetic("tiny", 9, 0);
-    static const struct { const char *name; double mean; } cases[] = {{"model.embed_tokens.weight", 0}, {"model.layers.0.mlp.up_proj.weight", 0},
-                                                                      {"model.norm.weight", 1}, {"model.layers.3.input_layernorm.weight", 1}};
+    static const struct {
+        const char *name;
+        double mean;
+    } cases[] = {{"model.embed_tokens.weight", 0},
+                 {"model.layers.0.mlp.up_proj.weight", 0},
+                 {"model.norm.weight", 1},
+                 {"model.layers.3.input_layernorm.weight", 1}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         const qs_source_tensor *t = qs_source_find(s, cases[c].name);
         uint16_t *data = read_part(s, t, 0, t->bytes);
@@ -87,7 +95,8 @@ START_TEST(elements_have_the_stated_moments_and_norms_lie_around_one)
             squares += x * x;
         }
         double std = sqrt(squares / n);
-        ck_assert_msg(fabs(sum / n) < 5 * 0.02 / sqrt(n) + 1e-4, "%s: mean off by %g", cases[c].name, sum / n);
+        ck_assert_msg(fabs(sum / n) < 5 * 0.02 / sqrt(n) + 1e-4, "%s: mean off by %g", cases[c].name,
+                      sum / n);
         ck_assert_msg(fabs(std - 0.02) < 0.02 * 5 / sqrt(n) + 1e-4, "%s: deviation %g", cases[c].name, std);
         free(data);
     }
@@ -137,7 +146,8 @@ START_TEST(safetensors_of_a_recipe_hold_the_same_bits_and_go_before_it)
         const qs_source_tensor *t = qs_source_at(s, i), *u = qs_source_at(files, i);
         ck_assert_str_eq(t->name, u->name);
         ck_assert_uint_eq(t->bytes, u->bytes);
-        char *made = read_part(s, t, 0, t->bytes), *buffer = aligned_alloc(4096, qs_source_buffer_bytes(u->bytes));
+        char *made = read_part(s, t, 0, t->bytes),
+             *buffer = aligned_alloc(4096, qs_source_buffer_bytes(u->bytes));
         qs_source_read r = {.tensor = u, .bytes = u->bytes, .buffer = buffer};
         qs_source_read_start(files, aio, &r);
         ck_assert_msg(!qs_source_read_finish(files, aio, &r, &e), "%s", e.text);
@@ -161,7 +171,10 @@ END_TEST
 
 START_TEST(damaged_recipes_are_refused_with_the_reason)
 {
-    static const struct { const char *text, *says; int code; } cases[] = {
+    static const struct {
+        const char *text, *says;
+        int code;
+    } cases[] = {
         {"{\"format\": 2, \"tensors\": {\"a\": [1]}}", "format", QS_EUNSUP},
         {"{\"format\": 1}", "no tensors", QS_EFORMAT},
         {"{\"format\": 1, \"tensors\": {}}", "no tensors", QS_EFORMAT},
@@ -178,22 +191,28 @@ START_TEST(damaged_recipes_are_refused_with_the_reason)
         qs_source *s;
         test_file_write(path, cases[i].text, strlen(cases[i].text));
         ck_assert_msg(qs_source_open(dir, &s, &e) == -cases[i].code, "%s: %s", cases[i].text, e.text);
-        ck_assert_msg(strstr(e.text, cases[i].says) && strstr(e.text, QS_SYNTHETIC_NAME), "%s: %s", cases[i].text, e.text);
+        ck_assert_msg(strstr(e.text, cases[i].says) && strstr(e.text, QS_SYNTHETIC_NAME), "%s: %s",
+                      cases[i].text, e.text);
     }
     qs_free(path);
 }
 END_TEST
 
-/* ---- shapes ----------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------ */
 
 START_TEST(shapes_count_the_published_parameters)
 {
-    static const struct { const char *name; int64_t parameters; } published[] = {
-        {"llama-2-7b", 6738415616},     {"llama-2-13b", 13015864320},   {"llama-2-70b", 68976648192}, {"llama-3-8b", 8030261248},
-        {"llama-3-70b", 70553706496},   {"llama-3.1-405b", 405853388800}, {"llama-3.2-1b", 1235814400}, {"llama-3.2-3b", 3212749824},
-        {"open-llama-3b", 3426473600},  {"mistral-7b", 7241732096},     {"pythia-1.4b", 1414647808},
-        {"gpt-neox-20b", 20554567680},  {"qwen2.5-7b", 7615616512},    {"qwen2.5-72b", 72706203648},  {"qwen3-8b", 8190735360},
-        {"qwen3-32b", 32762123264},     {"gemma-3-4b", 3880263168},     {"gemma-3-12b", 11766034176},  {"gemma-3-27b", 27009346304},
+    static const struct {
+        const char *name;
+        int64_t parameters;
+    } published[] = {
+        {"llama-2-7b", 6738415616},   {"llama-2-13b", 13015864320}, {"llama-2-70b", 68976648192},
+        {"llama-3-8b", 8030261248},   {"llama-3-70b", 70553706496}, {"llama-3.1-405b", 405853388800},
+        {"llama-3.2-1b", 1235814400}, {"llama-3.2-3b", 3212749824}, {"open-llama-3b", 3426473600},
+        {"mistral-7b", 7241732096},   {"pythia-1.4b", 1414647808},  {"gpt-neox-20b", 20554567680},
+        {"qwen2.5-7b", 7615616512},   {"qwen2.5-72b", 72706203648}, {"qwen3-8b", 8190735360},
+        {"qwen3-32b", 32762123264},   {"gemma-3-4b", 3880263168},   {"gemma-3-12b", 11766034176},
+        {"gemma-3-27b", 27009346304},
     };
     int shapes = 0;
     while (qs_shape_name(shapes)) shapes++;
@@ -205,9 +224,10 @@ START_TEST(shapes_count_the_published_parameters)
         for (int k = 0; k < qs_source_count(s); k++) elements += (int64_t)qs_source_at(s, k)->bytes / 2;
         qs_source_close(s);
         ck_assert(!qs_architecture_read(dir, &a, &e));
-        ck_assert_msg(qs_architecture_parameters(&a) == published[i].parameters, "%s: %lld", published[i].name,
-                      (long long)qs_architecture_parameters(&a));
-        ck_assert_msg(elements == published[i].parameters, "%s: %lld elements", published[i].name, (long long)elements);
+        ck_assert_msg(qs_architecture_parameters(&a) == published[i].parameters, "%s: %lld",
+                      published[i].name, (long long)qs_architecture_parameters(&a));
+        ck_assert_msg(elements == published[i].parameters, "%s: %lld elements", published[i].name,
+                      (long long)elements);
     }
 }
 END_TEST
@@ -220,14 +240,22 @@ START_TEST(unknown_shapes_are_refused_with_the_known_ones)
 }
 END_TEST
 
-/* ---- a whole run -------------------------------------------------------------------------------------------------------------- */
+/* ---- a whole run ------------------------------------------------------------------------------------- */
 
 static void train_tiny(const char *out, const char *placement)
 {
     test_words w = {0};
-    static const char *const fixed[] = {"--data=tests/golden/llama/data.jsonl", "--lora_r=4", "--per_device_train_batch_size=2",
-                                        "--gradient_accumulation_steps=2", "--max_seq_length=64", "--no-packing", "--quiet", "--report_to=none",
-                                        "--max_steps=3", "--vram=64M", "--ram=96M"};
+    static const char *const fixed[] = {"--data=tests/golden/llama/data.jsonl",
+                                        "--lora_r=4",
+                                        "--per_device_train_batch_size=2",
+                                        "--gradient_accumulation_steps=2",
+                                        "--max_seq_length=64",
+                                        "--no-packing",
+                                        "--quiet",
+                                        "--report_to=none",
+                                        "--max_steps=3",
+                                        "--vram=64M",
+                                        "--ram=96M"};
     test_words_add(&w, "--model=%s", dir);
     test_words_add(&w, "--out=%s/%s", dir, out);
     test_words_add(&w, "--cache=%s/cache-%s", dir, out);
@@ -244,13 +272,15 @@ START_TEST(training_on_synthetic_weights_is_the_same_streamed_resident_and_from_
     train_tiny("streamed", "--resident_layers=0");
     ck_assert_msg(!qs_synth_weights(dir, &e), "%s", e.text);
     train_tiny("files", NULL);
-    char *a = test_path(dir, "resident/adapter_model.safetensors"), *b = test_path(dir, "streamed/adapter_model.safetensors"),
+    char *a = test_path(dir, "resident/adapter_model.safetensors"),
+         *b = test_path(dir, "streamed/adapter_model.safetensors"),
          *c = test_path(dir, "files/adapter_model.safetensors"), *out = test_path(dir, "streamed");
     ck_assert(test_same_file(a, b));
     ck_assert(test_same_file(a, c));
     test_row rows[8];
     ck_assert_int_eq(test_read_metrics(out, rows, 8), 3);
-    ck_assert_msg(rows[0].loss > 5.5 && rows[0].loss < 8.5, "the first loss is %g; a guess among 1024 tokens costs 6.93", rows[0].loss);
+    ck_assert_msg(rows[0].loss > 5.5 && rows[0].loss < 8.5,
+                  "the first loss is %g; a guess among 1024 tokens costs 6.93", rows[0].loss);
     qs_free(a);
     qs_free(b);
     qs_free(c);

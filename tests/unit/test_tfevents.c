@@ -67,12 +67,16 @@ END_TEST
 START_TEST(several_scalars_share_an_event)
 {
     ck_assert_int_eq(qs_tfevents_open(dir, 0, 1.0, &events, &e), 0);
-    ck_assert_int_eq(qs_tfevents_write(events, 1.0, 300, (qs_tfevents_scalar[]){{"a", 1.0f}, {"bc", -2.0f}}, 2, &e), 0);
+    ck_assert_int_eq(
+        qs_tfevents_write(events, 1.0, 300, (qs_tfevents_scalar[]){{"a", 1.0f}, {"bc", -2.0f}}, 2, &e), 0);
     char *path = only_file(), *hex = hex_of(path);
-    /* length 35; after the checksum: time, step 300 = ac 02, summary of 21 bytes: a value of 8, a value of 9 */
+    /* length 35; after the checksum: time, step 300 = ac 02, summary of 21 bytes: a value of 8, a value of 9
+     */
     const char *record = hex + strlen(VERSION_RECORD);
     ck_assert_int_eq(strncmp(record, "2300000000000000", 16), 0);
-    ck_assert_int_eq(strncmp(record + 24, "09000000000000f03f10ac022a150a080a0161150000803f0a090a02626315000000c0", 70), 0);
+    ck_assert_int_eq(
+        strncmp(record + 24, "09000000000000f03f10ac022a150a080a0161150000803f0a090a02626315000000c0", 70),
+        0);
     qs_free(hex);
     qs_free(path);
 }

@@ -14,14 +14,23 @@ static qs_plan plan;
 static qs_tier tier;
 static qs_err e;
 static const uint64_t sizes[] = {3 * PAGE, 5 * PAGE, 4 * PAGE, 2 * PAGE, PAGE, 6 * PAGE};
-static const qs_plan_item items[] = {{QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, 10 * PAGE}, {QS_ITEM_CHECKPOINTS, QS_POOL_HOST, 7 * PAGE}, {QS_ITEM_STATES, QS_POOL_HOST, PAGE},
-                                     {QS_ITEM_STATES, QS_POOL_PINNED, 2 * PAGE}, {QS_ITEM_GRADIENTS, QS_POOL_HOST, 0}};
+static const qs_plan_item items[] = {{QS_ITEM_ACTIVATIONS, QS_POOL_DEVICE, 10 * PAGE},
+                                     {QS_ITEM_CHECKPOINTS, QS_POOL_HOST, 7 * PAGE},
+                                     {QS_ITEM_STATES, QS_POOL_HOST, PAGE},
+                                     {QS_ITEM_STATES, QS_POOL_PINNED, 2 * PAGE},
+                                     {QS_ITEM_GRADIENTS, QS_POOL_HOST, 0}};
 
 static void begin(bool discrete)
 {
     ck_assert_int_eq(qs_device_cpu.open(0, discrete ? QS_CPU_DISCRETE : 0, &device, &e), 0);
-    qs_plan_input in = {.vram_bytes = 36 * PAGE, .ram_bytes = 40 * PAGE, .shared_memory = !discrete, .items = items, .item_count = 5, .blobs = 6,
-                        .blob_bytes = sizes, .most_homes = 4};
+    qs_plan_input in = {.vram_bytes = 36 * PAGE,
+                        .ram_bytes = 40 * PAGE,
+                        .shared_memory = !discrete,
+                        .items = items,
+                        .item_count = 5,
+                        .blobs = 6,
+                        .blob_bytes = sizes,
+                        .most_homes = 4};
     ck_assert_msg(!qs_plan_make(&in, &plan, &e), "%s", e.text);
     ck_assert_msg(!qs_tier_open(device, &plan, &tier, &e), "%s", e.text);
 }
@@ -34,14 +43,16 @@ static void teardown(void)
     device = NULL;
 }
 
-/* Every region holds its bytes beside all others, and the blocks are as large as the plan says: used == planned. */
+/* Every region holds its bytes beside all others, and the blocks are as large as the plan says: used ==
+ * planned. */
 START_TEST(regions_are_apart_and_fill_the_pools)
 {
     for (int discrete = 0; discrete < 2; discrete++) {
         uint64_t blocks = qs_mem_read().block_bytes;
         begin(discrete);
-        ck_assert_uint_eq(qs_mem_read().block_bytes - blocks,
-                          plan.pool_bytes[QS_POOL_DEVICE] + plan.pool_bytes[QS_POOL_PINNED] + plan.pool_bytes[QS_POOL_HOST]);
+        ck_assert_uint_eq(qs_mem_read().block_bytes - blocks, plan.pool_bytes[QS_POOL_DEVICE] +
+                                                                  plan.pool_bytes[QS_POOL_PINNED] +
+                                                                  plan.pool_bytes[QS_POOL_HOST]);
         ck_assert_uint_eq(device->api->used_bytes(device), plan.pool_bytes[QS_POOL_DEVICE]);
         char *at[QS_PLAN_MAX_ITEMS];
         for (int i = 0; i < plan.item_count; i++) {
@@ -62,11 +73,13 @@ END_TEST
 START_TEST(a_region_is_found_by_its_name_and_pool)
 {
     begin(true);
-    char *host = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_HOST), *pinned = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_PINNED);
+    char *host = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_HOST),
+         *pinned = qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_PINNED);
     ck_assert(host >= (char *)tier.host.base && host < (char *)tier.host.base + tier.host.bytes);
     ck_assert(pinned >= (char *)tier.pinned.base && pinned < (char *)tier.pinned.base + tier.pinned.bytes);
     ck_assert_ptr_null(qs_tier_take(&tier, QS_ITEM_STATES, QS_POOL_DEVICE));
-    ck_assert_ptr_null(qs_tier_take(&tier, QS_ITEM_GRADIENTS, QS_POOL_HOST)); /* an item of no bytes is no item */
+    ck_assert_ptr_null(
+        qs_tier_take(&tier, QS_ITEM_GRADIENTS, QS_POOL_HOST)); /* an item of no bytes is no item */
 }
 END_TEST
 

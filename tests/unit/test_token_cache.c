@@ -25,13 +25,16 @@ static void write_at(const char *folder, const char *name, const char *text)
     qs_free(path);
 }
 
-/* A tokenizer of single letters: a..z are 0..25, space 26, <s> 27, </s> 28 (also the padding token), newline 29; further ones as given. */
+/* A tokenizer of single letters: a..z are 0..25, space 26, <s> 27, </s> 28 (also the padding token), newline
+ * 29; further ones as given. */
 static void write_tokenizer(const char *more)
 {
     char vocab[512] = "";
     for (int c = 0; c < 26; c++) sprintf(vocab + strlen(vocab), "\"%c\":%d,", 'a' + c, c);
-    char *json = qs_printf("{\"added_tokens\":[{\"id\":27,\"content\":\"<s>\",\"special\":true},{\"id\":28,\"content\":\"</s>\",\"special\":true}],"
-                           "\"model\":{\"type\":\"BPE\",\"vocab\":{%s\" \":26,\"\\n\":29%s},\"merges\":[]}}", vocab, more);
+    char *json = qs_printf("{\"added_tokens\":[{\"id\":27,\"content\":\"<s>\",\"special\":true},{\"id\":28,"
+                           "\"content\":\"</s>\",\"special\":true}],"
+                           "\"model\":{\"type\":\"BPE\",\"vocab\":{%s\" \":26,\"\\n\":29%s},\"merges\":[]}}",
+                           vocab, more);
     write_at(model_dir, "tokenizer.json", json);
     qs_free(json);
 }
@@ -44,7 +47,8 @@ static void make_dirs(void)
     qs_err e;
     ck_assert_int_eq(qs_dir_create(model_dir, &e), 0);
     write_tokenizer("");
-    write_at(model_dir, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"</s>\",\"add_bos_token\":true}");
+    write_at(model_dir, "tokenizer_config.json",
+             "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"</s>\",\"add_bos_token\":true}");
 }
 
 static void drop_dirs(void)
@@ -64,7 +68,11 @@ static qs_data_options options_for(const char *name, const char *text)
     data_path = test_path(dir, name);
     test_file_write(data_path, text, strlen(text));
     files[0] = data_path;
-    return (qs_data_options){.data = files, .data_count = 1, .model_dir = model_dir, .cache_dir = cache_dir, .max_seq_length = 64,
+    return (qs_data_options){.data = files,
+                             .data_count = 1,
+                             .model_dir = model_dir,
+                             .cache_dir = cache_dir,
+                             .max_seq_length = 64,
                              .vocab_size = 30};
 }
 
@@ -76,7 +84,8 @@ static qs_token_cache *open_with(qs_data_options o)
     return c;
 }
 
-/* All samples as text: letters, capitals where trained; < BOS, > EOS, ) a trained EOS, _ space; samples are separated by |. */
+/* All samples as text: letters, capitals where trained; < BOS, > EOS, ) a trained EOS, _ space; samples are
+ * separated by |. */
 static void expect(qs_data_options o, const char *want)
 {
     qs_token_cache *c = open_with(o);
@@ -90,7 +99,11 @@ static void expect(qs_data_options o, const char *want)
             uint32_t token = c->tokens[c->samples[s].first + (uint64_t)k], id = token & QS_TOKEN_ID_MASK;
             bool t = token & QS_TOKEN_TRAINED;
             trained += t;
-            got[n++] = id < 26 ? (char)((t ? 'A' : 'a') + (int)id) : id == 26 ? '_' : id == 27 ? '<' : id == 28 ? (t ? ')' : '>') : '?';
+            got[n++] = id < 26    ? (char)((t ? 'A' : 'a') + (int)id)
+                       : id == 26 ? '_'
+                       : id == 27 ? '<'
+                       : id == 28 ? (t ? ')' : '>')
+                                  : '?';
         }
         ck_assert_int_eq(trained, c->samples[s].targets);
         targets += trained;
@@ -113,7 +126,8 @@ static void refuses(qs_data_options o, int code, const char *part, const char *o
 
 START_TEST(completions_are_trained_with_eos_even_if_it_is_the_padding_token)
 {
-    qs_data_options o = options_for("a.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\"prompt\":\"e\",\"completion\":\"\"}");
+    qs_data_options o = options_for(
+        "a.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\"prompt\":\"e\",\"completion\":\"\"}");
     expect(o, "<abCD)|<e)");
     o.train_on_inputs = true;
     expect(o, "<ABCD)|<E)");
@@ -122,7 +136,8 @@ END_TEST
 
 START_TEST(text_is_trained_whole_and_may_hold_special_tokens)
 {
-    qs_data_options o = options_for("a.jsonl", "{\"text\":\"ab\"}\n{\"text\":\"a</s>b</s>\"}\n{\"text\":\"\"}");
+    qs_data_options o =
+        options_for("a.jsonl", "{\"text\":\"ab\"}\n{\"text\":\"a</s>b</s>\"}\n{\"text\":\"\"}");
     expect(o, "<AB)|<A)B)"); /* an EOS that is there already is not doubled; empty rows are left out */
     refuses(options_for("b.jsonl", "{\"text\":\"x\"}\n{\"text\":\"<s>ab\"}"), QS_EFORMAT, "row 2", "two BOS");
 }
@@ -130,15 +145,18 @@ END_TEST
 
 START_TEST(tokens_made_elsewhere_keep_their_labels)
 {
-    qs_data_options o = options_for("a.jsonl", "{\"input_ids\":[27,0,1,2],\"labels\":[-100,-100,1,2]}\n{\"input_ids\":[3,4,28]}");
+    qs_data_options o = options_for(
+        "a.jsonl", "{\"input_ids\":[27,0,1,2],\"labels\":[-100,-100,1,2]}\n{\"input_ids\":[3,4,28]}");
     expect(o, "<aBC|dE)");
     o.model_dir = NULL;
     expect(o, "<aBC|dE)");
     o.model_dir = dir; /* no tokenizer there */
     expect(o, "<aBC|dE)");
     refuses(options_for("b.jsonl", "{\"input_ids\":[27,27,1]}"), QS_EFORMAT, "row 1", "two BOS");
-    refuses(options_for("c.jsonl", "{\"input_ids\":[1,2]}\n{\"input_ids\":[1,30]}"), QS_EFORMAT, "row 2", "vocabulary has 30");
-    refuses(options_for("d.jsonl", "{\"input_ids\":[1,2],\"labels\":[1,-100]}"), QS_EFORMAT, "-100", "token to train on");
+    refuses(options_for("c.jsonl", "{\"input_ids\":[1,2]}\n{\"input_ids\":[1,30]}"), QS_EFORMAT, "row 2",
+            "vocabulary has 30");
+    refuses(options_for("d.jsonl", "{\"input_ids\":[1,2],\"labels\":[1,-100]}"), QS_EFORMAT, "-100",
+            "token to train on");
     /* One row without targets among others is left out and counted. */
     o = options_for("e.jsonl", "{\"input_ids\":[1,2],\"labels\":[-100,-100]}\n{\"input_ids\":[1,2]}");
     expect(o, "bC");
@@ -193,7 +211,9 @@ END_TEST
 
 START_TEST(wrong_options_and_rows_are_refused_in_a_sentence)
 {
-    qs_data_options o = options_for("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}");
+    qs_data_options o = options_for(
+        "a.jsonl",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}");
     refuses(o, QS_EMISSING, "no chat template", "--chat_template");
     o.chat_template = "nope";
     refuses(o, QS_EINVAL, "nope", "chatml");
@@ -241,13 +261,15 @@ START_TEST(weights_say_how_often_rows_come_in_an_epoch)
 {
     qs_data_options o = options_for("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"bcd\"}");
     write_at(dir, "b.jsonl", "{\"text\":\"c\"}");
-    char *second = test_path(dir, "b.jsonl"), *twice = qs_printf("%s:2", data_path), *once = qs_printf("%s:1", second);
+    char *second = test_path(dir, "b.jsonl"), *twice = qs_printf("%s:2", data_path),
+         *once = qs_printf("%s:1", second);
     const char *files[] = {twice, once}, *some[1];
     o.data = files;
     o.data_count = 2;
     expect(o, "<A)|<A)|<BCD)|<BCD)|<C)");
     qs_token_cache *c = open_with(o);
-    ck_assert_msg(strstr(c->audit, "80.0 % of an epoch: a.jsonl") && strstr(c->audit, "weight 2: 4 samples"), "%s", c->audit);
+    ck_assert_msg(strstr(c->audit, "80.0 % of an epoch: a.jsonl") && strstr(c->audit, "weight 2: 4 samples"),
+                  "%s", c->audit);
     qs_token_cache_close(c);
     /* Of a half about half of the rows, each whole, and always the same ones. */
     char *text = qs_malloc(40 * 20 + 1);
@@ -283,7 +305,9 @@ START_TEST(bad_rows_are_listed_or_left_out_as_asked)
     o.drop_bad_rows = true;
     expect(o, "<A)");
     qs_token_cache *c = open_with(o);
-    ck_assert_msg(strstr(c->audit, "2 bad rows") && strstr(c->audit, "row 3 (line 3)") && strstr(c->audit, "warning: 2 of 3 rows"), "%s", c->audit);
+    ck_assert_msg(strstr(c->audit, "2 bad rows") && strstr(c->audit, "row 3 (line 3)") &&
+                      strstr(c->audit, "warning: 2 of 3 rows"),
+                  "%s", c->audit);
     ck_assert_msg(strstr(c->audit_json, "\"bad_rows\":2"), "%s", c->audit_json);
     qs_token_cache_close(c);
     o = options_for("a.jsonl", "{\"text\":5}");
@@ -303,8 +327,10 @@ START_TEST(the_audit_counts_what_is_odd)
 {
     write_tokenizer(MARK_LETTERS);
     write_at(model_dir, "config.json", "{\"max_position_embeddings\":8}");
-    qs_data_options o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b</s>\",\"id\":1}\n{\"instruction\":\"a\",\"output\":\" \"}\n"
-                                               "{\"instruction\":\"abcdefgh\",\"output\":\"<s>\"}");
+    qs_data_options o = options_for(
+        "a.jsonl",
+        "{\"instruction\":\"a\",\"output\":\"b</s>\",\"id\":1}\n{\"instruction\":\"a\",\"output\":\" \"}\n"
+        "{\"instruction\":\"abcdefgh\",\"output\":\"<s>\"}");
     o.chat_template = "none";
     o.vocab_size = 0;
     qs_token_cache *c = open_with(o);
@@ -312,7 +338,8 @@ START_TEST(the_audit_counts_what_is_odd)
     ck_assert_ptr_nonnull(strstr(c->audit, "warning: 1 rows (33.3 %) have an empty answer"));
     ck_assert_ptr_nonnull(strstr(c->audit, "special tokens typed as text: 1 rows"));
     ck_assert_ptr_nonnull(strstr(c->audit, "columns not used: id"));
-    ck_assert_ptr_nonnull(strstr(c->audit, "warning: 1 samples are longer than the model's 8 positions (max_position_embeddings)"));
+    ck_assert_ptr_nonnull(strstr(
+        c->audit, "warning: 1 samples are longer than the model's 8 positions (max_position_embeddings)"));
     qs_token_cache_close(c);
     o = options_for("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b</s></s> \"}");
     o.chat_template = "none";
@@ -320,7 +347,9 @@ START_TEST(the_audit_counts_what_is_odd)
     o.chat_template = "chatml";
     o.vocab_size = 0;
     c = open_with(o);
-    ck_assert_ptr_nonnull(strstr(c->audit, "warning: marks of the template that are no token of this tokenizer, and so are learnt as letters: <|im_start|> <|im_end|>"));
+    ck_assert_ptr_nonnull(
+        strstr(c->audit, "warning: marks of the template that are no token of this tokenizer, and so are "
+                         "learnt as letters: <|im_start|> <|im_end|>"));
     qs_token_cache_close(c);
 }
 END_TEST
@@ -344,7 +373,8 @@ END_TEST
 
 START_TEST(an_end_token_that_is_no_token_is_refused_by_name)
 {
-    write_at(model_dir, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"<|fresh|>\"}}");
+    write_at(model_dir, "tokenizer_config.json",
+             "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"<|fresh|>\"}}");
     write_at(model_dir, "config.json", "{\"eos_token_id\":28}");
     refuses(options_for("a.jsonl", "{\"text\":\"a\"}"), QS_EFORMAT, "eos_token \"<|fresh|>\"", "no token");
 }
@@ -407,7 +437,8 @@ START_TEST(a_damaged_cache_is_made_again)
     for (uint64_t i = 0; i < 60; i++) {
         char *bad = malloc(bytes);
         memcpy(bad, good, bytes);
-        size_t n = i % 3 ? bytes : qs_random_u32(i, 0, 0) % bytes, at = i % 2 ? qs_random_u32(i, 1, 0) % 128 : 4096 + qs_random_u32(i, 1, 0) % (bytes - 4096);
+        size_t n = i % 3 ? bytes : qs_random_u32(i, 0, 0) % bytes,
+               at = i % 2 ? qs_random_u32(i, 1, 0) % 128 : 4096 + qs_random_u32(i, 1, 0) % (bytes - 4096);
         bad[at] ^= (char)(1 << i % 8);
         test_file_write(path, bad, n);
         free(bad);
@@ -487,10 +518,14 @@ END_TEST
 
 START_TEST(the_audit_counts_and_shows_the_mask_each_time)
 {
-    qs_data_options o = options_for("a.jsonl", LONG_ROW "{\"prompt\":\"b\",\"completion\":\"c\\u001b[2Jd\\ne\"}");
-    write_at(model_dir, "tokenizer.json", "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true},{\"id\":4,\"content\":\"</s>\","
-                                          "\"special\":true}],\"model\":{\"vocab\":{\"<unk>\":0,\"a\":1,\"b\":2,\"c\":5,\"d\":6,\"e\":7,\"f\":8,"
-                                          "\"g\":9,\"h\":10,\"\\u001b\":11,\"[\":12,\"2\":13,\"J\":14,\"\\n\":15},\"merges\":[]}}");
+    qs_data_options o =
+        options_for("a.jsonl", LONG_ROW "{\"prompt\":\"b\",\"completion\":\"c\\u001b[2Jd\\ne\"}");
+    write_at(
+        model_dir, "tokenizer.json",
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true},{\"id\":4,\"content\":\"</s>\","
+        "\"special\":true}],\"model\":{\"vocab\":{\"<unk>\":0,\"a\":1,\"b\":2,\"c\":5,\"d\":6,\"e\":7,\"f\":"
+        "8,"
+        "\"g\":9,\"h\":10,\"\\u001b\":11,\"[\":12,\"2\":13,\"J\":14,\"\\n\":15},\"merges\":[]}}");
     o.max_seq_length = 8;
     o.overlong = QS_OVERLONG_TRUNCATE;
     for (int i = 0; i < 2; i++) {
@@ -513,10 +548,16 @@ END_TEST
 
 START_TEST(a_megabyte_of_stories_loses_no_token_when_split)
 {
-    char *model = test_shared("models/tinystories-656k"), *data = test_shared("datasets/tinystories_1MiB.txt");
+    char *model = test_shared("models/tinystories-656k"),
+         *data = test_shared("datasets/tinystories_1MiB.txt");
     if (model && data) {
         const char *files[] = {data};
-        qs_data_options o = {.data = files, .data_count = 1, .model_dir = model, .cache_dir = cache_dir, .max_seq_length = 1 << 20, .vocab_size = 2048};
+        qs_data_options o = {.data = files,
+                             .data_count = 1,
+                             .model_dir = model,
+                             .cache_dir = cache_dir,
+                             .max_seq_length = 1 << 20,
+                             .vocab_size = 2048};
         qs_token_cache *whole = open_with(o);
         o.max_seq_length = 128;
         o.overlong = QS_OVERLONG_SPLIT;

@@ -45,15 +45,19 @@ static void expect_ids(qs_tokenizer *t, const char *text, unsigned flags, const 
 {
     qs_ids ids = encode(t, text, flags);
     char got[512] = "";
-    for (size_t i = 0, n = 0; i < ids.count && n < 480; i++) n += (size_t)sprintf(got + n, " %d", ids.data[i]);
-    ck_assert_msg(ids.count == count && memcmp(ids.data, want, count * sizeof *want) == 0, "\"%s\" gave%s", text, got);
+    for (size_t i = 0, n = 0; i < ids.count && n < 480; i++)
+        n += (size_t)sprintf(got + n, " %d", ids.data[i]);
+    ck_assert_msg(ids.count == count && memcmp(ids.data, want, count * sizeof *want) == 0, "\"%s\" gave%s",
+                  text, got);
     qs_ids_free(&ids);
 }
 
-#define EXPECT(t, text, flags, ...)                                                                                    \
+#define EXPECT(t, text, flags, ...) \
     expect_ids(t, text, flags, (int32_t[]){__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
-#define LLAMA_CONFIG(legacy) "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"legacy\":" legacy "}"
+#define LLAMA_CONFIG(legacy)                                                           \
+    "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":\"</" \
+    "s>\",\"legacy\":" legacy "}"
 
 /* A file of another directory under its name in ours. */
 static void link_in(const char *from, const char *name)
@@ -66,9 +70,10 @@ static void link_in(const char *from, const char *name)
     qs_free(path);
 }
 
-/* ---- published vectors ------------------------------------------------------------------------------------------------------ */
+/* ---- published vectors ------------------------------------------------------------------------------- */
 
-/* Texts and ids of llama.cpp's vocabulary tests: every text must give its ids, and most come back from them. */
+/* Texts and ids of llama.cpp's vocabulary tests: every text must give its ids, and most come back from them.
+ */
 static void check_vectors(const char *model_dir, const char *name)
 {
     char file[128];
@@ -92,8 +97,10 @@ static void check_vectors(const char *model_dir, const char *name)
             next += sizeof separator - 1;
         }
         qs_ids ids = encode(t, text, 0);
-        for (size_t i = 0; i < ids.count; i++) ck_assert_msg(strtol(line, &line, 10) == ids.data[i], "%s: \"%s\" id %zu", name, text, i);
-        ck_assert_msg(*line == '\n' || !*line, "%s: \"%s\" gave %zu ids, expected more", name, text, ids.count);
+        for (size_t i = 0; i < ids.count; i++)
+            ck_assert_msg(strtol(line, &line, 10) == ids.data[i], "%s: \"%s\" id %zu", name, text, i);
+        ck_assert_msg(*line == '\n' || !*line, "%s: \"%s\" gave %zu ids, expected more", name, text,
+                      ids.count);
         line += *line == '\n';
         char *back = qs_tokenizer_decode(t, ids.data, ids.count, 0, NULL);
         ck_assert_msg(strcmp(back, text) == 0, "%s: \"%s\" came back as \"%s\"", name, text, back);
@@ -178,7 +185,8 @@ START_TEST(special_tokens_are_tokens_only_where_asked)
     EXPECT(t, "<|im_end|>", QS_ENCODE_SPECIAL, 151645);
     EXPECT(t, "<|im_end|>", 0, 27, 91, 318, 6213, 91, 29);
     EXPECT(t, "<tool_call>", 0, 151657); /* an added word, not a control token */
-    const qs_text_piece pieces[] = {{"<|im_start|>user\n", 17, true}, {"<|im_end|>", 10, false}, {"<|im_end|>\n", 11, true}};
+    const qs_text_piece pieces[] = {
+        {"<|im_start|>user\n", 17, true}, {"<|im_end|>", 10, false}, {"<|im_end|>\n", 11, true}};
     qs_ids ids = {0};
     qs_err e;
     ck_assert_int_eq(qs_tokenizer_encode_pieces(t, pieces, 3, 0, &ids, &e), 0);
@@ -242,11 +250,13 @@ START_TEST(a_llama_tokenizer_without_prefix_space_puts_none)
 }
 END_TEST
 
-/* As fine-tunes were saved before tokenizer_config.json listed added tokens; marks that have a role are control tokens. */
+/* As fine-tunes were saved before tokenizer_config.json listed added tokens; marks that have a role are
+ * control tokens. */
 START_TEST(added_tokens_json_is_read_where_the_configuration_lists_none)
 {
     static const char *const homes[] = {"tokenizers/llama2", "tokenizers/qwen2", "tokenizers/gpt2"};
-    static const char *const files[][2] = {{"tokenizer.model", NULL}, {"vocab.json", "merges.txt"}, {"vocab.json", "merges.txt"}};
+    static const char *const files[][2] = {
+        {"tokenizer.model", NULL}, {"vocab.json", "merges.txt"}, {"vocab.json", "merges.txt"}};
     static const char *const classes[] = {"LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer"};
     static const char list[] = "{\"<|im_end|>\": 160001, \"<word>\": 160000}";
     for (int i = 0; i < 3; i++) {
@@ -258,7 +268,8 @@ START_TEST(added_tokens_json_is_read_where_the_configuration_lists_none)
         ck_assert_int_eq(qs_dir_create(sub, &e), 0);
         dir = sub;
         for (int k = 0; k < 2 && files[i][k]; k++) link_in(path, files[i][k]);
-        char *config = qs_printf("{\"tokenizer_class\":\"%s\",\"eos_token\":\"<|im_end|>\",\"legacy\":false}", classes[i]);
+        char *config = qs_printf("{\"tokenizer_class\":\"%s\",\"eos_token\":\"<|im_end|>\",\"legacy\":false}",
+                                 classes[i]);
         write_in("tokenizer_config.json", config, strlen(config));
         write_in("added_tokens.json", list, sizeof list - 1);
         qs_tokenizer *t = open_dir(dir);
@@ -278,18 +289,21 @@ START_TEST(added_tokens_json_is_read_where_the_configuration_lists_none)
 }
 END_TEST
 
-/* Llama 3 as Meta publishes it: the ranks are GPT-2's here, whose merges are in the order of their ids but for the first 256. */
+/* Llama 3 as Meta publishes it: the ranks are GPT-2's here, whose merges are in the order of their ids but
+ * for the first 256. */
 START_TEST(a_vocabulary_of_tiktoken_is_read)
 {
-    static const char ranks[] = "IQ== 0\nYQ== 1\nYg== 2\nYw== 3\nIA== 4\nYWI= 5\nIGE= 6\nYWJj 7\nMTIz 8\nMQ== 9\nMg== 10\nMw== 11\n";
-    static const char config[] = "{\"added_tokens_decoder\":{\"20\":{\"content\":\"<|eot|>\",\"special\":true}},\"eos_token\":\"<|eot|>\"}";
+    static const char ranks[] =
+        "IQ== 0\nYQ== 1\nYg== 2\nYw== 3\nIA== 4\nYWI= 5\nIGE= 6\nYWJj 7\nMTIz 8\nMQ== 9\nMg== 10\nMw== 11\n";
+    static const char config[] = "{\"added_tokens_decoder\":{\"20\":{\"content\":\"<|eot|>\",\"special\":"
+                                 "true}},\"eos_token\":\"<|eot|>\"}";
     write_in("tokenizer.model", ranks, sizeof ranks - 1);
     write_in("tokenizer_config.json", config, sizeof config - 1);
     qs_tokenizer *t = open_dir(dir);
     EXPECT(t, "ab", 0, 5);
-    EXPECT(t, "abc", 0, 7);          /* a word that is a token, whatever its merges */
+    EXPECT(t, "abc", 0, 7); /* a word that is a token, whatever its merges */
     EXPECT(t, "abcc ab", 0, 7, 3, 4, 5);
-    EXPECT(t, "1231", 0, 8, 9);      /* three digits at most in a word */
+    EXPECT(t, "1231", 0, 8, 9); /* three digits at most in a word */
     EXPECT(t, "!<|eot|>", QS_ENCODE_SPECIAL, 0, 20);
     ck_assert_int_eq(qs_tokenizer_info(t)->eos, 20);
     qs_tokenizer_close(t);
@@ -319,22 +333,31 @@ START_TEST(extra_white_space_is_removed_where_the_sentencepiece_model_says_so)
 }
 END_TEST
 
-/* Falcon's pre-tokenizer goes on cutting after ByteLevel; the text is in lower case and without accents as other files ask. */
+/* Falcon's pre-tokenizer goes on cutting after ByteLevel; the text is in lower case and without accents as
+ * other files ask. */
 START_TEST(cuts_after_byte_level_and_other_normalizers_are_applied)
 {
     static const char file[] =
-        "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Lowercase\"},{\"type\":\"StripAccents\"},{\"type\":\"Strip\"}]},"
-        "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"},"
-        "{\"type\":\"ByteLevel\",\"add_prefix_space\":false},{\"type\":\"Digits\",\"individual_digits\":false},"
-        "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9][0-9][0-9]\"},\"behavior\":\"Isolated\",\"invert\":false}]},"
-        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"1\":0,\"2\":1,\"3\":2,\"4\":3,\"12\":4,\"123\":5,\"34\":6,\"\\u0120\":7,\"!\":8,\"a\":9,\"!!\":10,\"e\":11,\"\\u00b2\":12,\"\\u00c2\":13},"
+        "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Lowercase\"},"
+        "{\"type\":\"StripAccents\"},{\"type\":\"Strip\"}]},"
+        "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\",\"behavior\":"
+        "\"Contiguous\"},"
+        "{\"type\":\"ByteLevel\",\"add_prefix_space\":false},{\"type\":\"Digits\",\"individual_digits\":"
+        "false},"
+        "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9][0-9][0-9]\"},\"behavior\":\"Isolated\","
+        "\"invert\":false}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"1\":0,\"2\":1,\"3\":2,\"4\":3,\"12\":4,\"123\":5,\"34\":6,"
+        "\"\\u0120\":7,\"!\":8,\"a\":9,\"!!\":10,\"e\":11,\"\\u00b2\":12,\"\\u00c2\":13},"
         "\"merges\":[\"1 2\",\"12 3\",\"3 4\",\"! !\"]}}";
     write_in("tokenizer.json", file, sizeof file - 1);
     qs_tokenizer *t = open_dir(dir);
     EXPECT(t, "1234", 0, 5, 3);
     EXPECT(t, "a!!", 0, 9, 10);
-    EXPECT(t, " \xc3\x89" "A 34 ", 0, 11, 9, 7, 6); /* an E with an accent */
-    EXPECT(t, "a\xc2\xb2", 0, 9, 13, 12);         /* the second byte's character is a digit */
+    EXPECT(t,
+           " \xc3\x89"
+           "A 34 ",
+           0, 11, 9, 7, 6);               /* an E with an accent */
+    EXPECT(t, "a\xc2\xb2", 0, 9, 13, 12); /* the second byte's character is a digit */
     char *text = qs_tokenizer_decode(t, (int32_t[]){9, 13, 12}, 3, 0, NULL);
     ck_assert_str_eq(text, "a\xc2\xb2");
     qs_free(text);
@@ -353,12 +376,16 @@ START_TEST(tinystories_has_no_byte_tokens_and_merges_across_spaces)
     ck_assert_int_eq(info->eos, 2);
     ck_assert_int_eq(info->pad, 0);
     EXPECT(t, "Once upon a time", 0, 80, 147, 201, 282, 57);
-    qs_ids ids = encode(t, "a\xf0\x9f\xa6\x99\xe4\xb8\xad" "b", 0);  /* two unknown characters: one token */
+    qs_ids ids = encode(t,
+                        "a\xf0\x9f\xa6\x99\xe4\xb8\xad"
+                        "b",
+                        0); /* two unknown characters: one token */
     int unknown = 0;
     for (size_t i = 0; i < ids.count; i++) unknown += ids.data[i] == 0;
     ck_assert_int_eq(unknown, 1);
     qs_ids_free(&ids);
-    /* Its control tokens are looked for in normalised text, with the leading space: found at the start, not inside a word. */
+    /* Its control tokens are looked for in normalised text, with the leading space: found at the start, not
+     * inside a word. */
     ids = encode(t, "<|start_story|>", QS_ENCODE_SPECIAL);
     ck_assert_uint_eq(ids.count, 1);
     ck_assert_int_eq(ids.data[0], 1);
@@ -371,23 +398,30 @@ START_TEST(tinystories_has_no_byte_tokens_and_merges_across_spaces)
 }
 END_TEST
 
-/* ---- small tokenizers made here ----------------------------------------------------------------------------------------------- */
+/* ---- small tokenizers made here ---------------------------------------------------------------------- */
 
 /* A tokenizer.json over a few letters (without tokens that hold a space where tokens are bytes). */
-static char *make_json(const char *normalizer, const char *pre, const char *post, const char *added, const char *flags)
+static char *make_json(const char *normalizer, const char *pre, const char *post, const char *added,
+                       const char *flags)
 {
     bool bytes = strstr(pre, "ByteLevel");
-    const char *more = bytes ? "" : "\" \":4,\"a \":9,\"\xe2\x96\x81\":5,\"\xe2\x96\x81" "a\":8,";
+    const char *more = bytes ? ""
+                             : "\" \":4,\"a \":9,\"\xe2\x96\x81\":5,\"\xe2\x96\x81"
+                               "a\":8,";
     const char *more_merges = bytes ? "" : "[\"a\",\" \"],\"\xe2\x96\x81 a\",";
-    return qs_printf("{\"version\":\"1.0\",\"truncation\":null,\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":%s,"
+    return qs_printf("{\"version\":\"1.0\",\"truncation\":null,\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_"
+                     "processor\":%s,"
                      "\"added_tokens\":[%s],\"decoder\":null,"
-                     "\"model\":{\"type\":\"BPE\",%s\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"1\":3,%s\"ab\":6,\"abc\":7,\"\\u00e9\":10,"
-                     "\"11\":11,\"\xc4\xa0\":12,\"\xc4\xa0" "a\":13,\"<s>\":14,\"</s>\":15,\"<unk>\":16},"
+                     "\"model\":{\"type\":\"BPE\",%s\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"1\":3,%s\"ab\":6,"
+                     "\"abc\":7,\"\\u00e9\":10,"
+                     "\"11\":11,\"\xc4\xa0\":12,\"\xc4\xa0"
+                     "a\":13,\"<s>\":14,\"</s>\":15,\"<unk>\":16},"
                      "\"merges\":[\"a b\",[\"ab\",\"c\"],%s\"1 1\",\"\xc4\xa0 a\"]}}",
                      normalizer, pre, post, added, flags, more, more_merges);
 }
 
-static qs_tokenizer *open_made(const char *normalizer, const char *pre, const char *post, const char *added, const char *flags)
+static qs_tokenizer *open_made(const char *normalizer, const char *pre, const char *post, const char *added,
+                               const char *flags)
 {
     char *json = make_json(normalizer, pre, post, added, flags);
     write_in("tokenizer.json", json, strlen(json));
@@ -410,19 +444,29 @@ START_TEST(normalizers_and_pretokenizers_are_applied)
     qs_tokenizer *t = open_made("{\"type\":\"NFC\"}", "null", "null", "", "");
     EXPECT(t, "e\xcc\x81", 0, 10);
     qs_tokenizer_close(t);
-    t = open_made("{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"b+\"},\"content\":\"c\"}", "null", "null", "", "");
+    t = open_made("{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"b+\"},\"content\":\"c\"}", "null", "null",
+                  "", "");
     EXPECT(t, "abbb1", 0, 0, 2, 3);
     qs_tokenizer_close(t);
     t = open_made("null", "{\"type\":\"Digits\",\"individual_digits\":true}", "null", "", "");
     EXPECT(t, "11a", 0, 3, 3, 0);
     qs_tokenizer_close(t);
-    t = open_made("null", "{\"type\":\"Split\",\"pattern\":{\"String\":\"b\"},\"behavior\":\"Removed\",\"invert\":false}", "null", "", "");
+    t = open_made(
+        "null",
+        "{\"type\":\"Split\",\"pattern\":{\"String\":\"b\"},\"behavior\":\"Removed\",\"invert\":false}",
+        "null", "", "");
     EXPECT(t, "abcb", 0, 0, 2);
     qs_tokenizer_close(t);
-    t = open_made("null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b\"},\"behavior\":\"MergedWithNext\",\"invert\":false}", "null", "", "");
+    t = open_made(
+        "null",
+        "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b\"},\"behavior\":\"MergedWithNext\",\"invert\":false}",
+        "null", "", "");
     EXPECT(t, "abc", 0, 0, 1, 2); /* a | bc: the merge "a b" cannot cross */
     qs_tokenizer_close(t);
-    t = open_made("null", "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\",\"split\":true}", "null", "", "");
+    t = open_made("null",
+                  "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\","
+                  "\"split\":true}",
+                  "null", "", "");
     EXPECT(t, "a a", 0, 8, 8);
     EXPECT(t, "a", QS_ENCODE_CONTINUE, 0);
     qs_tokenizer_close(t);
@@ -437,7 +481,9 @@ END_TEST
 
 START_TEST(added_tokens_strip_and_stand_alone_as_told)
 {
-    qs_tokenizer *t = open_made("null", "null", "null", TOKEN(20, "<s>", ",\"lstrip\":true,\"rstrip\":true") "," TOKEN(21, "<s>1", ""), UNK);
+    qs_tokenizer *t =
+        open_made("null", "null", "null",
+                  TOKEN(20, "<s>", ",\"lstrip\":true,\"rstrip\":true") "," TOKEN(21, "<s>1", ""), UNK);
     EXPECT(t, "a  <s> \tb", QS_ENCODE_SPECIAL, 0, 20, 1);
     EXPECT(t, "<s>1", QS_ENCODE_SPECIAL, 21); /* the longest wins */
     ck_assert_int_eq(qs_tokenizer_info(t)->vocab_size, 22);
@@ -450,7 +496,8 @@ END_TEST
 
 START_TEST(what_stands_around_a_text_is_reported_not_added)
 {
-    const char *post = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\"}},"
+    const char *post = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\","
+                       "\"type_id\":0}},{\"Sequence\":{\"id\":\"A\"}},"
                        "{\"SpecialToken\":{\"id\":\"</s>\",\"type_id\":0}}],\"pair\":[]}";
     qs_tokenizer *t = open_made("null", "null", post, "", "");
     ck_assert(qs_tokenizer_info(t)->add_bos && qs_tokenizer_info(t)->add_eos);
@@ -458,14 +505,18 @@ START_TEST(what_stands_around_a_text_is_reported_not_added)
     ck_assert_int_eq(qs_tokenizer_info(t)->eos, 15);
     EXPECT(t, "a", 0, 0);
     qs_tokenizer_close(t);
-    const char generic[] = "{\"add_bos_token\":false,\"tokenizer_class\":\"PreTrainedTokenizerFast\"}"; /* there the post-processor has the last word */
+    const char generic[] =
+        "{\"add_bos_token\":false,\"tokenizer_class\":\"PreTrainedTokenizerFast\"}"; /* there the
+                                                                                        post-processor has the
+                                                                                        last word */
     write_in("tokenizer_config.json", generic, strlen(generic));
     qs_log_set_level(QS_LOG_ERROR);
     t = open_dir(dir);
     qs_log_set_level(QS_LOG_INFO);
     ck_assert(qs_tokenizer_info(t)->add_bos && qs_tokenizer_info(t)->add_eos);
     qs_tokenizer_close(t);
-    const char config[] = "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"add_bos_token\":false,\"add_eos_token\":false,\"eos_token\":{\"content\":\"<unk>\"},\"model_max_length\":"
+    const char config[] = "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"add_bos_token\":false,\"add_eos_"
+                          "token\":false,\"eos_token\":{\"content\":\"<unk>\"},\"model_max_length\":"
                           "1000000000000000019884624838656}";
     write_in("tokenizer_config.json", config, strlen(config));
     t = open_dir(dir);
@@ -489,11 +540,16 @@ START_TEST(what_is_not_supported_is_named)
     static const struct {
         const char *normalizer, *pre, *post, *flags, *part;
     } cases[] = {{"{\"type\":\"BertNormalizer\"}", "null", "null", "", "BertNormalizer"},
-                 {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Precompiled\"}]}", "null", "null", "", "Precompiled"},
+                 {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Precompiled\"}]}", "null", "null", "",
+                  "Precompiled"},
                  {"null", "{\"type\":\"BertPreTokenizer\"}", "null", "", "BertPreTokenizer"},
-                 {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z&&[^b]]\"},\"behavior\":\"Isolated\"}", "null", "", "&&"},
-                 {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h\"},\"behavior\":\"Isolated\"}", "null", "", "escape"},
-                 {"null", "{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Odd\"}", "null", "", "Odd"},
+                 {"null",
+                  "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z&&[^b]]\"},\"behavior\":\"Isolated\"}",
+                  "null", "", "&&"},
+                 {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h\"},\"behavior\":\"Isolated\"}",
+                  "null", "", "escape"},
+                 {"null", "{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Odd\"}", "null",
+                  "", "Odd"},
                  {"null", "null", "{\"type\":\"BertProcessing\"}", "", "BertProcessing"},
                  {"null", "null", "null", "\"dropout\":0.1,", "dropout"},
                  {"null", "null", "null", "\"end_of_word_suffix\":\"</w>\",", "end_of_word_suffix"}};
@@ -503,7 +559,8 @@ START_TEST(what_is_not_supported_is_named)
         qs_free(json);
         refused(QS_EUNSUP, cases[i].part);
     }
-    const char *models[] = {"{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0.0]]}", "{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}"};
+    const char *models[] = {"{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0.0]]}",
+                            "{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}"};
     for (int i = 0; i < 2; i++) {
         char *json = qs_printf("{\"model\":%s}", models[i]);
         write_in("tokenizer.json", json, strlen(json));
@@ -520,18 +577,19 @@ START_TEST(missing_and_wrong_files_are_refused_in_a_sentence)
     refused(QS_EFORMAT, "an object");
     write_in("tokenizer.json", "{}", 2);
     refused(QS_EFORMAT, "model");
-    static const char *const bad[] = {"{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":99999999},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[[\"a\",\"a\",\"a\"]]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":\"0\"},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
-                                      "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"\\ud800\\u0041\":0},\"merges\":[]}}",
-                                      "{\"model\":{\"vocab\":{\"\\udc00\":0},\"merges\":[]}}"};
+    static const char *const bad[] = {
+        "{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"a\":99999999},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}",
+        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}",
+        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}",
+        "{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[[\"a\",\"a\",\"a\"]]}}",
+        "{\"model\":{\"vocab\":{\"a\":\"0\"},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
+        "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"\\ud800\\u0041\":0},\"merges\":[]}}",
+        "{\"model\":{\"vocab\":{\"\\udc00\":0},\"merges\":[]}}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_in("tokenizer.json", bad[i], strlen(bad[i]));
         refused(QS_EFORMAT, "tokenizer.json");
@@ -546,9 +604,11 @@ static void damage(const char *name, const char *good, size_t bytes, uint64_t ro
     for (uint64_t i = 0; i < rounds; i++) {
         size_t n = bytes;
         memcpy(text, good, bytes);
-        if (i % 2) n = qs_random_u32(i, 9, 0) % bytes;
+        if (i % 2)
+            n = qs_random_u32(i, 9, 0) % bytes;
         else
-            for (uint64_t k = 0; k < 1 + i % 8; k++) text[qs_random_u32(i, 0, k) % bytes] = (char)qs_random_u32(i, 1, k);
+            for (uint64_t k = 0; k < 1 + i % 8; k++)
+                text[qs_random_u32(i, 0, k) % bytes] = (char)qs_random_u32(i, 1, k);
         write_in(name, text, n);
         qs_tokenizer *t;
         qs_err e;
@@ -565,12 +625,16 @@ static void damage(const char *name, const char *good, size_t bytes, uint64_t ro
 
 START_TEST(a_damaged_tokenizer_json_never_crashes)
 {
-    char *json = make_json("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},"
-                           "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}",
-                           "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\s+(?!\\\\S)|\\\\p{L}+\"},"
-                           "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}",
-                           "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{}}]}",
-                           TOKEN(14, "<s>", ",\"normalized\":true"), UNK);
+    char *json =
+        make_json("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Prepend\","
+                  "\"prepend\":\"\xe2\x96\x81\"},"
+                  "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}",
+                  "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+                  "\"\\\\s+(?!\\\\S)|\\\\p{L}+\"},"
+                  "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}",
+                  "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{"
+                  "\"Sequence\":{}}]}",
+                  TOKEN(14, "<s>", ",\"normalized\":true"), UNK);
     damage("tokenizer.json", json, strlen(json), 4000);
     qs_free(json);
 }
@@ -611,7 +675,10 @@ END_TEST
 START_TEST(ill_formed_text_is_read_as_replacement_characters)
 {
     qs_tokenizer *t = open_made("null", "null", "null", "", UNK);
-    EXPECT(t, "a\xff" "b", 0, 0, 16, 1);
+    EXPECT(t,
+           "a\xff"
+           "b",
+           0, 0, 16, 1);
     qs_tokenizer_close(t);
 }
 END_TEST
@@ -619,7 +686,8 @@ END_TEST
 START_TEST(closing_gives_all_memory_back)
 {
     uint64_t before = qs_mem_read().live_bytes;
-    qs_tokenizer *t = open_made("{\"type\":\"NFC\"}", "{\"type\":\"ByteLevel\"}", "null", TOKEN(20, "x", ""), UNK);
+    qs_tokenizer *t =
+        open_made("{\"type\":\"NFC\"}", "{\"type\":\"ByteLevel\"}", "null", TOKEN(20, "x", ""), UNK);
     EXPECT(t, "abcx", QS_ENCODE_SPECIAL, 12, 7, 20);
     qs_tokenizer_close(t);
     ck_assert_uint_eq(qs_mem_read().live_bytes, before);

@@ -16,8 +16,12 @@ static qs_visit_rules rules;
 static void begin(int32_t micro_batches, int32_t sweeps, int32_t lowest)
 {
     for (int32_t l = 0; l < LAYERS; l++) mask[l] = l >= lowest;
-    config = (qs_sweep_config){.layout = &layout, .lora = &lora, .sizes = {.micro_batches = micro_batches}, .sweeps = sweeps,
-                               .saved_layers = 2, .saved_in_ram = 1};
+    config = (qs_sweep_config){.layout = &layout,
+                               .lora = &lora,
+                               .sizes = {.micro_batches = micro_batches},
+                               .sweeps = sweeps,
+                               .saved_layers = 2,
+                               .saved_in_ram = 1};
     rules = qs_visit_rules_of(&config);
     ck_assert_int_eq(rules.lowest, lowest);
     qs_schedule_train(LAYERS, TILES, micro_batches, lowest, sweeps, &list);
@@ -32,7 +36,8 @@ static void check_list(qs_record_kind kind, int32_t records, bool there_before)
     for (int32_t i = 0; i < uses.count; i++) {
         int32_t r = uses.entries[i].record;
         ck_assert(r >= 0 && r < records && (!i || uses.entries[i].tick >= uses.entries[i - 1].tick));
-        ck_assert_msg(uses.entries[i].use == QS_PAGE_NEW || made[r] || there_before, "record %d of kind %d is read before it is made", r, kind);
+        ck_assert_msg(uses.entries[i].use == QS_PAGE_NEW || made[r] || there_before,
+                      "record %d of kind %d is read before it is made", r, kind);
         made[r] = true;
     }
     qs_page_list_free(&uses);
@@ -71,7 +76,8 @@ START_TEST(every_trained_layer_is_updated_after_its_last_gradient)
 }
 END_TEST
 
-/* On disk, each level but the last is written once; the gradients that take their places are used up by the next visit. */
+/* On disk, each level but the last is written once; the gradients that take their places are used up by the
+ * next visit. */
 START_TEST(a_checkpoint_is_written_once_and_read_once)
 {
     qs_record_bytes bytes = {.disk = {[QS_RECORD_CHECKPOINT] = 1}};

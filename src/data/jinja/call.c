@@ -81,7 +81,7 @@ int qs_jbind(qs_jrun *r, const char *what, const qs_jargs *args, const char *con
     return 0;
 }
 
-/* ---- macros -------------------------------------------------------------------------------------------- */
+/* ---- macros ------------------------------------------------------------------------------------------ */
 
 /* The value of a named argument, marked as taken. */
 static const qs_jvalue *named_argument(const qs_jargs *args, const char *name, size_t *taken)
@@ -142,7 +142,7 @@ static int call_macro(qs_jrun *r, const struct qs_jmacro *m, const qs_jargs *arg
     return 0;
 }
 
-/* ---- functions ----------------------------------------------------------------------------------------- */
+/* ---- functions --------------------------------------------------------------------------------------- */
 
 static int raise_exception(qs_jrun *r, const qs_jargs *args)
 {
@@ -257,8 +257,10 @@ static int call_function(qs_jrun *r, const char *name, const qs_jargs *args, qs_
 int qs_jcall(qs_jrun *r, qs_jvalue f, const qs_jargs *args, qs_jvalue *out)
 {
     switch (f.kind) {
-    case QS_JFUNCTION: return call_function(r, f.name, args, out);
-    case QS_JMACRO: return call_macro(r, f.macro, args, out);
+    case QS_JFUNCTION:
+        return call_function(r, f.name, args, out);
+    case QS_JMACRO:
+        return call_macro(r, f.macro, args, out);
     case QS_JMETHOD:
         if (f.method->self.kind == QS_JNAMESPACE) return call_joiner(r, f.method->self, args, out);
         return qs_jmethod_call(r, f.method->self, f.method->name, args, out);
@@ -268,6 +270,7 @@ int qs_jcall(qs_jrun *r, qs_jvalue f, const qs_jargs *args, qs_jvalue *out)
     case QS_JUNDEFINED:
         QS_JFAIL(r->e, args->line, "\"%.80s\" is called, but is not there (it is undefined)",
                  f.name ? f.name : "a value");
-    default: QS_JFAIL(r->e, args->line, "%s cannot be called", qs_jkind_name(f));
+    default:
+        QS_JFAIL(r->e, args->line, "%s cannot be called", qs_jkind_name(f));
     }
 }

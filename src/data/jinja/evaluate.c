@@ -51,7 +51,7 @@ const char *qs_jdescribe(const qs_jnode *n, char *text, size_t bytes)
     return text;
 }
 
-/* ---- attributes and subscripts ------------------------------------------------------------------------- */
+/* ---- attributes and subscripts ----------------------------------------------------------------------- */
 
 static int undefined_used(qs_jrun *r, qs_jvalue v, int line)
 {
@@ -235,7 +235,7 @@ static int slice(qs_jrun *r, qs_jvalue of, const qs_jnode *n, qs_jvalue *out)
     return 0;
 }
 
-/* ---- arithmetic ---------------------------------------------------------------------------------------- */
+/* ---- arithmetic -------------------------------------------------------------------------------------- */
 
 static int integers(qs_jrun *r, char op, int64_t a, int64_t b, int line, qs_jvalue *out)
 {
@@ -363,7 +363,7 @@ static int binary(qs_jrun *r, const qs_jnode *n, qs_jvalue a, qs_jvalue b, qs_jv
                          : (char[]){op, 0});
 }
 
-/* ---- comparisons --------------------------------------------------------------------------------------- */
+/* ---- comparisons ------------------------------------------------------------------------------------- */
 
 int qs_jcontains(qs_jrun *r, qs_jvalue in, qs_jvalue what, int line, bool *out)
 {
@@ -435,7 +435,8 @@ int qs_jelements(qs_jrun *r, qs_jvalue v, int line, qs_jlist **out)
     QS_JMEMORY(r, line, qs_jlist_new(r->a, QS_JLIST, 0, &list));
     *out = list.list;
     switch (v.kind) {
-    case QS_JUNDEFINED: return 0;
+    case QS_JUNDEFINED:
+        return 0;
     case QS_JGENERATOR:
         for (; v.list->taken < v.list->count; v.list->taken++)
             QS_JMEMORY(r, line, qs_jlist_add(r->a, list.list, v.list->items[v.list->taken]));
@@ -452,11 +453,12 @@ int qs_jelements(qs_jrun *r, qs_jvalue v, int line, qs_jlist **out)
             QS_JMEMORY(r, line, qs_jstring_part(r->a, v, i, i + n, &c) && qs_jlist_add(r->a, list.list, c));
         }
         return 0;
-    default: QS_JFAIL(r->e, line, "%s cannot be gone through", qs_jkind_name(v));
+    default:
+        QS_JFAIL(r->e, line, "%s cannot be gone through", qs_jkind_name(v));
     }
 }
 
-/* ---- the tree ------------------------------------------------------------------------------------------ */
+/* ---- the tree ---------------------------------------------------------------------------------------- */
 
 static int name(qs_jrun *r, const qs_jnode *n, qs_jvalue *out)
 {
@@ -533,11 +535,15 @@ static int evaluate(qs_jrun *r, const qs_jnode *n, qs_jvalue *out)
     qs_jargs args;
     bool holds;
     switch (n->kind) {
-    case QS_JN_CONST: *out = n->value; return 0;
-    case QS_JN_NAME: return name(r, n, out);
+    case QS_JN_CONST:
+        *out = n->value;
+        return 0;
+    case QS_JN_NAME:
+        return name(r, n, out);
     case QS_JN_LIST:
     case QS_JN_TUPLE:
-    case QS_JN_DICT: return container(r, n, out);
+    case QS_JN_DICT:
+        return container(r, n, out);
     case QS_JN_ATTR:
         QS_TRY(qs_jevaluate(r, n->a, &a));
         return qs_jattribute(r, a, n->name, strlen(n->name), n->line, out);
@@ -565,13 +571,16 @@ static int evaluate(qs_jrun *r, const qs_jnode *n, qs_jvalue *out)
         *out = QS_JV_BOOL(!qs_jtrue(a));
         return 0;
     case QS_JN_NEG:
-    case QS_JN_POS: return sign(r, n, out);
+    case QS_JN_POS:
+        return sign(r, n, out);
     case QS_JN_BINARY:
         QS_TRY(qs_jevaluate(r, n->a, &a));
         QS_TRY(qs_jevaluate(r, n->b, &b));
         return binary(r, n, a, b, out);
-    case QS_JN_CONCAT: return concat(r, n, out);
-    case QS_JN_COMPARE: return comparison(r, n, out);
+    case QS_JN_CONCAT:
+        return concat(r, n, out);
+    case QS_JN_COMPARE:
+        return comparison(r, n, out);
     case QS_JN_AND:
     case QS_JN_OR:
         QS_TRY(qs_jevaluate(r, n->a, out));
@@ -583,7 +592,8 @@ static int evaluate(qs_jrun *r, const qs_jnode *n, qs_jvalue *out)
         if (n->c) return qs_jevaluate(r, n->c, out);
         *out = QS_JV(QS_JUNDEFINED, .name = "the else part of an \"if\" without one");
         return 0;
-    default: QS_JFAIL(r->e, n->line, "an expression was expected");
+    default:
+        QS_JFAIL(r->e, n->line, "an expression was expected");
     }
 }
 

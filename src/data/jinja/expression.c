@@ -78,12 +78,17 @@ bool qs_jtake(qs_jparser *p, qs_jtoken_kind kind, const char *text)
 static const char *shown(const qs_jtoken *t)
 {
     switch (t->kind) {
-    case QS_JTOKEN_END: return "the end of the template";
-    case QS_JTOKEN_BLOCK_END: return "%}";
-    case QS_JTOKEN_VARIABLE_END: return "}}";
+    case QS_JTOKEN_END:
+        return "the end of the template";
+    case QS_JTOKEN_BLOCK_END:
+        return "%}";
+    case QS_JTOKEN_VARIABLE_END:
+        return "}}";
     case QS_JTOKEN_INTEGER:
-    case QS_JTOKEN_FLOAT: return "a number";
-    default: return t->text;
+    case QS_JTOKEN_FLOAT:
+        return "a number";
+    default:
+        return t->text;
     }
 }
 
@@ -110,7 +115,7 @@ static int take_name(qs_jparser *p, const char **out)
     return 0;
 }
 
-/* ---- primaries ----------------------------------------------------------------------------------------- */
+/* ---- primaries --------------------------------------------------------------------------------------- */
 
 static int parse_string(qs_jparser *p, qs_jnode *n)
 {
@@ -169,10 +174,16 @@ int qs_jparse_primary(qs_jparser *p, qs_jnode **out)
     QS_TRY(qs_jnode_new(p, QS_JN_CONST, out));
     n = *out;
     switch (p->at->kind) {
-    case QS_JTOKEN_NAME: return parse_name(p, n);
-    case QS_JTOKEN_STRING: return parse_string(p, n);
-    case QS_JTOKEN_INTEGER: n->value = QS_JV_INT(p->at++->integer); return 0;
-    case QS_JTOKEN_FLOAT: n->value = QS_JV(QS_JFLOAT, .real = p->at++->real); return 0;
+    case QS_JTOKEN_NAME:
+        return parse_name(p, n);
+    case QS_JTOKEN_STRING:
+        return parse_string(p, n);
+    case QS_JTOKEN_INTEGER:
+        n->value = QS_JV_INT(p->at++->integer);
+        return 0;
+    case QS_JTOKEN_FLOAT:
+        n->value = QS_JV(QS_JFLOAT, .real = p->at++->real);
+        return 0;
     case QS_JTOKEN_OPERATOR:
         if (take_operator(p, "[")) return parse_brackets(p, n, "]");
         if (take_operator(p, "{")) return parse_brackets(p, n, "}");
@@ -185,7 +196,8 @@ int qs_jparse_primary(qs_jparser *p, qs_jnode **out)
             return qs_jexpect(p, QS_JTOKEN_OPERATOR, ")");
         }
         break;
-    default: break;
+    default:
+        break;
     }
     QS_JFAIL(p->e, p->at->line, "expected an expression, found %.40s", shown(p->at));
 }
@@ -214,7 +226,7 @@ int qs_jparse_tuple(qs_jparser *p, bool conditional, qs_jnode **out)
     return 0;
 }
 
-/* ---- what follows a primary ---------------------------------------------------------------------------- */
+/* ---- what follows a primary -------------------------------------------------------------------------- */
 
 /* (a, b, name=c) after its opening bracket, into items and named. */
 static int parse_arguments(qs_jparser *p, qs_jnode *n)
@@ -359,7 +371,7 @@ int qs_jparse_postfix_and_filters(qs_jparser *p, qs_jnode **node)
     return 0;
 }
 
-/* ---- operators ----------------------------------------------------------------------------------------- */
+/* ---- operators --------------------------------------------------------------------------------------- */
 
 static int parse_unary(qs_jparser *p, bool with_filters, qs_jnode **out)
 {

@@ -33,15 +33,22 @@ static int filter_length(qs_jrun *r, const char *name, qs_jvalue in, const qs_ja
 {
     QS_TRY(qs_jbind(r, name, args, no_names, 0, NULL));
     switch (in.kind) {
-    case QS_JUNDEFINED: *out = QS_JV_INT(0); return 0;
+    case QS_JUNDEFINED:
+        *out = QS_JV_INT(0);
+        return 0;
     case QS_JSTRING:
         *out = QS_JV_INT((int64_t)qs_jcharacters(in.string->text, in.string->bytes));
         return qs_jstep(r, args->line, in.string->bytes / 64);
     case QS_JLIST:
     case QS_JTUPLE:
-    case QS_JVIEW: *out = QS_JV_INT((int64_t)in.list->count); return 0;
-    case QS_JDICT: *out = QS_JV_INT((int64_t)in.dict->count); return 0;
-    default: QS_JFAIL(r->e, args->line, "%s has no length", qs_jkind_name(in));
+    case QS_JVIEW:
+        *out = QS_JV_INT((int64_t)in.list->count);
+        return 0;
+    case QS_JDICT:
+        *out = QS_JV_INT((int64_t)in.dict->count);
+        return 0;
+    default:
+        QS_JFAIL(r->e, args->line, "%s has no length", qs_jkind_name(in));
     }
 }
 

@@ -51,7 +51,7 @@ static const char *interned(const qs_jinja *t, const char *name)
 bool qs_jinja_names(const qs_jinja *t, const char *name) { return interned(t, name) != NULL; }
 bool qs_jinja_has_generation(const qs_jinja *t) { return t->generation; }
 
-/* ---- sessions ------------------------------------------------------------------------------------------ */
+/* ---- sessions ---------------------------------------------------------------------------------------- */
 
 struct qs_jinja_session {
     const qs_jinja *t;
@@ -102,7 +102,7 @@ void qs_jinja_set(qs_jinja_session *s, const char *name, qs_jvalue value)
     if (i == s->count) s->count++;
 }
 
-/* ---- rendering ----------------------------------------------------------------------------------------- */
+/* ---- rendering --------------------------------------------------------------------------------------- */
 
 void qs_jinja_text_free(qs_jinja_text *t)
 {

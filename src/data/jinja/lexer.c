@@ -111,7 +111,7 @@ static bool starts(const lexer *x, const char *text)
     return (size_t)(x->end - x->at) >= n && memcmp(x->at, text, n) == 0;
 }
 
-/* ---- inside tags --------------------------------------------------------------------------------------- */
+/* ---- inside tags ------------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -282,7 +282,7 @@ static int lex_tag(lexer *x, bool variable)
     QS_JFAIL(x->e, first_line, "a tag that begins here has no end; expected %s", close);
 }
 
-/* ---- between tags -------------------------------------------------------------------------------------- */
+/* ---- between tags ------------------------------------------------------------------------------------ */
 
 static int lex_comment(lexer *x)
 {

@@ -41,7 +41,7 @@ typedef struct qs_jtokens {
 /* Texts belong to the arena. QS_EFORMAT: "chat template line N: ...". */
 int qs_jlex(qs_jarena *a, const char *source, size_t bytes, qs_jtokens *out, qs_err *e);
 
-#define QS_JFAIL(e, line, format, ...)                                                                       \
+#define QS_JFAIL(e, line, format, ...) \
     QS_FAIL(e, QS_EFORMAT, "chat template line %d: " format, line, ##__VA_ARGS__)
 /* What is said when a template wants more memory than there is for it. */
 #define QS_JFAIL_MEMORY(e, line) QS_JFAIL(e, line, "needs more memory than a template may have")

@@ -188,7 +188,7 @@ static int filter_select(qs_jrun *r, const char *name, qs_jvalue in, const qs_ja
     return 0;
 }
 
-/* ---- order --------------------------------------------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------------------------------------- */
 
 /* What elements are compared by: an attribute, in lower case unless case matters. */
 static int sort_key(qs_jrun *r, qs_jvalue v, qs_jvalue attribute, bool case_sensitive, int line,

@@ -46,7 +46,7 @@ static int expect(qs_jrun *r, const char *what, const qs_jargs *args, size_t lea
     return 0;
 }
 
-/* ---- texts --------------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------------------- */
 
 static int strip(qs_jrun *r, qs_jvalue self, const char *name, const qs_jargs *args, qs_jvalue *out)
 {
@@ -311,7 +311,7 @@ static int string_method(qs_jrun *r, qs_jvalue self, const char *name, const qs_
     return is_all(r, self, name, args, out);
 }
 
-/* ---- dicts, lists, loops ------------------------------------------------------------------------------- */
+/* ---- dicts, lists, loops ----------------------------------------------------------------------------- */
 
 static int dict_method(qs_jrun *r, qs_jvalue self, const char *name, const qs_jargs *args, qs_jvalue *out)
 {
@@ -385,9 +385,13 @@ static int loop_method(qs_jrun *r, qs_jvalue self, const char *name, const qs_ja
 int qs_jmethod_call(qs_jrun *r, qs_jvalue self, const char *name, const qs_jargs *args, qs_jvalue *out)
 {
     switch (self.kind) {
-    case QS_JSTRING: return string_method(r, self, name, args, out);
-    case QS_JDICT: return dict_method(r, self, name, args, out);
-    case QS_JLOOP: return loop_method(r, self, name, args, out);
-    default: return list_method(r, self, name, args, out);
+    case QS_JSTRING:
+        return string_method(r, self, name, args, out);
+    case QS_JDICT:
+        return dict_method(r, self, name, args, out);
+    case QS_JLOOP:
+        return loop_method(r, self, name, args, out);
+    default:
+        return list_method(r, self, name, args, out);
     }
 }

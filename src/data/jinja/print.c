@@ -43,8 +43,10 @@ static bool printable(int32_t c)
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZS:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -95,17 +97,26 @@ bool qs_jput_repr(qs_jarena *a, qs_jbuilder *b, qs_jvalue v)
 {
     char text[40];
     switch (v.kind) {
-    case QS_JUNDEFINED: return put_words(a, b, "Undefined", v.mark);
-    case QS_JNONE: return put_words(a, b, "None", v.mark);
-    case QS_JBOOL: return put_words(a, b, v.boolean ? "True" : "False", v.mark);
+    case QS_JUNDEFINED:
+        return put_words(a, b, "Undefined", v.mark);
+    case QS_JNONE:
+        return put_words(a, b, "None", v.mark);
+    case QS_JBOOL:
+        return put_words(a, b, v.boolean ? "True" : "False", v.mark);
     case QS_JINT:
         return qs_jput(a, b, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)v.integer), v.mark);
-    case QS_JFLOAT: return qs_jput(a, b, text, qs_jfloat_text(v.real, text), v.mark);
-    case QS_JSTRING: return put_string_repr(a, b, v);
-    case QS_JLIST: return put_list(a, b, v, "[", "]");
-    case QS_JTUPLE: return put_list(a, b, v, "(", ")");
-    case QS_JVIEW: return put_list(a, b, v, "dict_items([", "])");
-    case QS_JDICT: return put_dict(a, b, v);
+    case QS_JFLOAT:
+        return qs_jput(a, b, text, qs_jfloat_text(v.real, text), v.mark);
+    case QS_JSTRING:
+        return put_string_repr(a, b, v);
+    case QS_JLIST:
+        return put_list(a, b, v, "[", "]");
+    case QS_JTUPLE:
+        return put_list(a, b, v, "(", ")");
+    case QS_JVIEW:
+        return put_list(a, b, v, "dict_items([", "])");
+    case QS_JDICT:
+        return put_dict(a, b, v);
     default:
         return put_words(a, b, "<", v.mark) && put_words(a, b, qs_jkind_name(v), v.mark) &&
                put_words(a, b, ">", v.mark);

@@ -116,9 +116,9 @@ int qs_jescape(qs_jrun *r, qs_jvalue text, int line, qs_jvalue *out);
 /* "..." % values. */
 int qs_jpercent(qs_jrun *r, qs_jvalue format, qs_jvalue values, int line, qs_jvalue *out);
 
-#define QS_JMEMORY(r, line, ok)                                                                              \
-    do {                                                                                                     \
-        if (!(ok)) QS_JFAIL_MEMORY((r)->e, line);                                                            \
+#define QS_JMEMORY(r, line, ok)                   \
+    do {                                          \
+        if (!(ok)) QS_JFAIL_MEMORY((r)->e, line); \
     } while (0)
 
 #endif

@@ -77,7 +77,7 @@ int qs_jcapture(qs_jrun *r, const qs_jnode *n, qs_jvalue *out)
     return 0;
 }
 
-/* ---- loops --------------------------------------------------------------------------------------------- */
+/* ---- loops ------------------------------------------------------------------------------------------- */
 
 /* The elements for which the loop's condition holds. */
 static int chosen(qs_jrun *r, const qs_jnode *n, qs_jlist **list)
@@ -142,7 +142,7 @@ int qs_jloop_call(qs_jrun *r, struct qs_jloop *loop, qs_jvalue over, qs_jvalue *
     return 0;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------ */
+/* ---- the rest ---------------------------------------------------------------------------------------- */
 
 static int output(qs_jrun *r, const qs_jnode *n)
 {
@@ -241,14 +241,20 @@ static int execute(qs_jrun *r, const qs_jnode *n)
     case QS_JN_TEXT:
         QS_JMEMORY(r, n->line, qs_jput_str(r->a, r->out, n->value));
         return qs_jstep(r, n->line, n->value.string->bytes / 64);
-    case QS_JN_OUTPUT: return output(r, n);
-    case QS_JN_BODY: return qs_jexecute(r, n);
+    case QS_JN_OUTPUT:
+        return output(r, n);
+    case QS_JN_BODY:
+        return qs_jexecute(r, n);
     case QS_JN_IF:
         QS_TRY(qs_jevaluate(r, n->a, &v));
         if (qs_jtrue(v)) return qs_jexecute(r, n);
         return n->b ? execute(r, n->b) : 0;
-    case QS_JN_FOR: QS_TRY(qs_jevaluate(r, n->b, &v)); return loop_over(r, n, v, 0);
-    case QS_JN_SET: QS_TRY(qs_jevaluate(r, n->b, &v)); return assign(r, n->a, v);
+    case QS_JN_FOR:
+        QS_TRY(qs_jevaluate(r, n->b, &v));
+        return loop_over(r, n, v, 0);
+    case QS_JN_SET:
+        QS_TRY(qs_jevaluate(r, n->b, &v));
+        return assign(r, n->a, v);
     case QS_JN_SET_BLOCK:
         QS_TRY(qs_jcapture(r, n, &v));
         QS_TRY(filtered(r, n->b, v, &v));
@@ -258,13 +264,22 @@ static int execute(qs_jrun *r, const qs_jnode *n)
         QS_TRY(filtered(r, n->b, v, &v));
         QS_JMEMORY(r, n->line, qs_jput_str(r->a, r->out, v));
         return 0;
-    case QS_JN_MACRO: return macro(r, n);
-    case QS_JN_CALL_BLOCK: return call_block(r, n);
-    case QS_JN_WITH: return with_block(r, n);
-    case QS_JN_GENERATION: return generation(r, n);
-    case QS_JN_BREAK: r->leave = QS_JBREAK; return 0;
-    case QS_JN_CONTINUE: r->leave = QS_JCONTINUE; return 0;
-    default: QS_JFAIL(r->e, n->line, "a statement was expected");
+    case QS_JN_MACRO:
+        return macro(r, n);
+    case QS_JN_CALL_BLOCK:
+        return call_block(r, n);
+    case QS_JN_WITH:
+        return with_block(r, n);
+    case QS_JN_GENERATION:
+        return generation(r, n);
+    case QS_JN_BREAK:
+        r->leave = QS_JBREAK;
+        return 0;
+    case QS_JN_CONTINUE:
+        r->leave = QS_JCONTINUE;
+        return 0;
+    default:
+        QS_JFAIL(r->e, n->line, "a statement was expected");
     }
 }
 

@@ -100,17 +100,28 @@ static int of_number(qs_jrun *r, question q, qs_jvalue v, qs_jvalue by, int line
 static bool holds(question q, qs_jvalue v)
 {
     switch (q) {
-    case DEFINED: return v.kind != QS_JUNDEFINED;
-    case UNDEFINED: return v.kind == QS_JUNDEFINED;
-    case NONE: return v.kind == QS_JNONE;
-    case BOOLEAN: return v.kind == QS_JBOOL;
-    case TRUE: return v.kind == QS_JBOOL && v.boolean;
-    case FALSE: return v.kind == QS_JBOOL && !v.boolean;
-    case INTEGER: return v.kind == QS_JINT;
-    case FLOAT: return v.kind == QS_JFLOAT;
-    case NUMBER: return qs_jis_number(v);
-    case STRING: return v.kind == QS_JSTRING;
-    case MAPPING: return v.kind == QS_JDICT;
+    case DEFINED:
+        return v.kind != QS_JUNDEFINED;
+    case UNDEFINED:
+        return v.kind == QS_JUNDEFINED;
+    case NONE:
+        return v.kind == QS_JNONE;
+    case BOOLEAN:
+        return v.kind == QS_JBOOL;
+    case TRUE:
+        return v.kind == QS_JBOOL && v.boolean;
+    case FALSE:
+        return v.kind == QS_JBOOL && !v.boolean;
+    case INTEGER:
+        return v.kind == QS_JINT;
+    case FLOAT:
+        return v.kind == QS_JFLOAT;
+    case NUMBER:
+        return qs_jis_number(v);
+    case STRING:
+        return v.kind == QS_JSTRING;
+    case MAPPING:
+        return v.kind == QS_JDICT;
     case ITERABLE:
         return v.kind == QS_JUNDEFINED || v.kind == QS_JSTRING || v.kind == QS_JDICT || v.kind == QS_JLOOP ||
                qs_jis_sequence(v);
@@ -120,7 +131,8 @@ static bool holds(question q, qs_jvalue v)
     case CALLABLE:
         return v.kind == QS_JMETHOD || v.kind == QS_JFUNCTION || v.kind == QS_JMACRO || v.kind == QS_JLOOP ||
                v.kind == QS_JUNDEFINED;
-    default: return v.kind == QS_JSTRING && v.html;
+    default:
+        return v.kind == QS_JSTRING && v.html;
     }
 }
 

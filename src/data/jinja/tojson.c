@@ -59,8 +59,10 @@ static int put_scalar(writer *w, qs_jvalue v)
     char text[40];
     size_t n;
     switch (v.kind) {
-    case QS_JNONE: return put(w, "null", 4, v.mark);
-    case QS_JBOOL: return v.boolean ? put(w, "true", 4, v.mark) : put(w, "false", 5, v.mark);
+    case QS_JNONE:
+        return put(w, "null", 4, v.mark);
+    case QS_JBOOL:
+        return v.boolean ? put(w, "true", 4, v.mark) : put(w, "false", 5, v.mark);
     case QS_JINT:
         return put(w, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)v.integer), v.mark);
     default:
@@ -145,18 +147,23 @@ static int put_value(writer *w, qs_jvalue v, int depth)
 {
     QS_TRY(qs_jstep(w->r, w->line, 1 + (v.kind == QS_JSTRING ? v.string->bytes / 16 : 0)));
     switch (v.kind) {
-    case QS_JSTRING: return put_string(w, v);
-    case QS_JDICT: return put_dict(w, v, depth);
+    case QS_JSTRING:
+        return put_string(w, v);
+    case QS_JDICT:
+        return put_dict(w, v, depth);
     case QS_JLIST:
-    case QS_JTUPLE: return put_list(w, v, depth);
+    case QS_JTUPLE:
+        return put_list(w, v, depth);
     case QS_JNONE:
     case QS_JBOOL:
     case QS_JINT:
-    case QS_JFLOAT: return put_scalar(w, v);
+    case QS_JFLOAT:
+        return put_scalar(w, v);
     case QS_JUNDEFINED:
         QS_JFAIL(w->r->e, w->line, "tojson cannot write \"%.80s\", which is not there",
                  v.name ? v.name : "a value");
-    default: QS_JFAIL(w->r->e, w->line, "tojson cannot write %s", qs_jkind_name(v));
+    default:
+        QS_JFAIL(w->r->e, w->line, "tojson cannot write %s", qs_jkind_name(v));
     }
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* ---- text ---------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------- */
 
 size_t qs_jcharacter_bytes(const char *text, size_t bytes)
 {
@@ -125,7 +125,7 @@ bool qs_jequals_text(qs_jvalue v, const char *text)
     return v.kind == QS_JSTRING && v.string->bytes == n && memcmp(v.string->text, text, n) == 0;
 }
 
-/* ---- containers ---------------------------------------------------------------------------------------- */
+/* ---- containers -------------------------------------------------------------------------------------- */
 
 uint32_t qs_jweight(qs_jvalue v)
 {
@@ -219,12 +219,23 @@ bool qs_jvalue_of_json(qs_jarena *a, const json_t *json, int32_t mark, qs_jvalue
     size_t i;
     qs_jvalue k, item;
     switch (json ? json_typeof(json) : JSON_NULL) {
-    case JSON_NULL: *out = QS_JV(QS_JNONE, .mark = mark); return true;
-    case JSON_TRUE: *out = QS_JV(QS_JBOOL, .mark = mark, .boolean = true); return true;
-    case JSON_FALSE: *out = QS_JV(QS_JBOOL, .mark = mark); return true;
-    case JSON_INTEGER: *out = QS_JV(QS_JINT, .mark = mark, .integer = json_integer_value(json)); return true;
-    case JSON_REAL: *out = QS_JV(QS_JFLOAT, .mark = mark, .real = json_real_value(json)); return true;
-    case JSON_STRING: return qs_jstring_of(a, json_string_value(json), json_string_length(json), mark, out);
+    case JSON_NULL:
+        *out = QS_JV(QS_JNONE, .mark = mark);
+        return true;
+    case JSON_TRUE:
+        *out = QS_JV(QS_JBOOL, .mark = mark, .boolean = true);
+        return true;
+    case JSON_FALSE:
+        *out = QS_JV(QS_JBOOL, .mark = mark);
+        return true;
+    case JSON_INTEGER:
+        *out = QS_JV(QS_JINT, .mark = mark, .integer = json_integer_value(json));
+        return true;
+    case JSON_REAL:
+        *out = QS_JV(QS_JFLOAT, .mark = mark, .real = json_real_value(json));
+        return true;
+    case JSON_STRING:
+        return qs_jstring_of(a, json_string_value(json), json_string_length(json), mark, out);
     case JSON_ARRAY:
         if (!qs_jlist_new(a, QS_JLIST, json_array_size(json), out)) return false;
         json_array_foreach((json_t *)(uintptr_t)json, i,
@@ -242,7 +253,7 @@ bool qs_jvalue_of_json(qs_jarena *a, const json_t *json, int32_t mark, qs_jvalue
     return true;
 }
 
-/* ---- Python's rules ------------------------------------------------------------------------------------ */
+/* ---- Python's rules ---------------------------------------------------------------------------------- */
 
 bool qs_jis_number(qs_jvalue v) { return v.kind == QS_JBOOL || v.kind == QS_JINT || v.kind == QS_JFLOAT; }
 bool qs_jis_sequence(qs_jvalue v) { return v.kind >= QS_JLIST && v.kind <= QS_JGENERATOR; }
@@ -256,16 +267,24 @@ bool qs_jtrue(qs_jvalue v)
 {
     switch (v.kind) {
     case QS_JUNDEFINED:
-    case QS_JNONE: return false;
-    case QS_JBOOL: return v.boolean;
-    case QS_JINT: return v.integer != 0;
-    case QS_JFLOAT: return v.real != 0;
-    case QS_JSTRING: return v.string->bytes > 0;
+    case QS_JNONE:
+        return false;
+    case QS_JBOOL:
+        return v.boolean;
+    case QS_JINT:
+        return v.integer != 0;
+    case QS_JFLOAT:
+        return v.real != 0;
+    case QS_JSTRING:
+        return v.string->bytes > 0;
     case QS_JLIST:
     case QS_JTUPLE:
-    case QS_JVIEW: return v.list->count > 0;
-    case QS_JDICT: return v.dict->count > 0;
-    default: return true;
+    case QS_JVIEW:
+        return v.list->count > 0;
+    case QS_JDICT:
+        return v.dict->count > 0;
+    default:
+        return true;
     }
 }
 
@@ -279,7 +298,8 @@ bool qs_jequal(qs_jvalue a, qs_jvalue b)
     if (a.kind != b.kind) return false;
     switch (a.kind) {
     case QS_JUNDEFINED:
-    case QS_JNONE: return true;
+    case QS_JNONE:
+        return true;
     case QS_JSTRING:
         return a.string->bytes == b.string->bytes &&
                memcmp(a.string->text, b.string->text, a.string->bytes) == 0;
@@ -296,8 +316,10 @@ bool qs_jequal(qs_jvalue a, qs_jvalue b)
             if (!other || !qs_jequal(a.dict->entries[i].value, *other)) return false;
         }
         return true;
-    case QS_JFUNCTION: return a.name == b.name;
-    default: return a.list == b.list; /* the same thing */
+    case QS_JFUNCTION:
+        return a.name == b.name;
+    default:
+        return a.list == b.list; /* the same thing */
     }
 }
 

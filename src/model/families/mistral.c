@@ -3,8 +3,17 @@
 
 static int read(qs_json j, qs_architecture *a, qs_err *e)
 {
-    static const qs_config_defaults defaults = {.vocab = 32000, .hidden = 4096, .ffn = 14336, .layers = 32, .heads = 32, .kv_heads = 8,
-                                                .max_positions = 131072, .bos = 1, .eos = 2, .pad = -1, .eps = 1e-6};
+    static const qs_config_defaults defaults = {.vocab = 32000,
+                                                .hidden = 4096,
+                                                .ffn = 14336,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .kv_heads = 8,
+                                                .max_positions = 131072,
+                                                .bos = 1,
+                                                .eos = 2,
+                                                .pad = -1,
+                                                .eps = 1e-6};
     qs_config_sizes s;
     int32_t window = 4096;
     bool sliding[QS_LAYERS_MAX];
@@ -19,12 +28,14 @@ static int read(qs_json j, qs_architecture *a, qs_err *e)
     return qs_config_windows(j, a, &layer, window, sliding, e);
 }
 
-static const qs_family_shape shapes[] = {
-    {"mistral-7b", 32,
-     "\"hidden_size\": 4096,\n  \"intermediate_size\": 14336,\n  \"num_attention_heads\": 32,\n  \"num_key_value_heads\": 8,\n"
-     "  \"head_dim\": 128,\n  \"hidden_act\": \"silu\",\n  \"vocab_size\": 32000,\n  \"max_position_embeddings\": 32768,\n"
-     "  \"rope_theta\": 10000.0,\n  \"rms_norm_eps\": 1e-5,\n  \"tie_word_embeddings\": false,\n  \"sliding_window\": 4096,\n"
-     "  \"bos_token_id\": 1,\n  \"eos_token_id\": 2"},
-    {0}};
+static const qs_family_shape shapes[] = {{"mistral-7b", 32,
+                                          "\"hidden_size\": 4096,\n  \"intermediate_size\": 14336,\n  "
+                                          "\"num_attention_heads\": 32,\n  \"num_key_value_heads\": 8,\n"
+                                          "  \"head_dim\": 128,\n  \"hidden_act\": \"silu\",\n  "
+                                          "\"vocab_size\": 32000,\n  \"max_position_embeddings\": 32768,\n"
+                                          "  \"rope_theta\": 10000.0,\n  \"rms_norm_eps\": 1e-5,\n  "
+                                          "\"tie_word_embeddings\": false,\n  \"sliding_window\": 4096,\n"
+                                          "  \"bos_token_id\": 1,\n  \"eos_token_id\": 2"},
+                                         {0}};
 
 const qs_family qs_family_mistral[] = {{"mistral", "MistralForCausalLM", "mistral", read, shapes}, {0}};

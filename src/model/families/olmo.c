@@ -1,9 +1,18 @@
-/* olmo.c - OLMo 2 and 3: Llama with norms after the parts instead of before them, and q and k normed over their whole width. OLMo 3 has
- * a window in three of four layers, and scales the rotary embedding in the others alone. */
+/* olmo.c - OLMo 2 and 3: Llama with norms after the parts instead of before them, and q and k normed over
+ * their whole width. OLMo 3 has a window in three of four layers, and scales the rotary embedding in the
+ * others alone. */
 #include "src/model/families/family.h"
 
-static const qs_config_defaults defaults = {.vocab = 50304, .hidden = 4096, .ffn = 11008, .layers = 32, .heads = 32,
-                                            .max_positions = 2048, .bos = -1, .eos = 50279, .pad = 1, .eps = 1e-5};
+static const qs_config_defaults defaults = {.vocab = 50304,
+                                            .hidden = 4096,
+                                            .ffn = 11008,
+                                            .layers = 32,
+                                            .heads = 32,
+                                            .max_positions = 2048,
+                                            .bos = -1,
+                                            .eos = 50279,
+                                            .pad = 1,
+                                            .eps = 1e-5};
 
 static int read_layer(qs_json j, qs_architecture *a, qs_config_sizes *s, qs_layer *layer, qs_err *e)
 {
@@ -43,10 +52,11 @@ static int read3(qs_json j, qs_architecture *a, qs_err *e)
     QS_TRY(qs_config_layer_types(j, a, sliding, e));
     QS_TRY(qs_json_int32(j, "sliding_window", 1, 1 << 30, &window, e));
     a->rotaries = 2;
-    QS_TRY(qs_rotary_read(j, &(qs_rotary_keys){.default_theta = 500000, .layers = "full_attention"}, s.head_dim, a->max_positions,
-                          &a->rotary[FULL], e));
-    QS_TRY(qs_rotary_read(j, &(qs_rotary_keys){.default_theta = 500000, .layers = "sliding_attention", .own = true}, s.head_dim,
-                          a->max_positions, &a->rotary[SLIDING], e));
+    QS_TRY(qs_rotary_read(j, &(qs_rotary_keys){.default_theta = 500000, .layers = "full_attention"},
+                          s.head_dim, a->max_positions, &a->rotary[FULL], e));
+    QS_TRY(qs_rotary_read(
+        j, &(qs_rotary_keys){.default_theta = 500000, .layers = "sliding_attention", .own = true}, s.head_dim,
+        a->max_positions, &a->rotary[SLIDING], e));
     for (int32_t l = 0; l < a->layers; l++) {
         layer.part[0].attention.window = sliding[l] ? window : 0;
         layer.part[0].attention.rotary = sliding[l] ? SLIDING : FULL;
@@ -55,18 +65,23 @@ static int read3(qs_json j, qs_architecture *a, qs_err *e)
     return 0;
 }
 
-static const qs_family_shape shapes2[] = {
-    {"olmo-2-7b", 32,
-     "\"hidden_size\": 4096,\n  \"intermediate_size\": 11008,\n  \"num_attention_heads\": 32,\n  \"num_key_value_heads\": 32,\n"
-     "  \"hidden_act\": \"silu\",\n  \"vocab_size\": 100352,\n  \"max_position_embeddings\": 4096,\n  \"rope_theta\": 500000.0,\n"
-     "  \"rms_norm_eps\": 1e-6,\n  \"tie_word_embeddings\": false,\n  \"eos_token_id\": 100257,\n  \"pad_token_id\": 100277"},
-    {0}};
+static const qs_family_shape shapes2[] = {{"olmo-2-7b", 32,
+                                           "\"hidden_size\": 4096,\n  \"intermediate_size\": 11008,\n  "
+                                           "\"num_attention_heads\": 32,\n  \"num_key_value_heads\": 32,\n"
+                                           "  \"hidden_act\": \"silu\",\n  \"vocab_size\": 100352,\n  "
+                                           "\"max_position_embeddings\": 4096,\n  \"rope_theta\": 500000.0,\n"
+                                           "  \"rms_norm_eps\": 1e-6,\n  \"tie_word_embeddings\": false,\n  "
+                                           "\"eos_token_id\": 100257,\n  \"pad_token_id\": 100277"},
+                                          {0}};
 
 static const qs_family_shape shapes3[] = {
     {"olmo-3-7b", 32,
-     "\"hidden_size\": 4096,\n  \"intermediate_size\": 11008,\n  \"num_attention_heads\": 32,\n  \"num_key_value_heads\": 32,\n"
-     "  \"hidden_act\": \"silu\",\n  \"vocab_size\": 100278,\n  \"max_position_embeddings\": 65536,\n  \"rope_theta\": 500000.0,\n"
-     "  \"rms_norm_eps\": 1e-6,\n  \"tie_word_embeddings\": false,\n  \"sliding_window\": 4096,\n  \"eos_token_id\": 100257,\n"
+     "\"hidden_size\": 4096,\n  \"intermediate_size\": 11008,\n  \"num_attention_heads\": 32,\n  "
+     "\"num_key_value_heads\": 32,\n"
+     "  \"hidden_act\": \"silu\",\n  \"vocab_size\": 100278,\n  \"max_position_embeddings\": 65536,\n  "
+     "\"rope_theta\": 500000.0,\n"
+     "  \"rms_norm_eps\": 1e-6,\n  \"tie_word_embeddings\": false,\n  \"sliding_window\": 4096,\n  "
+     "\"eos_token_id\": 100257,\n"
      "  \"pad_token_id\": 100277"},
     {0}};
 

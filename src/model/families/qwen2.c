@@ -3,8 +3,17 @@
 
 static int read(qs_json j, qs_architecture *a, qs_err *e)
 {
-    static const qs_config_defaults defaults = {.vocab = 151936, .hidden = 4096, .ffn = 22016, .layers = 32, .heads = 32, .kv_heads = 32,
-                                                .max_positions = 32768, .bos = -1, .eos = -1, .pad = -1, .eps = 1e-6};
+    static const qs_config_defaults defaults = {.vocab = 151936,
+                                                .hidden = 4096,
+                                                .ffn = 22016,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .kv_heads = 32,
+                                                .max_positions = 32768,
+                                                .bos = -1,
+                                                .eos = -1,
+                                                .pad = -1,
+                                                .eps = 1e-6};
     qs_config_sizes s;
     QS_TRY(qs_config_read(j, &defaults, a, &s, e));
     qs_layer layer = qs_config_layer(&s);
@@ -14,10 +23,11 @@ static int read(qs_json j, qs_architecture *a, qs_err *e)
     return qs_config_optional_window(j, a, &layer, e);
 }
 
-#define SIZES(hidden, ffn, heads, kv_heads, vocab, eps)                                                                                      \
-    "\"hidden_size\": " #hidden ",\n  \"intermediate_size\": " #ffn ",\n  \"num_attention_heads\": " #heads                                  \
-    ",\n  \"num_key_value_heads\": " #kv_heads ",\n  \"head_dim\": 128,\n  \"hidden_act\": \"silu\",\n  \"vocab_size\": " #vocab             \
-    ",\n  \"max_position_embeddings\": 131072,\n  \"rope_theta\": 1000000.0,\n  \"rms_norm_eps\": " #eps                                     \
+#define SIZES(hidden, ffn, heads, kv_heads, vocab, eps)                                                     \
+    "\"hidden_size\": " #hidden ",\n  \"intermediate_size\": " #ffn ",\n  \"num_attention_heads\": " #heads \
+    ",\n  \"num_key_value_heads\": " #kv_heads                                                              \
+    ",\n  \"head_dim\": 128,\n  \"hidden_act\": \"silu\",\n  \"vocab_size\": " #vocab                       \
+    ",\n  \"max_position_embeddings\": 131072,\n  \"rope_theta\": 1000000.0,\n  \"rms_norm_eps\": " #eps    \
     ",\n  \"tie_word_embeddings\": false,\n  \"bos_token_id\": 151643,\n  \"eos_token_id\": 151643"
 
 static const qs_family_shape shapes[] = {{"qwen2.5-7b", 28, SIZES(3584, 18944, 28, 4, 152064, 1e-6)},

@@ -1,13 +1,16 @@
-/* attention.c - causal self-attention: q k v = in W^T (+ bias), [q and k normed], rotated, softmax, out = o Wo^T (+ bias).
+/* attention.c - causal self-attention: q k v = in W^T (+ bias), [q and k normed], rotated, softmax, out = o
+ * Wo^T (+ bias).
  *
- * A fused q k v may come out of its product head by head, [heads, 3, head_dim], as the checkpoint has it and LoRA sees it;
- * it is regrouped to q, k, v once, and its gradient back.
+ * A fused q k v may come out of its product head by head, [heads, 3, head_dim], as the checkpoint has it and
+ * LoRA sees it; it is regrouped to q, k, v once, and its gradient back.
  */
 #include "src/model/parts/part.h"
 
 enum { QKV, O }; /* groups */
 
-typedef struct sizes { int64_t q, kv, qkv; } sizes; /* columns of q, of k (and v), of all three */
+typedef struct sizes {
+    int64_t q, kv, qkv;
+} sizes; /* columns of q, of k (and v), of all three */
 
 static const qs_attention_config *config(const qs_layer *l, int part) { return &l->part[part].attention; }
 
@@ -34,11 +37,13 @@ static void tensors(qs_layer *l, int part, int32_t hidden)
     if (c->o_bias) qs_layer_add_biases(l, o);
     if (c->qk_norm == QS_QK_NORM_NONE) return;
     bool all = c->qk_norm == QS_QK_NORM_ALL;
-    c->norm_q = (qs_layer_norm){qs_layer_add_vector(l, c->q_norm, "weight", all ? (int32_t)s.q : c->head_dim), -1};
-    c->norm_k = (qs_layer_norm){qs_layer_add_vector(l, c->k_norm, "weight", all ? (int32_t)s.kv : c->head_dim), -1};
+    c->norm_q =
+        (qs_layer_norm){qs_layer_add_vector(l, c->q_norm, "weight", all ? (int32_t)s.q : c->head_dim), -1};
+    c->norm_k =
+        (qs_layer_norm){qs_layer_add_vector(l, c->k_norm, "weight", all ? (int32_t)s.kv : c->head_dim), -1};
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------ */
 
 static void saved(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena *memory, qs_part_saved *out)
 {
@@ -55,13 +60,15 @@ static void saved(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena 
     a->h_o = qs_arena_take(memory, rows * (size_t)p->h_cols[2 * part + O] * e, QS_ARENA_ALIGN);
 }
 
-static void scratch(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena *memory, qs_part_scratch *out)
+static void scratch(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena *memory,
+                    qs_part_scratch *out)
 {
     const qs_attention_config *c = config(l, part);
     sizes s = sizes_of(c);
     size_t e = qs_dtype_bytes(p->type), rows = (size_t)p->rows;
     qs_attention_scratch *a = &out->attention;
-    a->product = qs_arena_take(memory, c->qkv == QS_QKV_PER_HEAD ? rows * (size_t)s.qkv * e : 0, QS_ARENA_ALIGN);
+    a->product =
+        qs_arena_take(memory, c->qkv == QS_QKV_PER_HEAD ? rows * (size_t)s.qkv * e : 0, QS_ARENA_ALIGN);
     a->d_o = qs_arena_take(memory, rows * (size_t)s.q * e, QS_ARENA_ALIGN);
     a->d_qkv = qs_arena_take(memory, rows * (size_t)s.qkv * e, QS_ARENA_ALIGN);
 }
@@ -72,7 +79,7 @@ static int64_t widest(const qs_layer *l, int part, int32_t hidden)
     return q > hidden ? q : hidden;
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ----------------------------------------------------------------------------------------- */
 
 /* Where q, k and v are that attention reads. */
 static void views(const qs_part_call *c, qs_mat *q, qs_mat *k, qs_mat *v)
@@ -91,8 +98,14 @@ static void views(const qs_part_call *c, qs_mat *q, qs_mat *k, qs_mat *v)
 static qs_attention call_of(const qs_part_call *c)
 {
     const qs_attention_config *t = config(c->layer, c->part);
-    qs_attention a = {.o = qs_part_mat(c, c->saved.attention.o, c->batch->rows, sizes_of(t).q), .lse = c->saved.attention.lse,
-                      .heads = t->heads, .kv_heads = t->kv_heads, .head_dim = t->head_dim, .scale = t->scale, .softcap = t->softcap, .window = t->window,
+    qs_attention a = {.o = qs_part_mat(c, c->saved.attention.o, c->batch->rows, sizes_of(t).q),
+                      .lse = c->saved.attention.lse,
+                      .heads = t->heads,
+                      .kv_heads = t->kv_heads,
+                      .head_dim = t->head_dim,
+                      .scale = t->scale,
+                      .softcap = t->softcap,
+                      .window = t->window,
                       .document = c->batch->document_start};
     views(c, &a.q, &a.k, &a.v);
     return a;
@@ -102,8 +115,14 @@ static qs_attention call_of(const qs_part_call *c)
 static void rotate_by(const qs_part_call *c, int rotary, qs_mat x, bool inverse)
 {
     const qs_attention_config *t = config(c->layer, c->part);
-    qs_rope r = {.x = x, .heads = (int32_t)(x.cols / t->head_dim), .head_dim = t->head_dim, .rotary_dim = c->a->rotary[rotary].dim,
-                 .cos = c->batch->cos[rotary], .sin = c->batch->sin[rotary], .positions = c->batch->positions, .inverse = inverse};
+    qs_rope r = {.x = x,
+                 .heads = (int32_t)(x.cols / t->head_dim),
+                 .head_dim = t->head_dim,
+                 .rotary_dim = c->a->rotary[rotary].dim,
+                 .cos = c->batch->cos[rotary],
+                 .sin = c->batch->sin[rotary],
+                 .positions = c->batch->positions,
+                 .inverse = inverse};
     qs_op_rope(c->device, &r);
 }
 
@@ -121,8 +140,10 @@ static void rotate(const qs_part_call *c, qs_mat qk, bool inverse)
     rotate_by(c, t->rotary, qs_mat_part(qk, 0, qk.rows, s.q, s.kv), inverse);
 }
 
-/* The stretches of q and k that are normed by themselves: columns [*at, *at + *cols) of stretch `index`; false behind the last. */
-static bool normed_stretch(const qs_attention_config *t, int64_t index, int64_t *at, int64_t *cols, qs_layer_norm *norm)
+/* The stretches of q and k that are normed by themselves: columns [*at, *at + *cols) of stretch `index`;
+ * false behind the last. */
+static bool normed_stretch(const qs_attention_config *t, int64_t index, int64_t *at, int64_t *cols,
+                           qs_layer_norm *norm)
 {
     sizes s = sizes_of(t);
     bool all = t->qk_norm == QS_QK_NORM_ALL;
@@ -140,9 +161,11 @@ static void norm_q_and_k(const qs_part_call *c)
     sizes s = sizes_of(t);
     int64_t rows = c->batch->rows, at, cols;
     qs_layer_norm norm;
-    qs_mat from = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv), to = qs_part_mat(c, c->saved.attention.qkv, rows, s.q + s.kv);
+    qs_mat from = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv),
+           to = qs_part_mat(c, c->saved.attention.qkv, rows, s.q + s.kv);
     for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++)
-        qs_norm_forward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(from, 0, rows, at, cols), qs_mat_part(to, 0, rows, at, cols));
+        qs_norm_forward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(from, 0, rows, at, cols),
+                        qs_mat_part(to, 0, rows, at, cols));
 }
 
 /* Up to what backward needs. */
@@ -155,7 +178,8 @@ static void to_o(const qs_part_call *c, qs_mat in)
     void *to = fused ? c->scratch.attention.product : normed ? a->projected : a->qkv;
     qs_mat product = qs_part_mat(c, to, in.rows, s.qkv);
     qs_part_linear(c, 2 * c->part + QKV, in, a->h_qkv, product);
-    if (fused) qs_op_regroup(c->device, product, t->heads, 3, t->head_dim, qs_part_mat(c, a->qkv, in.rows, s.qkv));
+    if (fused)
+        qs_op_regroup(c->device, product, t->heads, 3, t->head_dim, qs_part_mat(c, a->qkv, in.rows, s.qkv));
     if (normed) norm_q_and_k(c);
     qs_mat read = qs_part_mat(c, a->qkv, in.rows, normed ? s.q + s.kv : s.qkv);
     rotate(c, qs_mat_part(read, 0, in.rows, 0, s.q + s.kv), false);
@@ -169,7 +193,7 @@ static void forward(const qs_part_call *c, qs_mat in, qs_mat out)
     qs_part_linear(c, 2 * c->part + O, call_of(c).o, c->saved.attention.h_o, out);
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------ */
+/* ---- backward ---------------------------------------------------------------------------------------- */
 
 /* d_qkv, the gradient of what attention read, becomes that of the projection's output. */
 static void unrotate(const qs_part_call *c, qs_mat d_qkv)
@@ -183,7 +207,8 @@ static void unrotate(const qs_part_call *c, qs_mat d_qkv)
     qs_mat raw = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv);
     for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++) {
         qs_mat dy = qs_mat_part(d_qkv, 0, rows, at, cols);
-        qs_norm_backward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(raw, 0, rows, at, cols), dy, (qs_mat){0}, dy);
+        qs_norm_backward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(raw, 0, rows, at, cols),
+                         dy, (qs_mat){0}, dy);
     }
 }
 
@@ -192,11 +217,13 @@ static void backward(const qs_part_call *c, qs_mat in, qs_mat d_out, qs_mat d_in
     const qs_attention_config *t = config(c->layer, c->part);
     sizes s = sizes_of(t);
     int64_t rows = in.rows;
-    qs_mat d_o = qs_part_mat(c, c->scratch.attention.d_o, rows, s.q), d_qkv = qs_part_mat(c, c->scratch.attention.d_qkv, rows, s.qkv);
+    qs_mat d_o = qs_part_mat(c, c->scratch.attention.d_o, rows, s.q),
+           d_qkv = qs_part_mat(c, c->scratch.attention.d_qkv, rows, s.qkv);
     if (!c->formed) to_o(c, in);
     qs_attention attention = call_of(c);
     qs_part_linear_backward(c, 2 * c->part + O, attention.o, c->saved.attention.h_o, d_out, d_o);
-    qs_op_attention_backward(c->device, &attention, d_o, qs_mat_part(d_qkv, 0, rows, 0, s.q), qs_mat_part(d_qkv, 0, rows, s.q, s.kv),
+    qs_op_attention_backward(c->device, &attention, d_o, qs_mat_part(d_qkv, 0, rows, 0, s.q),
+                             qs_mat_part(d_qkv, 0, rows, s.q, s.kv),
                              qs_mat_part(d_qkv, 0, rows, s.q + s.kv, s.kv));
     unrotate(c, d_qkv);
     if (t->qkv == QS_QKV_PER_HEAD) {
@@ -207,5 +234,10 @@ static void backward(const qs_part_call *c, qs_mat in, qs_mat d_out, qs_mat d_in
     qs_part_linear_backward(c, 2 * c->part + QKV, in, c->saved.attention.h_qkv, d_qkv, d_in);
 }
 
-const qs_part_table qs_part_attention = {.name = "attention", .tensors = tensors, .saved = saved, .scratch = scratch, .widest = widest,
-                                         .forward = forward, .backward = backward};
+const qs_part_table qs_part_attention = {.name = "attention",
+                                         .tensors = tensors,
+                                         .saved = saved,
+                                         .scratch = scratch,
+                                         .widest = widest,
+                                         .forward = forward,
+                                         .backward = backward};

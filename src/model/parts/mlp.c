@@ -25,10 +25,12 @@ static void saved(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena 
 {
     size_t e = qs_dtype_bytes(p->type), rows = (size_t)p->saved_rows;
     out->mlp.gate_up = qs_arena_take(memory, rows * (size_t)up_cols(config(l, part)) * e, QS_ARENA_ALIGN);
-    out->mlp.h_gate_up = qs_arena_take(memory, rows * (size_t)p->h_cols[2 * part + GATE_UP] * e, QS_ARENA_ALIGN);
+    out->mlp.h_gate_up =
+        qs_arena_take(memory, rows * (size_t)p->h_cols[2 * part + GATE_UP] * e, QS_ARENA_ALIGN);
 }
 
-static void scratch(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena *memory, qs_part_scratch *out)
+static void scratch(const qs_layer *l, int part, const qs_part_sizes *p, qs_arena *memory,
+                    qs_part_scratch *out)
 {
     size_t e = qs_dtype_bytes(p->type), rows = (size_t)p->chunk, ffn = (size_t)config(l, part)->ffn;
     out->mlp.act = qs_arena_take(memory, rows * ffn * e, QS_ARENA_ALIGN);
@@ -86,9 +88,16 @@ static void backward(const qs_part_call *c, qs_mat in, qs_mat d_out, qs_mat d_in
     qs_mat act = c->formed ? activate(c, gate_up) : to_act(c, in);
     qs_part_linear_inner(c, 2 * c->part + DOWN, act, c->scratch.mlp.h_down);
     qs_part_linear_backward(c, 2 * c->part + DOWN, act, c->scratch.mlp.h_down, d_out, d_act);
-    (gated(m) ? qs_op_gated_backward : qs_op_activation_backward)(c->device, m->activation, gate_up, d_act, gate_up);
+    (gated(m) ? qs_op_gated_backward : qs_op_activation_backward)(c->device, m->activation, gate_up, d_act,
+                                                                  gate_up);
     qs_part_linear_backward(c, 2 * c->part + GATE_UP, in, h_gate_up_of(c), gate_up, d_in);
 }
 
-const qs_part_table qs_part_mlp = {.name = "mlp", .chunked = true, .tensors = tensors, .saved = saved, .scratch = scratch,
-                                   .widest = widest, .forward = forward, .backward = backward};
+const qs_part_table qs_part_mlp = {.name = "mlp",
+                                   .chunked = true,
+                                   .tensors = tensors,
+                                   .saved = saved,
+                                   .scratch = scratch,
+                                   .widest = widest,
+                                   .forward = forward,
+                                   .backward = backward};

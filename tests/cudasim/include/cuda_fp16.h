@@ -6,8 +6,12 @@ extern "C" {
 #include "src/base/dtype.h"
 }
 
-struct __half { uint16_t bits; };
-struct __half2 { __half x, y; } __attribute__((aligned(4)));
+struct __half {
+    uint16_t bits;
+};
+struct __half2 {
+    __half x, y;
+} __attribute__((aligned(4)));
 
 static inline float __half2float(__half v) { return qs_f32_of_f16(v.bits); }
 static inline __half __float2half_rn(float f) { return {qs_f16_of_f32(f)}; }

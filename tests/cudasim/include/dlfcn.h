@@ -1,4 +1,5 @@
-/* dlfcn.h - run-time loading as the simulator gives it: cuBLAS and NVML are found in the simulator, nothing else is. */
+/* dlfcn.h - run-time loading as the simulator gives it: cuBLAS and NVML are found in the simulator, nothing
+ * else is. */
 #ifndef CUDASIM_DLFCN_H
 #define CUDASIM_DLFCN_H
 
