@@ -556,7 +556,10 @@ static void loss_and_optimizer(void)
     job j = {.x = matrix(QS_F32, tokens, tile), .y = matrix(type, tokens, tile)};
     int32_t *targets = block((size_t)tokens * 4);
     for (int64_t i = 0; i < tokens; i++) targets[i] = (int32_t)i;
-    j.ce = (qs_ce_state){filled(QS_F32, tokens), filled(QS_F32, tokens), filled(QS_F32, tokens), targets};
+    j.ce = (qs_ce_state){.max = filled(QS_F32, tokens),
+                         .sum = filled(QS_F32, tokens),
+                         .target_logit = filled(QS_F32, tokens),
+                         .targets = targets};
     memory_bound("cross entropy, 8,192 words", run_ce_forward, &j, (double)(tokens * tile) * 4);
     memory_bound("cross entropy backward", run_ce_backward, &j,
                  (double)(tokens * tile) * (4 + (double)qs_dtype_bytes(type)));

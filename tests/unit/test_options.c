@@ -604,8 +604,14 @@ typedef struct extra {
 
 START_TEST(a_command_can_add_its_own_options)
 {
-    static const qs_option rows[] = {{"steps", QS_OPT_INT, offsetof(extra, steps), "3", 1, 100, NULL, NULL,
-                                      "Bench", QS_RESUME_FREE, "steps to run"}};
+    static const qs_option rows[] = {{.name = "steps",
+                                      .type = QS_OPT_INT,
+                                      .offset = offsetof(extra, steps),
+                                      .fallback = "3",
+                                      .min = 1,
+                                      .max = 100,
+                                      .group = "Bench",
+                                      .help = "steps to run"}};
     static const qs_option_table table = {rows, 1, NULL, 0, offsetof(extra, source)};
     extra x = {0};
     char first[] = "--steps=5", second[] = "--lora-r=4", *argv[] = {first, second};
