@@ -128,10 +128,12 @@ static int malformed(const parser *p, const char *why, size_t at, qs_err *e)
     QS_FAIL(e, QS_EFORMAT, "%s: its header is not valid JSON: %s at byte %zu", p->path, why, at);
 }
 
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
 /* The next character that is not white space, or 0 at the end. */
 static char peek(parser *p)
 {
-    while (p->at < p->bytes && memchr(" \t\r\n", p->text[p->at], 4)) p->at++;
+    while (p->at < p->bytes && is_space(p->text[p->at])) p->at++;
     return p->at < p->bytes ? p->text[p->at] : 0;
 }
 

@@ -105,6 +105,7 @@ static void default_cache(qs_options *o)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (!home || !*home) {
+        /* cppcheck-suppress getpwuidCalled ; one thread, at the start */
         const struct passwd *user = getpwuid(getuid());
         home = user && user->pw_dir && *user->pw_dir ? user->pw_dir : "/nonexistent";
     }

@@ -11,9 +11,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_watch(size);
     if (qs_architecture_parse("config.json", (const char *)data, size, &a, &e)) return 0;
     qs_architecture_parameters(&a);
-    if (a.rotary_dim > 65536) return 0; /* what is checked is the arithmetic, not the patience */
-    float *frequency = malloc((size_t)a.rotary_dim / 2 * sizeof *frequency + 1);
-    qs_rope_frequencies(&a, 4096, frequency);
-    free(frequency);
+    for (int i = 0; i < a.rotaries; i++) {
+        const qs_rotary *r = &a.rotary[i];
+        if (r->dim > 65536) continue; /* what is checked is the arithmetic, not the patience */
+        float *frequency = malloc((size_t)r->dim / 2 * sizeof *frequency + 1);
+        qs_rotary_frequencies(r, 4096, frequency);
+        free(frequency);
+    }
     return 0;
 }

@@ -146,7 +146,7 @@ void rig_open(stream_rig *r, const char *dir)
                                .plan = &r->plan,
                                .blob_bytes = c->sizes,
                                .tier = &r->tier,
-                               .maker = {r, make, expect, advance},
+                               .maker = {.context = r, .make = make, .expect = expect, .advance = advance},
                                .recorder = c->recorder};
     ck_assert_msg(!qs_stream_open(&stream, &r->stream, &r->e), "%s", r->e.text);
     qs_tier_check(&r->tier);
