@@ -232,8 +232,8 @@ int qs_cache_manifests_write(char *const *dirs, int count, const qs_cache_key *k
         json_t *wanted = manifest_json(dirs, count, i, key, e);
         QS_ASSERT(wanted); /* the check made the same */
         state s = DAMAGED;
-        bool dated;
-        qs_err ignored;
+        bool dated = false;
+        qs_err ignored = {0};
         if (all || check_one(dirs[i], wanted, false, &s, &dated, &ignored) || s != GOOD) {
             char *text = json_dumps(wanted, JSON_INDENT(1));
             rc = qs_file_replace(path, text, strlen(text), e);
