@@ -167,8 +167,10 @@ static size_t workspace(const qs_block *like)
                                .values = nowhere,
                                .gradients = nowhere,
                                .dropout = dropout ? c.lora->dropout : 0};
-            qs_block_forward(&b, &w, &l, &batch, nowhere, (char *)nowhere + 64, NULL);
-            qs_block_backward(&b, &w, &l, &batch, nowhere, (char *)nowhere + 64, nowhere, true, NULL);
+            qs_block_call at = {.w = &w, .l = &l, .batch = &batch, .x = nowhere, .dx = nowhere};
+            at.y = (char *)nowhere + 64;
+            qs_block_forward(&b, &at);
+            qs_block_backward(&b, &at);
         }
     }
     qs_device_close(meta);
@@ -196,21 +198,20 @@ size_t qs_block_saved_bytes(const qs_block *b) { return b->saved_bytes; }
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
 
-static call begin(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l, const qs_block_batch *batch,
-                  void *kept)
+static call begin(qs_block *b, const qs_block_call *at)
 {
-    int kind = (int)(w->layer - b->c.a->kind);
-    QS_ASSERT(batch->rows <= b->c.max_rows);
+    int kind = (int)(at->w->layer - b->c.a->kind);
+    QS_ASSERT(at->batch->rows <= b->c.max_rows && at->x != at->y);
     call c = {.b = b,
-              .layer = w->layer,
-              .w = w,
-              .l = l,
-              .batch = batch,
+              .layer = at->w->layer,
+              .w = at->w,
+              .l = at->l,
+              .batch = at->batch,
               .m = &b->kind[kind],
               .saved = b->kind[kind].own,
-              .kept = kept};
-    qs_arena memory = {.base = kept, .capacity = b->saved_bytes};
-    if (kept) c.saved = kept_of(b, kind, &memory);
+              .kept = at->kept};
+    qs_arena memory = {.base = at->kept, .capacity = b->saved_bytes};
+    if (at->kept) c.saved = kept_of(b, kind, &memory);
     return c;
 }
 
@@ -290,15 +291,13 @@ static void run_part(const call *c, int p, qs_mat in, qs_mat from, qs_mat to)
     }
 }
 
-void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
-                      const qs_block_batch *batch, void *x, void *y, void *kept)
+void qs_block_forward(qs_block *b, const qs_block_call *at)
 {
-    call c = begin(b, w, l, batch, kept);
-    QS_ASSERT(x != y);
-    void *stream = x;
+    call c = begin(b, at);
+    void *stream = at->x;
     for (int p = 0; p < c.layer->parts; p++) {
-        void *to = p == c.layer->parts - 1 ? y : c.saved.middle;
-        run_part(&c, p, input(&c, p, x), mat(&c, stream), mat(&c, to));
+        void *to = p == c.layer->parts - 1 ? at->y : c.saved.middle;
+        run_part(&c, p, input(&c, p, at->x), mat(&c, stream), mat(&c, to));
         stream = to;
     }
 }
@@ -333,17 +332,17 @@ static void join(const call *c, int p, qs_mat stream, qs_mat d_in, qs_mat dy, qs
         qs_op_add(c->b->c.device, dx, dy, d_in);
 }
 
-void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
-                       const qs_block_batch *batch, void *x, void *g, void *dx, bool need_dx, void *kept)
+void qs_block_backward(qs_block *b, const qs_block_call *at)
 {
-    call c = begin(b, w, l, batch, kept);
-    QS_ASSERT(x != g && c.layer->parts == 2);
-    qs_mat grad = mat(&c, g), d_in = mat(&c, b->d_in),
+    call c = begin(b, at);
+    void *x = at->x;
+    QS_ASSERT(c.layer->parts == 2);
+    qs_mat grad = mat(&c, at->y), d_in = mat(&c, b->d_in),
            d_stream = c.layer->parallel ? mat(&c, b->d_stream) : grad;
-    if (!kept) run_part(&c, 0, input(&c, 0, x), mat(&c, x), mat(&c, c.saved.middle));
+    if (!at->kept) run_part(&c, 0, input(&c, 0, x), mat(&c, x), mat(&c, c.saved.middle));
 
     qs_mat in = input(&c, 1, x), stream = read_by(&c, 1, x);
-    for (int64_t first = 0, n; first < batch->rows; first += n) {
+    for (int64_t first = 0, n; first < grad.rows; first += n) {
         n = chunk(&c, 1, first);
         qs_mat dy = rows_of(grad, first, n), d = rows_of(d_in, first, n);
         part_backward(&c, 1, rows_of(in, first, n), dy, d, first);
@@ -351,7 +350,7 @@ void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lo
     }
 
     in = input(&c, 0, x);
-    if (!need_dx) d_in.data = NULL;
+    if (!at->dx) d_in.data = NULL;
     part_backward(&c, 0, in, grad, d_in, 0);
-    if (need_dx) join(&c, 0, mat(&c, x), d_in, d_stream, mat(&c, dx));
+    if (at->dx) join(&c, 0, mat(&c, x), d_in, d_stream, mat(&c, at->dx));
 }

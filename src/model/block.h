@@ -35,14 +35,19 @@ size_t qs_block_workspace_bytes(const qs_block *b);
  * are kept. */
 size_t qs_block_saved_bytes(const qs_block *b);
 
-/* y[rows, hidden] from x. y must not be x. kept: NULL, or memory of qs_block_saved_bytes for what backward
- * needs. */
-void qs_block_forward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
-                      const qs_block_batch *batch, void *x, void *y, void *kept);
+/* One layer's pass over one micro-batch: [rows, hidden] of the compute type on the device. */
+typedef struct qs_block_call {
+    const qs_layer_weights *w;
+    const qs_block_lora *l;
+    const qs_block_batch *batch;
+    void *x;    /* the layer's input */
+    void *y;    /* not x. Forward: the output. Backward: dL/dy, overwritten */
+    void *dx;   /* backward: dL/dx, may be x; NULL: not wanted (the lowest trained block) */
+    void *kept; /* NULL, or memory of qs_block_saved_bytes: forward leaves there what backward needs, which
+                   uses it up */
+} qs_block_call;
 
-/* g holds dL/dy and is overwritten; dx may be x. With need_dx false (the lowest trained block) dx is left as
- * it is. kept: what forward was given for this layer and micro-batch; used up. */
-void qs_block_backward(qs_block *b, const qs_layer_weights *w, const qs_block_lora *l,
-                       const qs_block_batch *batch, void *x, void *g, void *dx, bool need_dx, void *kept);
+void qs_block_forward(qs_block *b, const qs_block_call *at);
+void qs_block_backward(qs_block *b, const qs_block_call *at);
 
 #endif

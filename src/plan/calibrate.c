@@ -249,9 +249,10 @@ bool qs_calibration_knows(const qs_calibration *k, const qs_costs *costs)
 {
     if (!(k->disk_read > 0) || !(k->verify > 0)) return false;
     if (k->c.source && !(k->quantise_on_load > 0)) return false;
-    for (int p = 0; p < QS_PARTS; p++)
-        for (int i = 0; i < costs->part[p].count; i++)
-            if (!qs_calibration_has(k, &costs->part[p].calls[i])) return false;
+    const qs_op_list *list;
+    for (int p = 0; (list = qs_costs_list(costs, p)); p++)
+        for (int i = 0; i < list->count; i++)
+            if (!qs_calibration_has(k, &list->calls[i])) return false;
     return true;
 }
 

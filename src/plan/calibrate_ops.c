@@ -11,10 +11,12 @@
 #include "src/base/memory.h"
 #include "src/plan/calibrate_parts.h"
 
-enum { LEAST_CALLS = 3, MOST_CALLS = 60 };
+/* Each operation is measured in rounds that lie apart: a machine that is busy with something else for a while
+ * does not make some of them dear. */
+enum { ROUNDS = 2, LEAST_CALLS = 2, MOST_CALLS = 30 };
 enum { SMALL_BYTES = 4 << 20, MOST_ROUND_BYTES = 512 << 20, PATTERN_BYTES = 1 << 20, ALIGN = 4096 };
-#define ENOUGH_SECONDS 0.03 /* of repeated calls */
-#define LONG_SECONDS 0.35   /* a single call that takes longer is measured with fewer rows */
+#define ENOUGH_SECONDS 0.015 /* of repeated calls in a round */
+#define LONG_SECONDS 0.35    /* a single call that takes longer is measured with fewer rows */
 
 typedef struct bench {
     qs_calibration *k;
@@ -22,6 +24,7 @@ typedef struct bench {
     uint8_t *pattern; /* [PATTERN_BYTES] what the memory is filled with */
     size_t bytes, at;
     size_t written; /* up to here it does not hold what fill put there */
+    bool again;     /* not the first round */
 } bench;
 
 static double clock_now(const qs_calibration *k)
@@ -92,12 +95,13 @@ static double fastest(bench *b, const qs_op_call *call, int64_t n)
     return best > 0 ? best : 1e-9;
 }
 
-static void add_point(qs_curve *c, int64_t n, double seconds)
+static void add_point(const bench *b, const char *text, int64_t n, double seconds)
 {
+    qs_curve *c = qs_calibration_curve(b->k, text, true);
     int at = 0;
     while (at < c->count && c->n[at] < (double)n) at++;
     if (at < c->count && c->n[at] == (double)n) {
-        c->seconds[at] = seconds;
+        if (!b->again || seconds < c->seconds[at]) c->seconds[at] = seconds;
         return;
     }
     if (c->count == QS_CURVE_POINTS) { /* the new one is what is asked for now */
@@ -124,7 +128,7 @@ static void measure_call(bench *b, const qs_op_call *call)
     if (few < n) {
         double seconds = fastest(b, call, few),
                growth = (double)n / (double)few * (attention ? (double)n / (double)few : 1);
-        add_point(qs_calibration_curve(b->k, text, true), few, seconds);
+        add_point(b, text, few, seconds);
         if (seconds * growth > LONG_SECONDS) { /* reached with fewer rows */
             double most = LONG_SECONDS / seconds * (double)few;
             n = most < 1.5 * (double)few ? few : most < (double)n ? (int64_t)most / 16 * 16 : n;
@@ -133,7 +137,7 @@ static void measure_call(bench *b, const qs_op_call *call)
         }
     }
     double seconds = fastest(b, call, n);
-    add_point(qs_calibration_curve(b->k, text, true), n, seconds);
+    add_point(b, text, n, seconds);
 }
 
 /* One round, or the largest operation. A plan has room for both. */
@@ -141,13 +145,25 @@ static size_t block_bytes(bench *b, const qs_costs *costs)
 {
     size_t most = 0,
            round = costs->layer_bytes < MOST_ROUND_BYTES ? (size_t)costs->layer_bytes : MOST_ROUND_BYTES;
-    for (int p = 0; p < QS_PARTS; p++)
-        for (int i = 0; i < costs->part[p].count; i++) {
-            const qs_op_call *c = &costs->part[p].calls[i];
+    const qs_op_list *list;
+    for (int p = 0; (list = qs_costs_list(costs, p)); p++)
+        for (int i = 0; i < list->count; i++) {
+            const qs_op_call *c = &list->calls[i];
             size_t bytes = replay_bytes(b, c, qs_call_length(c));
             if (bytes > most) most = bytes;
         }
     return most && round > most ? round / ALIGN * ALIGN : most;
+}
+
+/* What is not known yet, each call once. */
+static qs_op_list lacking_calls(const qs_calibration *k, const qs_costs *costs)
+{
+    const qs_op_list *list;
+    qs_op_list out = {0};
+    for (int p = 0; (list = qs_costs_list(costs, p)); p++)
+        for (int i = 0; i < list->count; i++)
+            if (!qs_calibration_has(k, &list->calls[i])) qs_op_list_add(&out, &list->calls[i], 1);
+    return out;
 }
 
 static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)
@@ -163,9 +179,13 @@ static int measure_ops(qs_calibration *k, const qs_costs *costs, qs_err *e)
     b.memory = memory;
     b.pattern = make_pattern();
     fill(&b, b.bytes);
-    for (int p = 0; p < QS_PARTS; p++)
-        for (int i = 0; i < costs->part[p].count && !qs_interrupt_requested(); i++)
-            if (!qs_calibration_has(k, &costs->part[p].calls[i])) measure_call(&b, &costs->part[p].calls[i]);
+    qs_op_list lacking = lacking_calls(k, costs);
+    for (int round = 0; round < ROUNDS; round++) {
+        b.again = round;
+        for (int i = 0; i < lacking.count && !qs_interrupt_requested(); i++)
+            measure_call(&b, &lacking.calls[i]);
+    }
+    qs_op_list_free(&lacking);
     qs_device_set_workspace(d, workspace, workspace_bytes);
     d->api->free(d, b.memory);
     qs_free(b.pattern);

@@ -3,57 +3,56 @@
 #include "src/base/memory.h"
 #include "src/step/visit.h"
 
+/* A list of operations at a machine's rates. */
+typedef struct price_tag {
+    double seconds;
+    int64_t calls;
+} price_tag;
+
 /* A job while its visits are priced. */
 typedef struct pricing {
     const qs_placed_job *job;
     const qs_rates *rates;
-    double seconds[QS_PARTS]; /* of each part's list */
-    int64_t calls[QS_PARTS];
+    qs_costs costs;
+    struct visit_price {
+        price_tag decode, once, each;
+    } * price; /* [costs.count] */
     qs_visit_rules rules;
     qs_record_bytes bytes;
     int32_t dense_blob; /* whose weights the dense scratch holds */
 } pricing;
 
-static void add_part(pricing *p, qs_sim_work *w, qs_part part, int32_t times)
+static price_tag tag_of(const qs_rates *rates, const qs_op_list *l)
 {
-    w->seconds += p->seconds[part] * times;
-    w->host_seconds += p->rates->launch_seconds * (double)(p->calls[part] * times);
-    w->looks += (int32_t)(p->calls[part] * times / w->polls);
+    return (price_tag){qs_rates_total(rates, l), qs_rates_calls(l)};
+}
+
+static void add(const pricing *p, qs_sim_work *w, price_tag tag, int32_t times)
+{
+    w->seconds += tag.seconds * times;
+    w->host_seconds += p->rates->launch_seconds * (double)(tag.calls * times);
+    w->looks += (int32_t)(tag.calls * times / w->polls);
 }
 
 /* Dequantises unless that was done by the visit before. */
-static void add_weights(pricing *p, qs_sim_work *w, int32_t blob, qs_part part)
+static void price_visit(pricing *p, const qs_visit *v, qs_sim_work *w)
 {
-    if (p->dense_blob != blob) add_part(p, w, part, 1);
-    p->dense_blob = blob;
+    qs_visit_work work = qs_visit_work_of(&p->rules, v);
+    const struct visit_price *price = &p->price[qs_costs_find(&p->costs, &work)];
+    if (price->decode.calls) {
+        if (p->dense_blob != v->blob) add(p, w, price->decode, 1);
+        p->dense_blob = v->blob;
+    }
+    add(p, w, price->once, 1);
+    add(p, w, price->each, v->count);
 }
 
-static void price_layer(pricing *p, const qs_visit *v, qs_sim_work *w)
+/* The host gathers and converts the embeddings. */
+static void price_embedding(const pricing *p, const qs_visit *v, qs_sim_work *w)
 {
-    const qs_placed_job *job = p->job;
-    bool adapters = job->sweep.lora->layer_mask[v->index], forward = v->kind == QS_VISIT_FORWARD;
-    bool saved = qs_sweep_saved_level(&job->sweep, v->index) >= 0;
-    qs_part backward = v->index == p->rules.lowest ? QS_PART_BACKWARD_LOWEST
-                       : adapters                  ? QS_PART_BACKWARD
-                                                   : QS_PART_BACKWARD_PLAIN;
-    add_weights(p, w, v->blob, QS_PART_WEIGHTS);
-    if (forward)
-        add_part(p, w, adapters ? QS_PART_FORWARD : QS_PART_FORWARD_PLAIN, v->count);
-    else
-        add_part(p, w, backward + (saved ? QS_PART_SAVED : 0), v->count);
-    if (!forward && adapters) add_part(p, w, QS_PART_GRADIENTS, 1);
-}
-
-static void price_head(pricing *p, const qs_visit *v, qs_sim_work *w)
-{
-    bool last = v->index == p->job->sweep.layout->tiles - 1, loss = v->kind == QS_VISIT_HEAD_LOSS;
-    if (p->job->sweep.layout->head_type != p->job->sweep.type)
-        add_weights(p, w, v->blob, QS_PART_HEAD_WEIGHTS);
-    if (loss)
-        add_part(p, w, last ? QS_PART_LOSS_LAST : QS_PART_LOSS_TILE, v->count);
-    else
-        add_part(p, w, last ? QS_PART_GRADIENT_LAST : QS_PART_GRADIENT_TILE, v->count);
-    if (!v->index) add_part(p, w, loss ? QS_PART_HEAD_NORM : QS_PART_HEAD_GRADIENT, v->count);
+    w->seconds = (double)v->count * p->job->tokens * p->job->sweep.a->hidden * 2.0 /
+                 (p->rates->quantise_on_load > 0 ? p->rates->quantise_on_load : 1e9);
+    w->host_seconds = w->seconds;
 }
 
 /* What the visit moves besides weights. Nothing crosses a link where memory is shared. */
@@ -75,26 +74,11 @@ static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
         for (int32_t v = 0; v < list->count; v++) {
             const qs_visit *visit = &list->visits[v];
             qs_sim_work *w = &work[v];
-            *w = (qs_sim_work){.polls = visit->count};
-            switch (visit->kind) {
-            case QS_VISIT_EMBED:
-                w->polls = 1;
-                w->seconds = (double)visit->count * p->job->tokens * c->a->hidden * 2.0 /
-                             (p->rates->quantise_on_load > 0 ? p->rates->quantise_on_load : 1e9);
-                w->host_seconds = w->seconds;
-                break;
-            case QS_VISIT_FORWARD:
-            case QS_VISIT_BACKWARD:
-                price_layer(p, visit, w);
-                break;
-            case QS_VISIT_HEAD_LOSS:
-            case QS_VISIT_HEAD_GRADIENT:
-                price_head(p, visit, w);
-                break;
-            case QS_VISIT_UPDATE:
-                add_part(p, w, QS_PART_UPDATE, 1);
-                break;
-            }
+            *w = (qs_sim_work){.polls = visit->kind == QS_VISIT_EMBED ? 1 : visit->count};
+            if (visit->kind == QS_VISIT_EMBED)
+                price_embedding(p, visit, w);
+            else
+                price_visit(p, visit, w);
             add_traffic(p, visit, w);
             if (c->device->info.host_computes)
                 w->host_seconds = 0;
@@ -137,17 +121,17 @@ void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *
 {
     const qs_sweep_config *c = &job->sweep;
     const qs_layout *l = c->layout;
-    qs_costs costs;
     pricing p = {.job = job, .rates = rates, .rules = qs_visit_rules_of(c), .dense_blob = -1};
     int32_t rows = qs_sweep_rows(c->sizes.max_tokens, job->tokens); /* padded tokens of a micro-batch */
     *out = (qs_prediction){0};
     p.bytes = qs_record_bytes_of(c, &job->update, rows, c->saved_in_ram ? qs_sweep_saved_bytes(c) : 0);
-    qs_costs_note(c, &job->update, rows, job->document_tokens, &costs);
-    for (int i = 0; i < QS_PARTS; i++) {
-        p.seconds[i] = qs_rates_total(rates, &costs.part[i]);
-        p.calls[i] = qs_rates_calls(&costs.part[i]);
+    qs_costs_note(c, &job->update, rows, job->document_tokens, &p.costs);
+    p.price = qs_calloc((size_t)p.costs.count, sizeof *p.price);
+    for (int i = 0; i < p.costs.count; i++) {
+        const qs_visit_cost *cost = &p.costs.visits[i];
+        p.price[i] = (struct visit_price){tag_of(rates, &cost->decode), tag_of(rates, &cost->once),
+                                          tag_of(rates, &cost->each)};
     }
-    qs_costs_free(&costs);
 
     qs_schedule_train(l->layers, l->tiles, c->sizes.micro_batches, p.rules.lowest, c->sweeps, &out->schedule);
     size_t blobs = (size_t)qs_layout_blobs(l);
@@ -167,6 +151,8 @@ void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *
                        .make_seconds = make};
     qs_simulate(&in, &out->sim);
     conclude(job, &in, out);
+    qs_costs_free(&p.costs);
+    qs_free(p.price);
     qs_free(work);
     qs_free(source);
     qs_free(make);

@@ -5,6 +5,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/step/visit_compute.h"
 
 /* ---- visits ------------------------------------------------------------------------------------------ */
 
@@ -21,11 +22,6 @@ static qs_block_batch block_batch(const qs_sweep *s, int32_t mb)
 static int32_t *flag(const qs_sweep *s, bool backward, int32_t level, int32_t mb)
 {
     return s->flags + ((backward ? s->c.layout->layers + 1 : 0) + level) * s->c.sizes.micro_batches + mb;
-}
-
-static qs_mat level_mat(const qs_sweep *s, void *x, int32_t mb)
-{
-    return qs_mat_of(x, s->c.type, s->batches[mb].rows, s->c.a->hidden);
 }
 
 /* The pagers of checkpoints and saved activations go on to this micro-batch of the visit. Returns its slot.
@@ -56,80 +52,58 @@ static int visit_embed(qs_sweep *s, const qs_visit *v, qs_err *e)
     return 0;
 }
 
-static void visit_forward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w, bool evaluate)
+/* x: what the layer reads; y: forward what it makes, backward the gradient of that, which becomes x's. */
+static void visit_layer(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w, bool evaluate)
 {
+    qs_visit_work work = qs_visit_work_of(&s->rules, v);
     qs_visit_levels level = qs_visit_levels_of(&s->c, v);
+    bool forward = v->kind == QS_VISIT_FORWARD;
+    if (evaluate) work.saved = false;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         int32_t slot = next_micro_batch(s, mb);
-        void *x = qs_activation_store_get(s->activations, level.in, slot),
-             *y = qs_activation_store_new(s->activations, level.out, slot);
-        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.in, slot + 1);
+        void *in = qs_activation_store_get(s->activations, level.in, slot),
+             *out = (forward ? qs_activation_store_new : qs_activation_store_get)(s->activations, level.out,
+                                                                                  slot);
+        if (mb + 1 < v->first + v->count)
+            qs_activation_store_expect(s->activations, forward ? level.in : level.out, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
-        qs_block_forward(s->block, w, &l, &batch, x, y, evaluate ? NULL : qs_sweep_saved(s, v, mb));
-        if (!evaluate) qs_sweep_saved_done(s, v, mb);
-        qs_op_flag_nonfinite(s->c.device, level_mat(s, y, mb), flag(s, false, level.out, mb));
+        qs_block_call call = {.w = w, .l = &l, .batch = &batch, .x = forward ? in : out};
+        call.y = forward ? out : in;
+        call.dx = call.x;
+        call.kept = work.saved ? qs_sweep_saved(s, v, mb) : NULL;
+        qs_visit_compute_layer(&s->c, &work, s->block, &call, flag(s, !forward, level.out, mb));
+        if (work.saved) qs_sweep_saved_done(s, v, mb);
         qs_activation_store_put(s->activations, level.in, slot, false);
-        qs_activation_store_put(s->activations, level.out, slot, true);
+        qs_activation_store_put(s->activations, level.out, slot, forward || work.input_gradient);
         qs_stream_poll(s->parts.stream);
     }
 }
 
-static void visit_backward(qs_sweep *s, const qs_visit *v, const qs_layer_weights *w)
+static void visit_head(qs_sweep *s, const qs_visit *v, qs_mat tile)
 {
-    qs_visit_levels level = qs_visit_levels_of(&s->c, v);
-    bool need_dx = v->index > s->rules.lowest;
-    for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
-        int32_t slot = next_micro_batch(s, mb);
-        void *g = qs_activation_store_get(s->activations, level.in, slot),
-             *x = qs_activation_store_get(s->activations, level.out, slot);
-        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.out, slot + 1);
-        qs_block_lora l = qs_sweep_lora(s, v->index, mb, false);
-        qs_block_batch batch = block_batch(s, mb);
-        qs_block_backward(s->block, w, &l, &batch, x, g, x, need_dx, qs_sweep_saved(s, v, mb));
-        qs_sweep_saved_done(s, v, mb);
-        if (need_dx) qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, level.out, mb));
-        qs_activation_store_put(s->activations, level.in, slot, false);
-        qs_activation_store_put(s->activations, level.out, slot, need_dx);
-        qs_stream_poll(s->parts.stream);
-    }
-}
-
-static void visit_head_loss(qs_sweep *s, const qs_visit *v, qs_mat w)
-{
+    qs_visit_work work = qs_visit_work_of(&s->rules, v);
     int32_t level = qs_visit_levels_of(&s->c, v).in;
+    bool gradient = v->kind == QS_VISIT_HEAD_GRADIENT;
     for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
         const qs_sweep_batch_arrays *b = &s->batches[mb];
         int32_t slot = next_micro_batch(s, mb);
-        if (level >= 0) {
-            qs_head_norm(s->head, slot, b->rows, qs_activation_store_get(s->activations, level, slot),
-                         qs_sweep_final_norm(s));
-            qs_activation_store_put(s->activations, level, slot, false);
-        }
+        qs_visit_head_call call = {.head = s->head,
+                                   .slot = slot,
+                                   .rows = b->rows,
+                                   .tile = tile,
+                                   .vocab_start = v->index * s->c.layout->tile_rows,
+                                   .norm = qs_sweep_final_norm(s),
+                                   .target = b->target,
+                                   .scale = s->scale,
+                                   .loss = s->loss + (size_t)mb * (size_t)s->max_rows};
+        if (level >= 0) call.x = qs_activation_store_get(s->activations, level, slot);
+        if (gradient && level >= 0) call.flag = flag(s, true, level, mb);
+        qs_visit_compute_head(&s->c, &work, &call);
+        if (level >= 0) qs_activation_store_put(s->activations, level, slot, gradient);
         if (s->logits_out)
-            qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, w,
-                           v->index * s->c.layout->tile_rows, s->logits_out);
-        qs_head_loss_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target);
-        if (v->index == s->c.layout->tiles - 1)
-            qs_head_loss(s->head, slot, b->rows, b->target, s->loss + (size_t)mb * (size_t)s->max_rows);
-        qs_stream_poll(s->parts.stream);
-    }
-}
-
-static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
-{
-    int32_t level = qs_visit_levels_of(&s->c, v).out;
-    for (int32_t mb = v->first; mb < v->first + v->count; mb++) {
-        const qs_sweep_batch_arrays *b = &s->batches[mb];
-        int32_t slot = next_micro_batch(s, mb);
-        qs_head_gradient_tile(s->head, slot, b->rows, w, v->index * s->c.layout->tile_rows, b->target,
-                              s->scale, v->index == s->c.layout->tiles - 1);
-        if (level >= 0) {
-            void *x = qs_activation_store_get(s->activations, level, slot);
-            qs_head_gradient(s->head, slot, b->rows, x, qs_sweep_final_norm(s));
-            qs_op_flag_nonfinite(s->c.device, level_mat(s, x, mb), flag(s, true, level, mb));
-            qs_activation_store_put(s->activations, level, slot, true);
-        }
+            qs_head_logits(s->head, slot, s->logits_first, s->logits_rows, tile, call.vocab_start,
+                           s->logits_out);
         qs_stream_poll(s->parts.stream);
     }
 }
@@ -138,26 +112,20 @@ static void visit_head_gradient(qs_sweep *s, const qs_visit *v, qs_mat w)
 static int run_visit(qs_sweep *s, const qs_visit *v, const void *blob, bool evaluate, bool last, qs_err *e)
 {
     qs_layer_weights w;
+    bool backward = v->kind == QS_VISIT_BACKWARD;
     switch (v->kind) {
     case QS_VISIT_EMBED:
         return visit_embed(s, v, e);
     case QS_VISIT_FORWARD:
-        w = qs_sweep_weights(s, v->index, blob);
-        qs_sweep_adapters_in(s, v, false);
-        visit_forward(s, v, &w, evaluate);
-        qs_sweep_adapters_out(s, v, false, false);
-        return 0;
-    case QS_VISIT_HEAD_LOSS:
-        visit_head_loss(s, v, qs_sweep_tile(s, v->index, blob));
-        return 0;
-    case QS_VISIT_HEAD_GRADIENT:
-        visit_head_gradient(s, v, qs_sweep_tile(s, v->index, blob));
-        return 0;
     case QS_VISIT_BACKWARD:
         w = qs_sweep_weights(s, v->index, blob);
-        qs_sweep_adapters_in(s, v, true);
-        visit_backward(s, v, &w);
-        qs_sweep_adapters_out(s, v, true, last);
+        qs_sweep_adapters_in(s, v, backward);
+        visit_layer(s, v, &w, evaluate);
+        qs_sweep_adapters_out(s, v, backward, last);
+        return 0;
+    case QS_VISIT_HEAD_LOSS:
+    case QS_VISIT_HEAD_GRADIENT:
+        visit_head(s, v, qs_sweep_tile(s, v->index, blob));
         return 0;
     case QS_VISIT_UPDATE:
         return 0; /* the trainer's: src/step/update.h */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/base/memory.h"
+#include "src/step/visit_compute.h"
 
 /* ---- weights ----------------------------------------------------------------------------------------- */
 
@@ -41,8 +42,7 @@ static bool has_adapters(const qs_sweep *s, int32_t layer) { return s->c.lora->l
 void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
 {
     qs_device *d = s->c.device;
-    int64_t floats = s->c.lora->pack_floats;
-    size_t bytes = (size_t)floats * sizeof(float);
+    size_t bytes = (size_t)s->c.lora->pack_floats * sizeof(float);
     if (!has_adapters(s, v->index)) return;
     s->pack = qs_pager_acquire(s->parts.masters, v->index, QS_PAGE_READ);
     const float *values = s->pack;
@@ -50,13 +50,13 @@ void qs_sweep_adapters_in(qs_sweep *s, const qs_visit *v, bool backward)
         d->api->copy_in(d, QS_QUEUE_COMPUTE, s->adapters_f32, values, bytes);
         values = s->adapters_f32;
     }
-    if (s->c.type != QS_F32) qs_op_convert(d, s->adapters, s->c.type, values, QS_F32, floats);
+    qs_visit_convert_adapters(d, s->c.lora, s->c.type, values, s->adapters);
     if (!backward) return;
     bool first = qs_visit_gradient_use(v) == QS_PAGE_NEW;
     s->pack_gradients = qs_pager_acquire(s->parts.gradients, v->index, qs_visit_gradient_use(v));
     float *gradients = d->info.shared_memory ? s->pack_gradients : s->gradients;
     if (first)
-        d->api->fill(d, QS_QUEUE_COMPUTE, gradients, 0, bytes);
+        qs_visit_clear_gradients(d, s->c.lora, gradients);
     else if (!d->info.shared_memory)
         d->api->copy_in(d, QS_QUEUE_COMPUTE, gradients, s->pack_gradients, bytes);
 }

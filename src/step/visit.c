@@ -27,20 +27,52 @@ qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v)
     return (qs_visit_levels){-1, -1};
 }
 
+qs_visit_work qs_visit_work_of(const qs_visit_rules *r, const qs_visit *v)
+{
+    const qs_sweep_config *c = r->c;
+    qs_visit_work w = {.kind = v->kind, .layer_kind = -1};
+    switch (v->kind) {
+    case QS_VISIT_FORWARD:
+    case QS_VISIT_BACKWARD:
+        w.layer_kind = c->a->kind_of[v->index];
+        w.lora = c->lora->layer_mask[v->index] ? qs_lora_of_layer(c->lora, v->index) : NULL;
+        w.saved = qs_sweep_saved_level(c, v->index) >= 0;
+        w.input_gradient = v->kind == QS_VISIT_BACKWARD && v->index > r->lowest;
+        break;
+    case QS_VISIT_HEAD_LOSS:
+    case QS_VISIT_HEAD_GRADIENT:
+        w.first_tile = v->index == 0;
+        w.last_tile = v->index == c->layout->tiles - 1;
+        break;
+    case QS_VISIT_EMBED:
+    case QS_VISIT_UPDATE:
+        break;
+    }
+    return w;
+}
+
+bool qs_visit_work_same(const qs_visit_work *a, const qs_visit_work *b)
+{
+    return a->kind == b->kind && a->layer_kind == b->layer_kind && a->lora == b->lora &&
+           a->saved == b->saved && a->input_gradient == b->input_gradient && a->first_tile == b->first_tile &&
+           a->last_tile == b->last_tile;
+}
+
 /* ---- uses -------------------------------------------------------------------------------------------- */
 
 static int level_uses(const qs_visit_rules *r, const qs_visit *v, qs_visit_use *out)
 {
     qs_visit_levels l = qs_visit_levels_of(r->c, v);
+    qs_visit_work w = qs_visit_work_of(r, v);
     bool backward = v->kind == QS_VISIT_BACKWARD, top = l.out == r->c->layout->layers;
     int n = 0;
     if (l.in >= 0 && l.in != l.out)
         out[n++] = (qs_visit_use){QS_RECORD_CHECKPOINT, l.in, QS_PAGE_READ, .near = true};
     if (l.out < 0) return n;
-    qs_page_use use = l.in == l.out          ? QS_PAGE_CHANGE
-                      : !backward            ? QS_PAGE_NEW
-                      : v->index > r->lowest ? QS_PAGE_CHANGE
-                                             : QS_PAGE_READ;
+    qs_page_use use = l.in == l.out      ? QS_PAGE_CHANGE
+                      : !backward        ? QS_PAGE_NEW
+                      : w.input_gradient ? QS_PAGE_CHANGE
+                                         : QS_PAGE_READ;
     out[n++] =
         (qs_visit_use){QS_RECORD_CHECKPOINT, l.out, use, .near = l.in == l.out, .passing = backward || top};
     return n;

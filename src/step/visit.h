@@ -55,6 +55,18 @@ typedef struct qs_visit_levels {
 } qs_visit_levels;
 qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v);
 
+/* What a visit computes. Visits of which this is the same take the same operations. */
+typedef struct qs_visit_work {
+    qs_visit_kind kind;
+    int32_t layer_kind;         /* F, B: which of the architecture's kinds of layers; otherwise -1 */
+    const qs_lora_layer *lora;  /* F, B: the layer's adapters; NULL: none */
+    bool saved;                 /* F, B: forward keeps what backward needs */
+    bool input_gradient;        /* B: the gradient of the layer's input is wanted */
+    bool first_tile, last_tile; /* HEAD: rows of the head that begin, or end, its work on a micro-batch */
+} qs_visit_work;
+qs_visit_work qs_visit_work_of(const qs_visit_rules *r, const qs_visit *v);
+bool qs_visit_work_same(const qs_visit_work *a, const qs_visit_work *b);
+
 /* How a backward visit uses its layer's gradients. */
 static inline qs_page_use qs_visit_gradient_use(const qs_visit *v)
 {

@@ -347,14 +347,26 @@ static double gemm_flops(const qs_op_list *l)
     return sum;
 }
 
+/* Products of one micro-batch in the visits of layer 0, or of one that is computed so. */
+static double layer_flops(const qs_costs *costs, qs_visit_work work)
+{
+    int i = qs_costs_find(costs, &work);
+    ck_assert_int_ge(i, 0);
+    return gemm_flops(&costs->visits[i].each);
+}
+
 /* 2 per weight and token forwards; backwards as much again for the recomputation without the down projection,
  * and for the gradient of every input, which is all where forward kept its intermediates. */
 START_TEST(the_operations_noted_down_are_those_of_the_textbook)
 {
     tiny();
-    qs_costs costs;
-    int32_t rows = qs_sweep_rows(64, 64);
+    qs_costs costs, plain;
+    int32_t rows = qs_sweep_rows(64, 64), layers = g.layout.layers;
+    const qs_lora_layer *lora = qs_lora_of_layer(&g.lora, 0);
+    g.sweep_config.saved_layers = 1;
     qs_costs_note(&g.sweep_config, &g.update_config, rows, 64, &costs);
+    memset(g.lora.layer_mask + 1, 0, (size_t)layers - 1);
+    qs_costs_note(&g.sweep_config, &g.update_config, rows, 64, &plain);
     double linears = 0, down = 0, adapters = 0;
     const qs_lora_layer *kind = qs_lora_of_layer(&g.lora, 0);
     for (int i = 0; i < kind->layer->tensors; i++) {
@@ -364,11 +376,14 @@ START_TEST(the_operations_noted_down_are_those_of_the_textbook)
         adapters += (double)g.lora.r * (s->in + s->out);
         if (strstr(kind->layer->tensor[i].name, "down_proj")) down = (double)s->in * s->out;
     }
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD_PLAIN]), 2 * rows * linears, 1);
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN]), 2 * rows * (2 * linears - down),
-                            1);
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_BACKWARD_PLAIN_SAVED]), 2 * rows * linears, 1);
-    ck_assert_double_eq_tol(gemm_flops(&costs.part[QS_PART_FORWARD]), 2 * rows * (linears + adapters), 1);
+    qs_visit_work f = {.kind = QS_VISIT_FORWARD}, b = {.kind = QS_VISIT_BACKWARD, .input_gradient = true};
+    ck_assert_double_eq_tol(layer_flops(&plain, f), 2 * rows * linears, 1);
+    ck_assert_double_eq_tol(layer_flops(&plain, b), 2 * rows * (2 * linears - down), 1);
+    b.saved = true;
+    ck_assert_double_eq_tol(layer_flops(&plain, b), 2 * rows * linears, 1);
+    f.lora = lora;
+    ck_assert_double_eq_tol(layer_flops(&costs, f), 2 * rows * (linears + adapters), 1);
+    qs_costs_free(&plain);
     qs_costs_free(&costs);
 }
 END_TEST
@@ -448,6 +463,39 @@ START_TEST(a_micro_batch_that_was_picked_is_kept_by_a_resumed_run)
 }
 END_TEST
 
+static double attention_flops(const qs_costs *costs, int32_t layer)
+{
+    qs_visit_rules rules = qs_visit_rules_of(&g.sweep_config);
+    qs_visit v = {.kind = QS_VISIT_FORWARD, .index = layer};
+    qs_visit_work work = qs_visit_work_of(&rules, &v);
+    const qs_op_list *l = &costs->visits[qs_costs_find(costs, &work)].each;
+    for (int i = 0; i < l->count; i++)
+        if (l->calls[i].kind == QS_OP_ATTENTION) return l->calls[i].flops;
+    return 0;
+}
+
+/* Five of six layers of Gemma 3 see 1,024 tokens back, the sixth all of them. */
+START_TEST(each_kind_of_layer_has_its_own_price)
+{
+    OPTIONS("--ram", "60G", "--max_seq_length", "8192", "--gradient_accumulation_steps", "1");
+    g.shape_layers = 6;
+    plan_on_card("gemma-3-4b", "rtx4090", 6.8);
+    qs_costs costs;
+    qs_costs_note(&g.sweep_config, &g.update_config, 8192, 8192, &costs);
+    double pair = 4.0 * 8 * 256; /* heads, head_dim */
+    for (int32_t l = 0; l < 6; l++)
+        ck_assert_double_eq_tol(attention_flops(&costs, l), pair * 8192 * (l == 5 ? 4096 : 1024), 1);
+    const qs_sim_visit *global = NULL, *windowed = NULL;
+    for (int32_t v = 0; v < g.prediction.schedule.count; v++) {
+        const qs_visit *visit = &g.prediction.schedule.visits[v];
+        if (visit->kind != QS_VISIT_FORWARD) continue;
+        *(visit->index == 5 ? &global : &windowed) = &g.prediction.sim.visits[v];
+    }
+    ck_assert_double_gt(global->end - global->start, windowed->end - windowed->start);
+    qs_costs_free(&costs);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("predict");
@@ -464,6 +512,7 @@ int main(void)
     tcase_add_test(t, what_was_measured_is_kept_and_a_damaged_file_is_measured_anew);
     tcase_add_test(t, a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone);
     tcase_add_test(t, the_operations_noted_down_are_those_of_the_textbook);
+    tcase_add_test(t, each_kind_of_layer_has_its_own_price);
     tcase_add_test(t, numeric_identity_does_not_depend_on_what_was_measured);
     tcase_add_test(t, what_a_refusal_asks_for_is_enough);
     tcase_add_test(t, a_micro_batch_that_was_picked_is_kept_by_a_resumed_run);

@@ -8,7 +8,8 @@ enum { LAYERS = 5, TILES = 3, MOST_RECORDS = (LAYERS + 1) * 4 };
 
 static qs_layout layout = {.layers = LAYERS, .tiles = TILES};
 static uint8_t mask[LAYERS];
-static qs_lora lora = {.layers = LAYERS, .layer_mask = mask};
+static qs_architecture architecture = {.layers = LAYERS, .kinds = 1};
+static qs_lora lora = {.a = &architecture, .layers = LAYERS, .layer_mask = mask};
 static qs_sweep_config config;
 static qs_schedule list;
 static qs_visit_rules rules;
@@ -16,7 +17,8 @@ static qs_visit_rules rules;
 static void begin(int32_t micro_batches, int32_t sweeps, int32_t lowest)
 {
     for (int32_t l = 0; l < LAYERS; l++) mask[l] = l >= lowest;
-    config = (qs_sweep_config){.layout = &layout,
+    config = (qs_sweep_config){.a = &architecture,
+                               .layout = &layout,
                                .lora = &lora,
                                .sizes = {.micro_batches = micro_batches},
                                .sweeps = sweeps,
