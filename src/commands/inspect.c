@@ -20,6 +20,7 @@
 #include "src/model/lora.h"
 #include "src/model/parts/part.h"
 #include "src/options/options.h"
+#include "src/train/engine.h"
 
 /* 6738415616 as "6,738,415,616". */
 static const char *grouped(int64_t n, char text[32])
@@ -173,7 +174,10 @@ static void print_targets(const qs_lora *l)
 {
     int32_t layers = 0;
     for (int32_t i = 0; i < l->layers; i++) layers += l->layer_mask[i];
-    const qs_lora_layer *first = &l->kind[0];
+    const qs_lora_layer *first = NULL;
+    for (int32_t i = 0; i < l->layers && !first; i++)
+        if (l->layer_mask[i]) first = qs_lora_of_layer(l, i);
+    QS_ASSERT(first);
     for (int i = 0, n = 0; i < first->layer->tensors; i++) {
         char module[QS_TENSOR_NAME];
         if (first->slot[i].active)
@@ -185,17 +189,12 @@ static void print_targets(const qs_lora *l)
 
 static int print_trainable(const qs_options *o, const qs_architecture *a, qs_err *e)
 {
-    qs_lora_config config = {.r = (int32_t)o->lora_r,
-                             .alpha = o->lora_alpha,
-                             .dropout = (float)o->lora_dropout,
-                             .rslora = o->use_rslora,
-                             .targets = (const char *const *)o->target_modules.items,
-                             .target_count = o->target_modules.count};
+    qs_lora_config config = qs_lora_config_of(o);
     qs_lora l;
     QS_TRY(qs_lora_create(&config, a, &l, e));
     int64_t trainable = qs_lora_parameters(&l), all = trainable + qs_architecture_parameters(a);
     char t[2][32], b[16];
-    printf("\n  LoRA of rank %d on ", l.r);
+    printf("\n  LoRA of rank %d on ", l.config.r);
     print_targets(&l);
     printf(": %s in fp32\n  %s trainable of %s (%.4f%%)\n", qs_format_bytes((uint64_t)trainable * 4, b),
            grouped(trainable, t[0]), grouped(all, t[1]), 100.0 * (double)trainable / (double)all);
@@ -258,6 +257,14 @@ static int inspect_model(const char *dir, const qs_options *o, qs_err *e)
 
 /* ---- an adapter -------------------------------------------------------------------------------------- */
 
+static void print_names(const char *option, qs_lora_names names)
+{
+    for (int i = 0; i < names.count; i++) {
+        if (!i) printf("\n  %s: ", option);
+        printf("%s%s", i ? ", " : "", names.item[i]);
+    }
+}
+
 static int inspect_adapter(const char *dir, qs_err *e)
 {
     qs_peft_config c;
@@ -267,7 +274,11 @@ static int inspect_adapter(const char *dir, qs_err *e)
            dir, c.lora.r, c.lora.alpha, c.lora.alpha / (c.lora.rslora ? sqrt(c.lora.r) : c.lora.r),
            c.lora.rslora ? " (rank-stabilised)" : "", (double)c.lora.dropout,
            c.base_model ? c.base_model : "not named");
-    for (int i = 0; i < c.lora.target_count; i++) printf("%s%s", i ? ", " : "", c.lora.targets[i]);
+    for (int i = 0; i < c.lora.targets.count; i++) printf("%s%s", i ? ", " : "", c.lora.targets.item[i]);
+    print_names("exclude_modules", c.lora.exclude);
+    print_names("layers_to_transform", c.lora.layers);
+    print_names("rank_pattern", c.lora.rank_pattern);
+    print_names("alpha_pattern", c.lora.alpha_pattern);
     qs_peft_config_free(&c);
 
     char *path = qs_path_join(dir, "adapter_model.safetensors"), t[32];

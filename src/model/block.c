@@ -56,9 +56,12 @@ static qs_part_sizes sizes_of(const qs_block *b, int kind, bool kept)
                        .rows = c->max_rows,
                        .chunk = c->mlp_rows,
                        .saved_rows = kept ? c->max_rows : c->mlp_rows,
-                       .dropout = c->lora->dropout > 0};
-    for (int g = 0; g < QS_GROUPS_MAX; g++)
-        s.h_cols[g] = (int64_t)c->lora->kind[kind].group_targets[g] * c->lora->r;
+                       .dropout = c->lora->config.dropout > 0};
+    for (int32_t i = 0; i < c->lora->shapes; i++) {
+        const qs_lora_layer *adapters = &c->lora->shape[i];
+        for (int g = 0; g < QS_GROUPS_MAX && adapters->layer == &c->a->kind[kind]; g++)
+            if (adapters->group_rows[g] > s.h_cols[g]) s.h_cols[g] = adapters->group_rows[g];
+    }
     return s;
 }
 
@@ -132,7 +135,7 @@ static void carve(qs_block *b, qs_arena *a)
     b->d_branch = qs_arena_take(a, after ? rows * hidden * e : 0, QS_ARENA_ALIGN);
     b->d_stream = qs_arena_take(a, parallel ? rows * hidden * e : 0, QS_ARENA_ALIGN);
     b->dh = qs_arena_take(a, rows * widest_h * e, QS_ARENA_ALIGN);
-    b->dropped = qs_arena_take(a, b->c.lora->dropout > 0 ? rows * widest_in * e : 0, QS_ARENA_ALIGN);
+    b->dropped = qs_arena_take(a, b->c.lora->config.dropout > 0 ? rows * widest_in * e : 0, QS_ARENA_ALIGN);
     start = end = a->used;
     for (int k = 0; k < m->kinds; k++) {
         a->used = start;
@@ -142,7 +145,8 @@ static void carve(qs_block *b, qs_arena *a)
     a->used = end;
 }
 
-/* Runs every kind of layer on a device without memory, which looks up what each product would take. */
+/* Runs every kind of layer, with each shape of adapters that it has, on a device without memory, which looks
+ * up what each product would take. */
 static size_t workspace(const qs_block *like)
 {
     qs_block_config c = like->c;
@@ -156,23 +160,23 @@ static size_t workspace(const qs_block *like)
     carve(&b, &memory);
     qs_meta_device_ask(meta, c.device, &need);
     qs_block_batch batch = {c.max_rows, nowhere, nowhere, tables, tables};
-    for (int32_t layer = 0, seen = 0; layer < c.a->layers; layer++) {
-        int kind = c.a->kind_of[layer];
-        if (seen & 1 << kind) continue;
-        seen |= 1 << kind;
+    bool *seen = qs_calloc((size_t)c.lora->shapes, sizeof *seen);
+    for (int32_t layer = 0; layer < c.a->layers; layer++) {
+        if (seen[c.lora->shape_of[layer]]) continue;
+        seen[c.lora->shape_of[layer]] = true;
         qs_layer_weights w = qs_weights_of(c.layout, layer, c.type, nowhere, nowhere);
-        for (int dropout = 0; dropout <= (c.lora->dropout > 0); dropout++) {
-            qs_block_lora l = {.lora = &c.lora->kind[kind],
-                               .r = c.lora->r,
+        for (int dropout = 0; dropout <= (c.lora->config.dropout > 0); dropout++) {
+            qs_block_lora l = {.lora = qs_lora_of_layer(c.lora, layer),
                                .values = nowhere,
                                .gradients = nowhere,
-                               .dropout = dropout ? c.lora->dropout : 0};
+                               .dropout = dropout ? c.lora->config.dropout : 0};
             qs_block_call at = {.w = &w, .l = &l, .batch = &batch, .x = nowhere, .dx = nowhere};
             at.y = (char *)nowhere + 64;
             qs_block_forward(&b, &at);
             qs_block_backward(&b, &at);
         }
     }
+    qs_free(seen);
     qs_device_close(meta);
     return need;
 }

@@ -1,222 +1,54 @@
-/* lora.c - which linears have an adapter, where its numbers lie in a pack, and their first values. */
+/* lora.c - where the adapters' numbers lie in a pack, and their first values. */
 #include "src/model/lora.h"
 
-#include <ctype.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <strings.h>
-
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 
 #include "src/base/memory.h"
 #include "src/base/random.h"
+#include "src/model/lora_match.h"
 
-enum { PATH_MAX_BYTES = 128, R_MAX = 1 << 16, PACK_ALIGN = 64 };
+enum { R_MAX = 1 << 16, PACK_ALIGN = 64 };
 
 /* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs
  * into them. */
 static const uint64_t INIT_STREAM = (uint64_t)0x4c4f << 48;
 
-/* "model.layers.3.self_attn.q_proj"; false where tensor i is no linear. */
-static bool module_path(const qs_architecture *a, char *out, int32_t layer, int i)
+/* ---- the config --------------------------------------------------------------------------------------- */
+
+static qs_lora_names copy_names(qs_lora_names n)
 {
-    char module[QS_TENSOR_NAME];
-    const qs_tensor *t = &qs_architecture_layer(a, layer)->tensor[i];
-    if (t->role != QS_TENSOR_LINEAR) return false;
-    snprintf(out, PATH_MAX_BYTES, "%s.%d.%s", a->names.blocks, layer, qs_tensor_module(t, module));
-    return true;
+    char **item = qs_calloc((size_t)n.count + 1, sizeof *item);
+    for (int i = 0; i < n.count; i++) item[i] = qs_strdup(n.item[i]);
+    return (qs_lora_names){(const char *const *)item, n.count};
 }
 
-bool qs_lora_is_name(const char *s)
+static void free_names(qs_lora_names n)
 {
-    if (!*s) return false;
-    for (; *s; s++)
-        if (!isalnum((unsigned char)*s) && *s != '_' && *s != '.') return false;
-    return true;
+    char **item = (char **)(uintptr_t)n.item;
+    for (int i = 0; i < n.count; i++) qs_free(item[i]);
+    qs_free(item);
 }
 
-/* PEFT's rule for a list: the whole path, or what follows a dot. */
-static bool name_matches(const char *name, const char *path)
+qs_lora_config qs_lora_config_copy(const qs_lora_config *c)
 {
-    size_t n = strlen(name), p = strlen(path);
-    return n <= p && strcmp(path + p - n, name) == 0 && (n == p || path[p - n - 1] == '.');
+    qs_lora_config copy = *c;
+    copy.targets = copy_names(c->targets);
+    copy.exclude = copy_names(c->exclude);
+    copy.layers = copy_names(c->layers);
+    copy.rank_pattern = copy_names(c->rank_pattern);
+    copy.alpha_pattern = copy_names(c->alpha_pattern);
+    return copy;
 }
 
-typedef struct qs_matcher {
-    const qs_lora_config *config;
-    bool all;
-    pcre2_code *regex; /* or NULL: names */
-    pcre2_match_data *match;
-} qs_matcher;
-
-static int compile(const char *pattern, qs_matcher *m, qs_err *e)
+void qs_lora_config_free(qs_lora_config *c)
 {
-    int code;
-    size_t at;
-    m->regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED,
-                             &code, &at, NULL);
-    if (!m->regex) {
-        char why[128];
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is not a regular expression: %s at character %zu",
-                pattern, why, at);
-    }
-    m->match = pcre2_match_data_create(1, NULL);
-    return 0;
-}
-
-/* Decides how the targets are meant. */
-static int matcher_open(const qs_lora_config *config, qs_matcher *m, qs_err *e)
-{
-    *m = (qs_matcher){.config = config};
-    if (config->target_count < 1)
-        QS_FAIL(e, QS_EINVAL, "target_modules is empty; expected names such as q_proj, or all-linear");
-    if (config->target_count == 1 && strcasecmp(config->targets[0], "all-linear") == 0) {
-        m->all = true;
-        return 0;
-    }
-    for (int i = 0; i < config->target_count; i++) {
-        if (qs_lora_is_name(config->targets[i])) continue;
-        if (config->target_count == 1) return compile(config->targets[i], m, e);
-        QS_FAIL(e, QS_EINVAL,
-                "target_modules: \"%s\" is not a module name; a regular expression or all-linear must stand "
-                "alone",
-                config->targets[i]);
-    }
-    return 0;
-}
-
-static void matcher_close(qs_matcher *m)
-{
-    pcre2_match_data_free(m->match);
-    pcre2_code_free(m->regex);
-}
-
-/* Whether target `i` (any of them when -1) takes the module at `path`. */
-static int takes(const qs_matcher *m, int i, const char *path, bool *out, qs_err *e)
-{
-    if (m->regex) {
-        int rc = pcre2_match(m->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, m->match, NULL);
-        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-            QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" is too costly to match", m->config->targets[0]);
-        *out = rc >= 0;
-        return 0;
-    }
-    *out = m->all;
-    for (int t = i < 0 ? 0 : i; t < (i < 0 ? m->config->target_count : i + 1) && !*out; t++)
-        *out = name_matches(m->config->targets[t], path);
-    return 0;
-}
-
-static int refuse_embeddings(const qs_matcher *m, const qs_model_names *n, qs_err *e)
-{
-    const char *const outside[] = {n->head, n->embedding, n->other_head ? n->other_head : n->head};
-    for (size_t i = 0; i < sizeof outside / sizeof *outside && !m->all; i++) {
-        bool taken;
-        QS_TRY(takes(m, -1, outside[i], &taken, e));
-        if (taken)
-            QS_FAIL(e, QS_EUNSUP,
-                    "target_modules takes %s; adapters on the head and the embeddings are not supported, "
-                    "only on the "
-                    "linear layers of the blocks",
-                    outside[i]);
-    }
-    return 0;
-}
-
-/* "q_proj, k_proj and v_proj" of the first layer, and a path for example. */
-static void list_modules(const qs_architecture *a, char list[160], char example[PATH_MAX_BYTES])
-{
-    int used = 0, n = qs_architecture_layer(a, 0)->tensors, last = n - 1;
-    while (last > 0 && !module_path(a, example, 0, last)) last--;
-    for (int i = 0; i < n; i++) {
-        if (!module_path(a, example, 0, i)) continue;
-        used += snprintf(list + used, 160 - (size_t)used, "%s%s",
-                         !used       ? ""
-                         : i == last ? " and "
-                                     : ", ",
-                         qs_module_last(example));
-    }
-    for (int i = n - 1; i >= 0; i--) module_path(a, example, 0, i);
-}
-
-/* Every name must match something, or a misspelt one would silently train less than was asked. */
-static int check_each_matches(const qs_matcher *m, const qs_architecture *a, qs_err *e)
-{
-    for (int t = 0; t < (m->regex || m->all ? 1 : m->config->target_count); t++) {
-        bool any = false;
-        for (int32_t l = 0; l < a->layers && !any; l++) {
-            for (int i = 0; i < qs_architecture_layer(a, l)->tensors && !any; i++) {
-                char path[PATH_MAX_BYTES];
-                if (module_path(a, path, l, i)) QS_TRY(takes(m, t, path, &any, e));
-            }
-        }
-        if (any) continue;
-        char list[160], example[PATH_MAX_BYTES];
-        list_modules(a, list, example);
-        QS_FAIL(e, QS_EINVAL, "target_modules: \"%s\" matches nothing; there are %s in %s.0 to %d (as %s)",
-                m->config->targets[t], list, a->names.blocks, a->layers - 1, example);
-    }
-    return 0;
-}
-
-/* Fills slot[].active of every kind of layer, and layer_mask. */
-static int match_layers(const qs_matcher *m, qs_lora *out, qs_err *e)
-{
-    int32_t first[QS_LAYER_KINDS_MAX];
-    for (int k = 0; k < QS_LAYER_KINDS_MAX; k++) first[k] = -1;
-    for (int32_t l = 0; l < out->layers; l++) {
-        int kind = out->a->kind_of[l];
-        qs_lora_slot *slot = out->kind[kind].slot;
-        bool taken[QS_TENSORS_MAX] = {false}, any = false;
-        char path[PATH_MAX_BYTES];
-        int n = out->a->kind[kind].tensors;
-        for (int i = 0; i < n; i++) {
-            if (module_path(out->a, path, l, i)) QS_TRY(takes(m, -1, path, &taken[i], e));
-            any |= taken[i];
-        }
-        out->layer_mask[l] = any;
-        for (int i = 0; any && i < n; i++) {
-            if (first[kind] < 0)
-                slot[i].active = taken[i];
-            else if (slot[i].active != taken[i] && module_path(out->a, path, l, i))
-                QS_FAIL(e, QS_EUNSUP,
-                        "target_modules takes %s in layer %d but not in layer %d; layers with different sets "
-                        "are not supported",
-                        qs_module_last(path), taken[i] ? l : first[kind], taken[i] ? first[kind] : l);
-        }
-        if (any && first[kind] < 0) first[kind] = l;
-    }
-    return 0;
-}
-
-static void lay_out(const qs_layer *layer, int32_t r, qs_lora_layer *out)
-{
-    int64_t at = 0;
-    out->layer = layer;
-    for (int i = 0; i < layer->tensors; i++) {
-        out->slot[i].out = layer->tensor[i].out;
-        out->slot[i].in = layer->tensor[i].in;
-    }
-    for (int g = 0; g < QS_GROUPS_MAX; g++) {
-        const qs_layer_group *group = &layer->group[g];
-        for (int i = group->first; i < group->first + group->count; i++) {
-            qs_lora_slot *s = &out->slot[i];
-            if (!s->active) continue;
-            s->row_in_group = out->group_targets[g]++ * r;
-            s->a_at = at;
-            at += (int64_t)r * s->in;
-        }
-        for (int i = group->first; i < group->first + group->count; i++) {
-            qs_lora_slot *s = &out->slot[i];
-            if (!s->active) continue;
-            s->b_at = at;
-            at += (int64_t)s->out * r;
-        }
-    }
-    out->floats = (at + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    free_names(c->targets);
+    free_names(c->exclude);
+    free_names(c->layers);
+    free_names(c->rank_pattern);
+    free_names(c->alpha_pattern);
+    *c = (qs_lora_config){0};
 }
 
 static int check_numbers(const qs_lora_config *c, qs_err *e)
@@ -229,43 +61,106 @@ static int check_numbers(const qs_lora_config *c, qs_err *e)
     return 0;
 }
 
+/* ---- the layout --------------------------------------------------------------------------------------- */
+
+static void lay_out(const qs_layer *layer, qs_lora_layer *out)
+{
+    int64_t at = 0;
+    out->layer = layer;
+    for (int g = 0; g < QS_GROUPS_MAX; g++) {
+        const qs_layer_group *group = &layer->group[g];
+        for (int i = group->first; i < group->first + group->count; i++) {
+            qs_lora_slot *s = &out->slot[i];
+            if (!s->active) continue;
+            s->row_in_group = out->group_rows[g];
+            out->group_rows[g] += s->r;
+            s->a_at = at;
+            at += (int64_t)s->r * s->in;
+        }
+        for (int i = group->first; i < group->first + group->count; i++) {
+            qs_lora_slot *s = &out->slot[i];
+            if (!s->active) continue;
+            s->b_at = at;
+            at += (int64_t)s->out * s->r;
+        }
+    }
+    out->floats = (at + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+}
+
+static bool same_shape(const qs_lora_layer *x, const qs_lora_layer *y)
+{
+    bool same = x->layer == y->layer;
+    for (int i = 0; i < x->layer->tensors && same; i++)
+        same = x->slot[i].active == y->slot[i].active &&
+               (!x->slot[i].active || (x->slot[i].r == y->slot[i].r && x->slot[i].alpha == y->slot[i].alpha));
+    return same;
+}
+
+/* The shape like `s`, which is added where there is none. */
+static int32_t shape_index(qs_lora *l, const qs_lora_layer *s)
+{
+    for (int32_t i = 0; i < l->shapes; i++)
+        if (same_shape(&l->shape[i], s)) return i;
+    l->shape = qs_realloc(l->shape, (size_t)(l->shapes + 1) * sizeof *l->shape);
+    l->shape[l->shapes] = *s;
+    if (s->floats > l->pack_floats) l->pack_floats = s->floats;
+    return l->shapes++;
+}
+
+static int choose_layer(qs_lora *l, qs_lora_match *m, int32_t layer, qs_err *e)
+{
+    const qs_layer *model = qs_architecture_layer(l->a, layer);
+    qs_lora_layer s = {0};
+    for (int i = 0; i < model->tensors; i++) {
+        s.slot[i].out = model->tensor[i].out;
+        s.slot[i].in = model->tensor[i].in;
+        QS_TRY(qs_lora_match_slot(m, layer, i, &s.slot[i], e));
+        l->layer_mask[layer] |= s.slot[i].active;
+    }
+    lay_out(model, &s);
+    l->shape_of[layer] = shape_index(l, &s);
+    return 0;
+}
+
+static int choose(qs_lora *l, qs_err *e)
+{
+    qs_lora_match *m;
+    int rc = 0;
+    bool any = false;
+    QS_TRY(qs_lora_match_open(&l->config, l->a, &m, e));
+    for (int32_t layer = 0; layer < l->layers && !rc; layer++) {
+        rc = choose_layer(l, m, layer, e);
+        any |= l->layer_mask[layer];
+    }
+    qs_lora_match_close(m);
+    if (!rc && !any)
+        QS_FAIL(
+            e, QS_EINVAL,
+            "exclude_modules and layers_to_transform leave nothing of target_modules; there is nothing to "
+            "train");
+    return rc;
+}
+
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e)
 {
-    *out = (qs_lora){.a = a,
-                     .layers = a->layers,
-                     .r = config->r,
-                     .alpha = config->alpha,
-                     .dropout = config->dropout,
-                     .rslora = config->rslora};
+    *out = (qs_lora){0};
     QS_TRY(check_numbers(config, e));
-    out->scaling = (float)(config->alpha / (config->rslora ? sqrt(config->r) : config->r));
-    out->layer_mask = qs_calloc((size_t)a->layers, 1);
-
-    qs_matcher m;
-    int rc = matcher_open(config, &m, e);
-    if (!rc) rc = refuse_embeddings(&m, &a->names, e);
-    if (!rc) rc = check_each_matches(&m, a, e);
-    if (!rc) rc = match_layers(&m, out, e);
-    matcher_close(&m);
-    if (rc) {
-        qs_lora_free(out);
-        return rc;
-    }
-    for (int k = 0; k < a->kinds; k++) {
-        lay_out(&a->kind[k], out->r, &out->kind[k]);
-        if (out->kind[k].floats > out->pack_floats) out->pack_floats = out->kind[k].floats;
-    }
-    out->target_names = qs_calloc((size_t)config->target_count, sizeof *out->target_names);
-    for (int i = 0; i < config->target_count; i++) out->target_names[i] = qs_strdup(config->targets[i]);
-    out->target_count = config->target_count;
-    return 0;
+    *out = (qs_lora){.a = a,
+                     .config = qs_lora_config_copy(config),
+                     .layers = a->layers,
+                     .shape_of = qs_calloc((size_t)a->layers, sizeof *out->shape_of),
+                     .layer_mask = qs_calloc((size_t)a->layers, 1)};
+    int rc = choose(out, e);
+    if (rc) qs_lora_free(out);
+    return rc;
 }
 
 void qs_lora_free(qs_lora *l)
 {
     if (!l) return;
-    for (int i = 0; i < l->target_count; i++) qs_free(l->target_names[i]);
-    qs_free(l->target_names);
+    qs_lora_config_free(&l->config);
+    qs_free(l->shape);
+    qs_free(l->shape_of);
     qs_free(l->layer_mask);
     *l = (qs_lora){0};
 }
@@ -276,7 +171,7 @@ int64_t qs_lora_parameters(const qs_lora *l)
     for (int32_t layer = 0; layer < l->layers; layer++) {
         const qs_lora_layer *k = qs_lora_of_layer(l, layer);
         for (int i = 0; i < k->layer->tensors && l->layer_mask[layer]; i++)
-            if (k->slot[i].active) n += (int64_t)l->r * ((int64_t)k->slot[i].in + k->slot[i].out);
+            if (k->slot[i].active) n += (int64_t)k->slot[i].r * ((int64_t)k->slot[i].in + k->slot[i].out);
     }
     return n;
 }
@@ -290,7 +185,7 @@ static void init_pack(const qs_lora *l, uint64_t seed, int32_t layer, float *pac
         if (!s->active) continue;
         uint64_t stream = INIT_STREAM | (uint64_t)layer << 3 | (uint64_t)k->layer->tensor[t].key;
         float *A = pack + s->a_at, bound = (float)(1 / sqrt(s->in));
-        for (int64_t i = 0; i < (int64_t)l->r * s->in; i++)
+        for (int64_t i = 0; i < (int64_t)s->r * s->in; i++)
             A[i] = (2 * qs_uniform_f32(qs_random_u32(seed, stream, (uint64_t)i)) - 1) * bound;
     }
 }

@@ -13,57 +13,70 @@
 #include "offload/pager.h"
 #include "src/model/architecture.h"
 
+/* Names and patterns as a user writes them; borrowed unless said otherwise. */
+typedef struct qs_lora_names {
+    const char *const *item;
+    int count;
+} qs_lora_names;
+
+/* PEFT's LoraConfig, as far as it is supported. */
 typedef struct qs_lora_config {
     int32_t r;
     double alpha;
     float dropout;
-    bool rslora;                /* scaling alpha / sqrt(r) instead of alpha / r */
-    const char *const *targets; /* [target_count] module names or suffixes; one entry that is not a plain name
-                                   is a regex on the full path; "all-linear" */
-    int target_count;
+    bool rslora;           /* scaling alpha / sqrt(r) instead of alpha / r */
+    qs_lora_names targets; /* module names or suffixes; one entry that is not a plain name is a regex on the
+                              full path; "all-linear" */
+    qs_lora_names exclude; /* modules that get none, written as the targets are */
+    qs_lora_names layers;  /* layers_to_transform: "3" or "8-15"; empty: all */
+    qs_lora_names rank_pattern, alpha_pattern; /* "MODULE=NUMBER", MODULE a regex on the end of the path:
+                                                  other r and alpha for the linears it matches first */
 } qs_lora_config;
 
 /* One linear's adapter inside a pack; offsets in floats. */
 typedef struct qs_lora_slot {
     bool active;
-    int32_t out, in;      /* of the linear */
+    int32_t out, in, r;
+    double alpha;
+    float scaling;
     int32_t row_in_group; /* first row of its A in the group's stacked A */
     int64_t a_at, b_at;   /* [r, in], [out, r] */
 } qs_lora_slot;
 
-/* The adapters of one kind of layer. */
+/* The adapters of layers that are alike in them. */
 typedef struct qs_lora_layer {
     const qs_layer *layer;
     qs_lora_slot slot[QS_TENSORS_MAX]; /* as in the layer's list of tensors */
-    int32_t group_targets[QS_GROUPS_MAX];
+    int32_t group_rows[QS_GROUPS_MAX]; /* of the stacked A: the sum of r over the group's targets */
     int64_t floats;
 } qs_lora_layer;
 
 typedef struct qs_lora {
     const qs_architecture *a;
-    int32_t layers, r;
-    float scaling, dropout;
-    double alpha;
-    bool rslora;
-    qs_lora_layer kind[QS_LAYER_KINDS_MAX];
+    qs_lora_config config; /* a copy of its own */
+    int32_t layers;
+    qs_lora_layer *shape; /* [shapes] */
+    int32_t shapes;
+    int32_t *shape_of;   /* [layers] */
     int64_t pack_floats; /* of the layer that has most, a multiple of 64 (padding is zero) */
-    uint8_t *layer_mask; /* [layers] 1: this layer has adapters (a regex may pick layers) */
-    char **target_names; /* as given, for adapter_config.json */
-    int target_count;
+    uint8_t *layer_mask; /* [layers] 1: this layer has adapters */
 } qs_lora;
 
 static inline const qs_lora_layer *qs_lora_of_layer(const qs_lora *l, int32_t layer)
 {
-    return &l->kind[l->a->kind_of[layer]];
+    return &l->shape[l->shape_of[layer]];
 }
 
 /* Matches the targets as PEFT does: one string with regex characters is a full match on
  * "model.layers.N.self_attn.q_proj"; otherwise names match a whole path or a suffix after a dot; "all-linear"
- * (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name that matches nothing is
- * QS_EINVAL and lists the names there are. Every layer of one kind that has adapters must have the same set
- * (QS_EUNSUP otherwise). `a` is borrowed. Freed with qs_lora_free. */
+ * (any case) is every linear of the blocks. The head is refused (QS_EUNSUP). A name or pattern that matches
+ * nothing is QS_EINVAL and lists the names there are. `a` is borrowed. Freed with qs_lora_free. */
 int qs_lora_create(const qs_lora_config *config, const qs_architecture *a, qs_lora *out, qs_err *e);
 void qs_lora_free(qs_lora *l);
+
+/* A copy whose strings are its own, and its end. */
+qs_lora_config qs_lora_config_copy(const qs_lora_config *c);
+void qs_lora_config_free(qs_lora_config *c);
 
 /* Whether a target is a module name (letters, digits, _ and .) and not a pattern. */
 bool qs_lora_is_name(const char *target);
@@ -82,11 +95,10 @@ int qs_peft_load(const char *dir, const qs_lora *l, const qs_architecture *a, qs
 
 /* Fills config from a PEFT adapter's adapter_config.json (so --init-adapter can supply r, alpha, targets). A
  * config without target_modules has q_proj and v_proj, PEFT's choice for these families. QS_EUNSUP for
- * features that change what A and B mean (DoRA, rank_pattern, modules_to_save, PiSSA, ...). The strings
- * belong to *out; free with qs_peft_config_free. */
+ * features that change what A and B mean (DoRA, modules_to_save, PiSSA, ...). The strings belong to *out;
+ * free with qs_peft_config_free. */
 typedef struct qs_peft_config {
     qs_lora_config lora;
-    char **owned;
     char *base_model; /* or NULL */
 } qs_peft_config;
 int qs_peft_read_config(const char *dir, qs_peft_config *out, qs_err *e);

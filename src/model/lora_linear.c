@@ -51,12 +51,11 @@ static qs_mat stacked_a(const qs_lora_call *c, int64_t rows)
     return pack_part(c, t.slot->a_at, rows, c->x.cols);
 }
 
-static bool targets(const qs_lora_call *c) { return c->l->lora && c->l->lora->group_targets[c->group] > 0; }
+static bool targets(const qs_lora_call *c) { return c->l->lora && c->l->lora->group_rows[c->group] > 0; }
 
 void qs_lora_inner(const qs_lora_call *c)
 {
     if (!targets(c)) return;
-    int32_t r = c->l->r;
     if (c->l->dropout == 0) {
         product(c, c->x, false, stacked_a(c, c->h.cols), true, c->h, 1, 0);
         return;
@@ -67,38 +66,38 @@ void qs_lora_inner(const qs_lora_call *c)
         const qs_lora_slot *s = t.slot;
         qs_dropout mask = mask_of(c, &t);
         qs_op_dropout(c->device, &mask, c->x, dropped, false);
-        product(c, dropped, false, pack_part(c, s->a_at, r, s->in), true,
-                qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), 1, 0);
+        product(c, dropped, false, pack_part(c, s->a_at, s->r, s->in), true,
+                qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, s->r), 1, 0);
     }
 }
 
 void qs_lora_forward(const qs_lora_call *c, qs_mat y)
 {
     if (!targets(c)) return;
-    int32_t r = c->l->r;
     target t;
     qs_lora_inner(c);
     for (int i = -1; next_target(c, &i, &t);) {
         const qs_lora_slot *s = t.slot;
-        product(c, qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, r), false,
-                pack_part(c, s->b_at, s->out, r), true, qs_mat_part(y, 0, c->x.rows, t.column, s->out),
-                c->l->scaling, 1);
+        product(c, qs_mat_part(c->h, 0, c->x.rows, s->row_in_group, s->r), false,
+                pack_part(c, s->b_at, s->out, s->r), true, qs_mat_part(y, 0, c->x.rows, t.column, s->out),
+                s->scaling, 1);
     }
 }
 
 void qs_lora_backward(const qs_lora_call *c, qs_mat dy, qs_mat dh, qs_mat dx)
 {
     if (!targets(c)) return;
-    int64_t rows = c->x.rows, r = c->l->r;
+    int64_t rows = c->x.rows;
     target t;
     for (int i = -1; next_target(c, &i, &t);) {
         const qs_lora_slot *s = t.slot;
+        int32_t r = s->r;
         qs_mat dy_t = qs_mat_part(dy, 0, rows, t.column, s->out),
                h = qs_mat_part(c->h, 0, rows, s->row_in_group, r);
         qs_mat dh_t = qs_mat_part(dh, 0, rows, s->row_in_group, r);
-        product(c, dy_t, true, h, false, qs_mat_of(c->l->gradients + s->b_at, QS_F32, s->out, r),
-                c->l->scaling, 1);
-        product(c, dy_t, false, pack_part(c, s->b_at, s->out, r), false, dh_t, c->l->scaling, 0);
+        product(c, dy_t, true, h, false, qs_mat_of(c->l->gradients + s->b_at, QS_F32, s->out, r), s->scaling,
+                1);
+        product(c, dy_t, false, pack_part(c, s->b_at, s->out, r), false, dh_t, s->scaling, 0);
         if (c->l->dropout > 0) {
             qs_mat scratch = qs_mat_of(c->dropped, c->type, rows, c->x.cols);
             qs_dropout mask = mask_of(c, &t);

@@ -34,13 +34,13 @@ static int32_t masked_layers(const qs_lora *l)
     return n;
 }
 
-/* The names of a layer's targets, without doubles of other kinds of layers; false: the name is there already.
+/* The names of a layer's targets, without doubles of other shapes; false: the name is there already.
  */
-static bool is_first_so_called(const qs_lora *l, int kind, const char *last)
+static bool is_first_so_called(const qs_lora *l, int32_t shape, const char *last)
 {
-    for (int k = 0; k < kind; k++) {
-        int other = qs_layer_find(&l->a->kind[k], last);
-        if (other >= 0 && l->kind[k].slot[other].active) return false;
+    for (int32_t k = 0; k < shape; k++) {
+        int other = qs_layer_find(l->shape[k].layer, last);
+        if (other >= 0 && l->shape[k].slot[other].active) return false;
     }
     return true;
 }
@@ -49,36 +49,52 @@ static bool is_first_so_called(const qs_lora *l, int kind, const char *last)
 static void describe_targets(const qs_lora *l, char *text)
 {
     int n = 0;
-    for (int k = 0; k < l->a->kinds; k++)
-        for (int i = 0; i < l->a->kind[k].tensors; i++) {
+    for (int32_t k = 0; k < l->shapes; k++)
+        for (int i = 0; i < l->shape[k].layer->tensors; i++) {
             char module[QS_TENSOR_NAME];
-            if (!l->kind[k].slot[i].active) continue;
-            const char *last = qs_module_last(qs_tensor_module(&l->a->kind[k].tensor[i], module));
+            if (!l->shape[k].slot[i].active || n >= TARGETS_BYTES) continue;
+            const char *last = qs_module_last(qs_tensor_module(&l->shape[k].layer->tensor[i], module));
             if (is_first_so_called(l, k, last))
                 n += snprintf(text + n, (size_t)(TARGETS_BYTES - n), "%s%s", n ? "," : "", last);
         }
-    snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
+    if (n < TARGETS_BYTES)
+        snprintf(text + n, (size_t)(TARGETS_BYTES - n), " in %d of %d layers", masked_layers(l), l->layers);
 }
 
 static bool same_targets(const qs_lora *x, const qs_lora *y)
 {
-    for (int k = 0; k < x->a->kinds; k++)
-        for (int i = 0; i < x->a->kind[k].tensors; i++)
-            if (x->kind[k].slot[i].active != y->kind[k].slot[i].active) return false;
-    return memcmp(x->layer_mask, y->layer_mask, (size_t)x->layers) == 0;
+    for (int32_t layer = 0; layer < x->layers; layer++) {
+        const qs_lora_layer *a = qs_lora_of_layer(x, layer), *b = qs_lora_of_layer(y, layer);
+        for (int i = 0; i < a->layer->tensors; i++)
+            if (a->slot[i].active != b->slot[i].active) return false;
+    }
+    return true;
+}
+
+/* The first linear whose rank or alpha differs, or NULL. */
+static const char *other_scale(const qs_lora *x, const qs_lora *y, int32_t *layer, char name[QS_TENSOR_NAME])
+{
+    for (*layer = 0; *layer < x->layers; ++*layer) {
+        const qs_lora_layer *a = qs_lora_of_layer(x, *layer), *b = qs_lora_of_layer(y, *layer);
+        for (int i = 0; i < a->layer->tensors; i++)
+            if (a->slot[i].active && (a->slot[i].r != b->slot[i].r || a->slot[i].alpha != b->slot[i].alpha))
+                return qs_tensor_module(&a->layer->tensor[i], name);
+    }
+    return NULL;
 }
 
 /* The adapter in `dir`, described by c, must be of the shape of l. */
 static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l, const qs_architecture *a,
                       qs_err *e)
 {
-    if (c->r != l->r)
-        QS_FAIL(e, QS_EINVAL, "%s: the adapter has r %d, the run lora_r %d; set --lora_r %d", dir, c->r, l->r,
-                c->r);
-    if (c->alpha != l->alpha)
+    const qs_lora_config *run = &l->config;
+    if (c->r != run->r)
+        QS_FAIL(e, QS_EINVAL, "%s: the adapter has r %d, the run lora_r %d; set --lora_r %d", dir, c->r,
+                run->r, c->r);
+    if (c->alpha != run->alpha)
         QS_FAIL(e, QS_EINVAL, "%s: the adapter has lora_alpha %g, the run %g; set --lora_alpha %g", dir,
-                c->alpha, l->alpha, c->alpha);
-    if (c->rslora != l->rslora)
+                c->alpha, run->alpha, c->alpha);
+    if (c->rslora != run->rslora)
         QS_FAIL(e, QS_EINVAL, "%s: the adapter was made %s rank-stabilised scaling; set --%suse_rslora", dir,
                 c->rslora ? "with" : "without", c->rslora ? "" : "no-");
     qs_lora saved;
@@ -87,7 +103,16 @@ static int check_same(const char *dir, const qs_lora_config *c, const qs_lora *l
     describe_targets(&saved, theirs);
     describe_targets(l, ours);
     bool same = same_targets(&saved, l);
+    int32_t layer;
+    char name[QS_TENSOR_NAME];
+    const char *scaled = same ? other_scale(&saved, l, &layer, name) : NULL;
     qs_lora_free(&saved);
+    if (scaled)
+        QS_FAIL(
+            e, QS_EINVAL,
+            "%s: the adapter's rank or alpha of %s in layer %d is not the run's; leave --rank_pattern and "
+            "--alpha_pattern to the adapter",
+            dir, scaled, layer);
     if (!same)
         QS_FAIL(e, QS_EINVAL,
                 "%s: the adapter is on %s, the run trains %s; set --target_modules to the adapter's", dir,
@@ -139,9 +164,9 @@ static int load_pack(const char *path, const qs_source_tensor **sorted, int coun
         char key[KEY_BYTES];
         if (!t->active) continue;
         tensor_key(l, key, layer, k, 0);
-        QS_TRY(load_matrix(path, sorted, count, key, l->r, t->in, taken, pack + t->a_at, e));
+        QS_TRY(load_matrix(path, sorted, count, key, t->r, t->in, taken, pack + t->a_at, e));
         tensor_key(l, key, layer, k, 1);
-        QS_TRY(load_matrix(path, sorted, count, key, t->out, l->r, taken, pack + t->b_at, e));
+        QS_TRY(load_matrix(path, sorted, count, key, t->out, t->r, taken, pack + t->b_at, e));
     }
     return 0;
 }
@@ -293,7 +318,7 @@ static int write_tensors(const char *path, const qs_lora *l, qs_pager *masters, 
                 entries[n] = (qs_safetensors_entry){.name = keys[n],
                                                     .type = QS_F32,
                                                     .dims = 2,
-                                                    .shape = {side ? t->out : l->r, side ? l->r : t->in}};
+                                                    .shape = {side ? t->out : t->r, side ? t->r : t->in}};
                 source.place[n] = (struct tensor_place){layer, side ? t->b_at : t->a_at};
             }
         }

@@ -254,6 +254,8 @@ static const qs_import_rule others[] = {
     {"lora_target_modules", IMPORT_TAKE, .to = "target_modules"},
     {"lora_target_linear", IMPORT_TAKE, .to = "target_modules", .values = "true=all-linear|false="},
     {"peft_use_rslora", IMPORT_TAKE, .to = "use_rslora"},
+    {"loraplus_lr_ratio", IMPORT_TAKE, .to = "loraplus_lr_ratio"},
+    {"loraplus_lr_embedding", IMPORT_FINE, .note = "the embeddings have no adapters"},
     {"peft_use_dora peft.loftq_config.*", IMPORT_ONLY, .values = "false",
      .note = "is not done here; remove it"},
     {"lora_modules_to_save lora_target_parameters", IMPORT_NOT,
@@ -340,7 +342,7 @@ static const qs_import_rule others[] = {
      "lisa_step_interval unfrozen_parameters reinit_weights full_finetune fp8 "
      "fp8_enable_fsdp_float8_all_gather use_onebitllms freeze_mm_modules overrides_of_model_config.* "
      "model_config.* use_eaft eaft_alpha eaft_k lr_quadratic_warmup eta_min streaming "
-     "streaming_multipack_buffer_size curriculum_sampling loraplus_lr_ratio loraplus_lr_embedding "
+     "streaming_multipack_buffer_size curriculum_sampling "
      "noisy_embedding_alpha neftune_noise_alpha lr_groups torchao_config.* min_sample_len "
      "dataset_exact_deduplication do_causal_lm_eval rope_scaling.*",
      IMPORT_ONLY, .values = "false|none", .note = "is not done here; remove it"},

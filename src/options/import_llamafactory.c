@@ -85,6 +85,8 @@ static const qs_import_rule rules[] = {
     {"lora_dropout peft_config.lora_dropout", IMPORT_TAKE, .to = "lora_dropout"},
     {"lora_target peft_config.target_modules", IMPORT_TAKE, .to = "target_modules"},
     {"use_rslora", IMPORT_TAKE, .to = "use_rslora"},
+    {"loraplus_lr_ratio", IMPORT_TAKE, .to = "loraplus_lr_ratio"},
+    {"loraplus_lr_embedding", IMPORT_FINE, .note = "the embeddings have no adapters"},
     {"quantization_bit quant_config.quantization_bit", IMPORT_TAKE, .to = "quant_type", .values = "4=nf4"},
     {"quantization_type", IMPORT_TAKE, .to = "quant_type"},
     {"quantization_method quant_config.name", IMPORT_ONLY, .values = "bnb|bitsandbytes",
@@ -96,7 +98,7 @@ static const qs_import_rule rules[] = {
      .note = "only the language model's adapters are trained"},
     {"image_max_pixels image_min_pixels video_max_pixels video_min_pixels video_fps video_maxlen", IMPORT_NOT,
      .note = "only text can be trained on"},
-    {"use_dora pissa_init pissa_convert pissa_iter loraplus_lr_ratio loraplus_lr_embedding "
+    {"use_dora pissa_init pissa_convert pissa_iter "
      "create_new_adapter additional_target use_galore galore_rank galore_scale galore_target "
      "galore_layerwise use_apollo apollo_rank apollo_scale apollo_scale_type apollo_target apollo_layerwise "
      "use_badam badam_mode badam_switch_mode badam_switch_interval "

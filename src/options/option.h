@@ -75,6 +75,7 @@ typedef struct qs_option {
     const char *group;           /* heading in --help; rows of a group are adjacent */
     qs_option_resume resume;
     const char *help; /* what it does, units, what 0 or auto means; no full stop */
+    bool pairs;       /* of LIST: items are NAME=VALUE, and a file may hold them as a mapping */
     const char *null; /* what null says in a file: the value that means none of it; NULL: null leaves the
                          option as it is */
 } qs_option;

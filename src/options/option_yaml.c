@@ -138,6 +138,29 @@ static int read_list(reader *r, const qs_option_set *set, const qs_option *row)
     return 0;
 }
 
+/* {q_proj: 8, k_proj: 4} as the items q_proj=8 and k_proj=4. */
+static int read_mapping(reader *r, const qs_option_set *set, const qs_option *row)
+{
+    bool first = true;
+    QS_TRY(next(r));
+    for (; r->event.type != YAML_MAPPING_END_EVENT; first = false) {
+        if (r->event.type != YAML_SCALAR_EVENT) return fail(r, "a name", event_name(r));
+        char *name = qs_strdup(scalar(r));
+        int rc = next(r);
+        if (!rc && r->event.type != YAML_SCALAR_EVENT) rc = fail(r, "a single value", event_name(r));
+        if (!rc) {
+            char *item = qs_printf("%s=%s", name, scalar(r));
+            qs_option_put_item(set, row, item, !first, r->source);
+            qs_free(item);
+        }
+        qs_free(name);
+        QS_TRY(rc);
+        QS_TRY(next(r));
+    }
+    if (first) qs_option_put_item(set, row, NULL, false, r->source);
+    return 0;
+}
+
 /* The line an option was first given in, as a place to remember it. */
 static int *line_of(reader *r, const qs_option_set *set, const qs_option *row)
 {
@@ -199,6 +222,7 @@ static int read_pair(reader *r)
     QS_TRY(next(r));
     if (r->event.type == YAML_SEQUENCE_START_EVENT && row && qs_option_is_list(row))
         return read_list(r, set, row);
+    if (r->event.type == YAML_MAPPING_START_EVENT && row && row->pairs) return read_mapping(r, set, row);
     if (r->event.type != YAML_SCALAR_EVENT) {
         char expected[600], what[400] = "true or false";
         if (row) qs_option_expectation(row, what, sizeof what);

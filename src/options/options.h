@@ -91,6 +91,8 @@ typedef struct qs_options {
     int64_t lora_r;
     double lora_alpha, lora_dropout;
     qs_strings target_modules; /* see qs_options_target_kind */
+    qs_strings exclude_modules, layers_to_transform;
+    qs_strings rank_pattern, alpha_pattern; /* MODULE=NUMBER */
     bool use_rslora;
 
     /* data */
@@ -121,6 +123,7 @@ typedef struct qs_options {
     double warmup_ratio;
     double lr_num_cycles, lr_min_ratio, lr_end, lr_power;
     qs_optim optim;
+    double loraplus_lr_ratio; /* 0: one rate for A and B */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon;
     double max_grad_norm; /* 0: no clipping */
 

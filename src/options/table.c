@@ -162,6 +162,14 @@ static const qs_option rows[] = {
     ROW(target_modules, LIST, G, SAME, .fallback = "all-linear", .aliases = "lora_target lora_target_modules",
         .help = "layers that get an adapter: all-linear, names such as q_proj,v_proj, or one regular "
                 "expression for the whole path"),
+    ROW(exclude_modules, LIST, G, SAME,
+        .help = "layers that get none after all: names, or one regular expression for the whole path"),
+    ROW(layers_to_transform, LIST, G, SAME,
+        .help = "layers of the model that get adapters, by number: 0,1 or 8-15; default: all"),
+    ROW(rank_pattern, LIST, G, SAME, .pairs = true,
+        .help = "other ranks for some layers, as in PEFT: q_proj=8 or layers.0.self_attn.k_proj=4; a regular "
+                "expression on the end of the path, the first that matches counts"),
+    ROW(alpha_pattern, LIST, G, SAME, .pairs = true, .help = "other values of lora_alpha, in the same way"),
     ROW(use_rslora, BOOL, G, SAME, .fallback = "false",
         .help = "rank-stabilised scale lora_alpha / sqrt(lora_r)"),
 #undef G
@@ -236,6 +244,9 @@ static const qs_option rows[] = {
     ROW(optim, ENUM, G, SAME, .fallback = "paged_adamw_32bit", .names = optims, .aliases = "optimizer",
         .help = "AdamW as bitsandbytes (…_32bit, …_8bit) or torch computes it; paged states may leave the "
                 "device"),
+    ROW(loraplus_lr_ratio, FLOAT, G, SAME, .fallback = "0", RANGE(0, 1e6), .aliases = "lora_plus_lr_ratio",
+        .help = "LoRA+: the B matrices learn so many times faster than the A matrices (8 to 16 is usual); 0: "
+                "alike"),
     ROW(weight_decay, FLOAT, G, SAME, .fallback = "0", RANGE(0, 10), .aliases = "wd",
         .help = "decoupled weight decay"),
     ROW(adam_beta1, FLOAT, G, SAME, .fallback = "0.9", RANGE(0, 0.999999),

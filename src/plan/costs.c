@@ -33,10 +33,9 @@ static void note_layer(pad *p, qs_visit_cost *cost, int32_t layer)
     qs_block_lora adapters = {0};
     if (cost->work.lora)
         adapters = (qs_block_lora){.lora = cost->work.lora,
-                                   .r = lora->r,
                                    .values = p->memory,
                                    .gradients = p->memory,
-                                   .dropout = lora->dropout};
+                                   .dropout = lora->config.dropout};
     qs_block_batch batch = {p->rows, p->memory, p->memory, tables, tables};
     qs_block_call call = {.w = &w, .l = &adapters, .batch = &batch, .x = p->memory, .kept = p->memory};
     call.y = (char *)p->memory + 4096;

@@ -82,11 +82,9 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
     bool shared = s->c.device->info.shared_memory;
     const void *f32 = shared ? s->pack : s->adapters_f32;
     return (qs_block_lora){.lora = qs_lora_of_layer(s->c.lora, layer),
-                           .r = s->c.lora->r,
-                           .scaling = s->c.lora->scaling,
                            .values = s->c.type == QS_F32 ? f32 : s->adapters,
                            .gradients = shared ? s->pack_gradients : s->gradients,
-                           .dropout = evaluate ? 0 : s->c.lora->dropout,
+                           .dropout = evaluate ? 0 : s->c.lora->config.dropout,
                            .seed = s->c.seed,
                            /* step, micro-batch, layer, linear: 36 + 12 + 12 + 4 bits */
                            .stream = (uint64_t)s->step << 28 | (uint64_t)mb << 16 | (uint64_t)layer << 4};

@@ -12,6 +12,7 @@ enum { LEAST_8BIT = 4096, STATE_BLOCK = 256 };
 typedef struct tensor {
     int64_t at, n;
     bool small_states; /* 8-bit */
+    bool b;            /* LoRA+ has a rate of its own for B */
     uint64_t m_at, v_at, m_absmax_at, v_absmax_at;
 } tensor;
 
@@ -20,9 +21,9 @@ struct qs_update {
     struct pack {
         tensor tensors[2 * QS_TENSORS_MAX];
         int count;
-    } pack[QS_LAYER_KINDS_MAX]; /* of each kind of layer */
-    uint64_t pack_state_bytes;  /* of the largest */
-    qs_pager_spec spec;         /* of the states: one record per layer */
+    } * pack;                  /* of each shape of adapters */
+    uint64_t pack_state_bytes; /* of the largest */
+    qs_pager_spec spec;        /* of the states: one record per layer */
     qs_pager *states;
     bool managed; /* in managed memory */
     float *p, *g; /* discrete: one pack on the device */
@@ -57,13 +58,16 @@ static qs_update *create(const qs_update_config *c)
     qs_update *u = qs_calloc(1, sizeof *u);
     u->c = *c;
     u->managed = is_paged(c->optim) && c->device->info.managed && !c->on_disk;
-    for (int k = 0; k < c->lora->a->kinds; k++) {
+    u->pack = qs_calloc((size_t)c->lora->shapes, sizeof *u->pack);
+    for (int32_t k = 0; k < c->lora->shapes; k++) {
+        const qs_lora_layer *shape = &c->lora->shape[k];
         uint64_t used = 0;
-        for (int i = 0; i < c->lora->a->kind[k].tensors; i++) {
-            const qs_lora_slot *s = &c->lora->kind[k].slot[i];
+        for (int i = 0; i < shape->layer->tensors; i++) {
+            const qs_lora_slot *s = &shape->slot[i];
             if (!s->active) continue;
-            add_tensor(u, &u->pack[k], s->a_at, (int64_t)c->lora->r * s->in, &used);
-            add_tensor(u, &u->pack[k], s->b_at, (int64_t)s->out * c->lora->r, &used);
+            add_tensor(u, &u->pack[k], s->a_at, (int64_t)s->r * s->in, &used);
+            add_tensor(u, &u->pack[k], s->b_at, (int64_t)s->out * s->r, &used);
+            u->pack[k].tensors[u->pack[k].count - 1].b = true;
         }
         if (used > u->pack_state_bytes) u->pack_state_bytes = used;
     }
@@ -120,6 +124,7 @@ void qs_update_close(qs_update *u)
 {
     if (!u) return;
     qs_pager_close(u->states);
+    qs_free(u->pack);
     qs_free(u);
 }
 
@@ -147,16 +152,19 @@ static void update_pack(const qs_update *u, int32_t layer, const qs_adamw *h, fl
                         char *state)
 {
     qs_adamw_rule rule = u->c.optim == QS_OPTIM_ADAMW_TORCH ? QS_ADAMW_TORCH : QS_ADAMW_BNB;
-    const struct pack *pack = &u->pack[u->c.lora->a->kind_of[layer]];
+    const struct pack *pack = &u->pack[u->c.lora->shape_of[layer]];
+    qs_adamw of_b = *h;
+    if (u->c.loraplus_lr_ratio > 0) of_b.learning_rate *= u->c.loraplus_lr_ratio;
     for (int i = 0; i < pack->count; i++) {
         const tensor *t = &pack->tensors[i];
+        const qs_adamw *rates = t->b ? &of_b : h;
         void *m = state + t->m_at, *v = state + t->v_at;
         if (t->small_states)
-            qs_op_adamw8(u->c.device, h, p + t->at, g + t->at, m, v,
+            qs_op_adamw8(u->c.device, rates, p + t->at, g + t->at, m, v,
                          (float *)(void *)(state + t->m_absmax_at), (float *)(void *)(state + t->v_absmax_at),
                          t->n);
         else
-            qs_op_adamw(u->c.device, rule, h, p + t->at, g + t->at, m, v, t->n);
+            qs_op_adamw(u->c.device, rule, rates, p + t->at, g + t->at, m, v, t->n);
     }
 }
 

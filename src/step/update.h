@@ -21,8 +21,10 @@ typedef struct qs_update_config {
     const qs_lora *lora;
     qs_optim optim;
     double beta1, beta2, eps, weight_decay;
-    double max_grad_norm; /* 0: gradients are not clipped */
-    bool on_disk;         /* the states */
+    double
+        loraplus_lr_ratio; /* the rate of B matrices over that of A (LoRA+, Hayou et al. 2024); 0: the same */
+    double max_grad_norm;  /* 0: gradients are not clipped */
+    bool on_disk;          /* the states */
 } qs_update_config;
 
 /* The memory it needs, as items of a plan; returns their number. */

@@ -133,27 +133,49 @@ static int adopt_adapter(qs_options *o, qs_err *e)
     if (!o->init_adapter) return 0;
     QS_TRY(qs_peft_read_config(o->init_adapter, &c, e));
     compare_bases(o, c.base_model);
+    struct {
+        const char *name;
+        qs_strings *option;
+        qs_lora_names theirs;
+    } lists[] = {{"target_modules", &o->target_modules, c.lora.targets},
+                 {"exclude_modules", &o->exclude_modules, c.lora.exclude},
+                 {"layers_to_transform", &o->layers_to_transform, c.lora.layers},
+                 {"rank_pattern", &o->rank_pattern, c.lora.rank_pattern},
+                 {"alpha_pattern", &o->alpha_pattern, c.lora.alpha_pattern}};
     if (unset(o, "lora_r")) o->lora_r = c.lora.r;
     if (unset(o, "lora_alpha")) o->lora_alpha = c.lora.alpha;
     if (unset(o, "use_rslora")) o->use_rslora = c.lora.rslora;
-    if (unset(o, "target_modules")) {
-        qs_strings_clear(&o->target_modules);
-        for (int i = 0; i < c.lora.target_count; i++)
-            qs_strings_add(&o->target_modules, c.lora.targets[i], strlen(c.lora.targets[i]));
+    for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) {
+        if (!unset(o, lists[k].name)) continue;
+        qs_strings_clear(lists[k].option);
+        for (int i = 0; i < lists[k].theirs.count; i++)
+            qs_strings_add(lists[k].option, lists[k].theirs.item[i], strlen(lists[k].theirs.item[i]));
     }
     qs_peft_config_free(&c);
     return 0;
 }
 
+static qs_lora_names names_of(const qs_strings *s)
+{
+    return (qs_lora_names){(const char *const *)s->items, s->count};
+}
+
+qs_lora_config qs_lora_config_of(const qs_options *o)
+{
+    return (qs_lora_config){.r = (int32_t)o->lora_r,
+                            .alpha = o->lora_alpha,
+                            .dropout = (float)o->lora_dropout,
+                            .rslora = o->use_rslora,
+                            .targets = names_of(&o->target_modules),
+                            .exclude = names_of(&o->exclude_modules),
+                            .layers = names_of(&o->layers_to_transform),
+                            .rank_pattern = names_of(&o->rank_pattern),
+                            .alpha_pattern = names_of(&o->alpha_pattern)};
+}
+
 static int make_lora(qs_engine *g, qs_err *e)
 {
-    const qs_options *o = g->options;
-    qs_lora_config c = {.r = (int32_t)o->lora_r,
-                        .alpha = o->lora_alpha,
-                        .dropout = (float)o->lora_dropout,
-                        .rslora = o->use_rslora,
-                        .targets = (const char *const *)o->target_modules.items,
-                        .target_count = o->target_modules.count};
+    qs_lora_config c = qs_lora_config_of(g->options);
     return qs_lora_create(&c, &g->architecture, &g->lora, e);
 }
 
@@ -233,6 +255,7 @@ static void start_job(qs_engine *g, const qs_numeric_identity *keep)
                                        .beta2 = o->adam_beta2,
                                        .eps = o->adam_epsilon,
                                        .weight_decay = o->weight_decay,
+                                       .loraplus_lr_ratio = o->loraplus_lr_ratio,
                                        .max_grad_norm = o->max_grad_norm};
     if (rows) {
         qs_job_set_sizes(&g->job, rows, sequences);

@@ -62,6 +62,9 @@ typedef struct qs_engine {
     qs_pager *masters, *gradients; /* packs: see src/model/lora.h */
 } qs_engine;
 
+/* The adapters that the options ask for; the names are borrowed from them. */
+qs_lora_config qs_lora_config_of(const qs_options *o);
+
 /* Fills *out (zeroed by the caller but for its first fields), also when it fails: qs_engine_close in any
  * case. `report` (may be NULL) gets the data audit. `keep` may be NULL. Errors of every kind of bad input. */
 /* Nothing writes into the options after the first lines of it, which adopt what an adapter to start from

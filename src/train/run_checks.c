@@ -120,7 +120,7 @@ static bool any_b(const qs_lora *l, int32_t layer, const float *pack)
     const qs_lora_layer *kind = qs_lora_of_layer(l, layer);
     for (int t = 0; t < QS_TENSORS_MAX; t++) {
         const qs_lora_slot *s = &kind->slot[t];
-        for (int64_t i = 0; s->active && i < (int64_t)s->out * l->r; i++)
+        for (int64_t i = 0; s->active && i < (int64_t)s->out * s->r; i++)
             if (pack[s->b_at + i] != 0) return true;
     }
     return false;

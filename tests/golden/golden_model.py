@@ -107,6 +107,9 @@ def write_adapter(case, base, path):
     """A PEFT adapter with seeded non-zero A and B of the case's spread, saved by PEFT itself."""
     o = case.options
     model = get_peft_model(base, LoraConfig(
+        **{k: o[k] for k in ("layers_to_transform", "exclude_modules") if k in o},
+        **{k: {m: float(v) if "." in v else int(v) for m, v in (item.split("=") for item in o[k])}
+           for k in ("rank_pattern", "alpha_pattern") if k in o},
         r=o["lora_r"], lora_alpha=o["lora_alpha"], lora_dropout=o["lora_dropout"], bias="none",
         use_rslora=o["use_rslora"], target_modules=o["target_modules"], task_type="CAUSAL_LM"))
     g = generator(case.seed + 1000)

@@ -10,6 +10,7 @@ import math
 import bitsandbytes as bnb
 import bitsandbytes.functional as F
 import torch
+from peft.optimizers import create_loraplus_optimizer
 
 from golden_io import generator, write_json, write_tensors
 
@@ -97,6 +98,15 @@ class CudaRulesAdamW(torch.optim.Optimizer):
                     s["state2"], s["absmax2"] = encode_state(v, self.unsigned_map, False)
                 else:
                     s["state1"], s["state2"] = m, v
+
+
+def make_loraplus(options, model):
+    """PEFT's LoRA+ optimizer around plain AdamW."""
+    o = options
+    return create_loraplus_optimizer(model, torch.optim.AdamW, lr=o["learning_rate"],
+                                     loraplus_lr_ratio=o["loraplus_lr_ratio"], loraplus_weight_decay=o["weight_decay"],
+                                     betas=(o["adam_beta1"], o["adam_beta2"]), eps=o["adam_epsilon"],
+                                     foreach=False, fused=False)
 
 
 def make_optimizer(options, rules, params):

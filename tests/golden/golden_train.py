@@ -15,7 +15,7 @@ from transformers import get_scheduler
 from golden_cases import CASES
 from golden_io import generator, write_json, write_jsonl, write_tensors
 from golden_model import adapter_tensors, load_base, load_trainable, save_adapter, write_adapter, write_checkpoint
-from golden_optim import make_optimizer
+from golden_optim import make_loraplus, make_optimizer
 
 
 def make_data(case):
@@ -84,7 +84,7 @@ def train(case, path, rows, compute, rules="", other_sums=False):
     other = "eager" if case.config.get("attn_logit_softcapping") else "sdpa"  # which has no soft caps
     model = load_trainable(case, path, compute, other if other_sums else "eager")
     params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer(o, rules, params)
+    optimizer = make_loraplus(o, model) if "loraplus_lr_ratio" in o else make_optimizer(o, rules, params)
     schedule = get_scheduler(o["lr_scheduler_type"], optimizer, o["warmup_steps"], o["max_steps"])
     micro = 1 if other_sums else o["per_device_train_batch_size"]
     per_step = o["per_device_train_batch_size"] * o["gradient_accumulation_steps"]

@@ -44,12 +44,15 @@ static inline bool test_has_bias(const qs_architecture *a, const char *module)
     return qs_layer_find(qs_architecture_layer(a, 0), name) >= 0;
 }
 
-/* The adapter of the first kind of layer's linear. */
+/* The adapter of a linear in the first layer that has any. */
 static inline const qs_lora_slot *test_slot(const qs_lora *l, const char *name)
 {
-    int i = qs_layer_find(l->kind[0].layer, name);
+    int32_t layer = 0;
+    while (layer + 1 < l->layers && !l->layer_mask[layer]) layer++;
+    const qs_lora_layer *adapters = qs_lora_of_layer(l, layer);
+    int i = qs_layer_find(adapters->layer, name);
     ck_assert_int_ge(i, 0);
-    return &l->kind[0].slot[i];
+    return &adapters->slot[i];
 }
 
 #endif

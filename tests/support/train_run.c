@@ -38,8 +38,12 @@ static void add_value(test_words *w, const char *key, const json_t *value)
         json_t *item;
         json_array_foreach(value, i, item)
         {
-            if (i) strcat(text, ",");
-            strcat(text, json_string_value(item));
+            size_t used = strlen(text);
+            if (json_is_integer(item))
+                snprintf(text + used, sizeof text - used, "%s%lld", i ? "," : "",
+                         (long long)json_integer_value(item));
+            else
+                snprintf(text + used, sizeof text - used, "%s%s", i ? "," : "", json_string_value(item));
         }
     } else if (json_is_string(value))
         snprintf(text, sizeof text, "%s", json_string_value(value));

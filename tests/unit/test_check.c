@@ -261,8 +261,9 @@ END_TEST
 
 START_TEST(golden_models_pass)
 {
-    static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
-                                        "gpt_neox", "gpt_neox_serial", "gemma", "gemma2", "gemma3"};
+    static const char *const cases[] = {"llama",      "mistral",  "qwen2",           "qwen3",
+                                        "llama_yarn", "gpt_neox", "gpt_neox_serial", "gemma",
+                                        "gemma2",     "gemma3",   "lora_patterns"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *path = qs_printf("tests/golden/%s/model", cases[i]);
         qs_architecture a;

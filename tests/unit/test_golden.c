@@ -18,9 +18,9 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/train_run.h"
 
-static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
-                                    "gpt_neox", "gpt_neox_serial", "olmo2", "olmo3",  "smollm3",
-                                    "phi3",     "ministral3",      "gemma", "gemma2", "gemma3"};
+static const char *const cases[] = {
+    "llama", "mistral", "qwen2", "qwen3",      "llama_yarn", "gpt_neox", "gpt_neox_serial", "olmo2",
+    "olmo3", "smollm3", "phi3",  "ministral3", "gemma",      "gemma2",   "gemma3",          "lora_patterns"};
 enum { CASES = sizeof cases / sizeof *cases, STEPS = 20 };
 
 static void case_dir(int i, char path[256]) { snprintf(path, 256, "tests/golden/%s", cases[i]); }
@@ -215,7 +215,7 @@ static void compare_gradient(const fixture *f, const float *gradients, const cha
              qs_tensor_module(&qs_architecture_layer(l->a, layer)->tensor[linear], module), b ? 'B' : 'A');
     float *want = read_tensor(path, name, &n);
     const float *got = gradients + layer * l->pack_floats + (b ? s->b_at : s->a_at);
-    ck_assert_int_eq(n, (int64_t)l->r * (b ? s->out : s->in));
+    ck_assert_int_eq(n, (int64_t)s->r * (b ? s->out : s->in));
     double most = 0, off = 0;
     for (int64_t k = 0; k < n; k++) {
         if (fabs(want[k]) > most) most = fabs(want[k]);

@@ -180,8 +180,9 @@ END_TEST
 
 /* Parallel residual or not, a fused q k v, no gate, norms behind the parts, layers that differ: what is kept
  * and what is formed again is other than Llama's. */
-static const char *const other_families[] = {"gpt_neox", "gpt_neox_serial", "olmo2", "olmo3",  "smollm3",
-                                             "phi3",     "ministral3",      "gemma", "gemma2", "gemma3"};
+static const char *const other_families[] = {"gpt_neox",     "gpt_neox_serial", "olmo2", "olmo3",  "smollm3",
+                                             "phi3",         "ministral3",      "gemma", "gemma2", "gemma3",
+                                             "lora_patterns"};
 enum { OTHER_FAMILIES = sizeof other_families / sizeof *other_families };
 
 START_TEST(placement_of_other_families_changes_no_bit)

@@ -15,7 +15,7 @@ static qs_architecture model;
 
 static int try(const qs_architecture *a, int n, const char *const *targets, qs_lora *out)
 {
-    qs_lora_config c = {.r = 4, .alpha = 8, .targets = targets, .target_count = n};
+    qs_lora_config c = {.r = 4, .alpha = 8, .targets = {targets, n}};
     err.text[0] = 0;
     return qs_lora_create(&c, a, out, &err);
 }
@@ -110,7 +110,98 @@ START_TEST(one_pattern_matches_the_whole_path)
     REFUSED(QS_EINVAL, "matches nothing", "(q|v)_proj"); /* a full match, not a search */
     REFUSED(QS_EINVAL, "not a regular expression", "(q_proj");
     REFUSED(QS_EINVAL, "must stand alone", ".*q_proj", "v_proj");
-    REFUSED(QS_EUNSUP, "layer", ".*\\.0\\.self_attn\\.q_proj|.*\\.1\\.self_attn\\.v_proj");
+}
+END_TEST
+
+START_TEST(layers_may_have_different_sets)
+{
+    static const char *const q0_v1[] = {".*\\.0\\.self_attn\\.q_proj|.*\\.1\\.self_attn\\.v_proj"};
+    qs_lora l;
+    ck_assert_msg(try(&model, 1, q0_v1, &l) == 0, "%s", err.text);
+    const qs_lora_layer *first = qs_lora_of_layer(&l, 0), *second = qs_lora_of_layer(&l, 1);
+    int q = qs_layer_find(first->layer, "q_proj"), v = qs_layer_find(first->layer, "v_proj");
+    ck_assert(first->slot[q].active && !first->slot[v].active);
+    ck_assert(!second->slot[q].active && second->slot[v].active);
+    ck_assert_int_eq(l.shapes, 3); /* with that of the layers that have none */
+    ck_assert_int_eq(qs_lora_parameters(&l),
+                     4 * (first->slot[q].in + first->slot[q].out + second->slot[v].in + second->slot[v].out));
+    qs_lora_free(&l);
+}
+END_TEST
+
+static int create(qs_lora_config c, qs_lora *l)
+{
+    static const char *const all[] = {"all-linear"};
+    c.r = 4;
+    c.alpha = 8;
+    c.targets = (qs_lora_names){all, 1};
+    return qs_lora_create(&c, &model, l, &err);
+}
+#define NAMES(...)                                                                                   \
+    (qs_lora_names)                                                                                  \
+    {                                                                                                \
+        (const char *[]){__VA_ARGS__}, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)) \
+    }
+
+START_TEST(patterns_change_rank_and_alpha_of_what_they_match_first)
+{
+    qs_lora l;
+    qs_lora_config c = {.rank_pattern = NAMES("q_proj=2", "layers.1.self_attn.k_proj=8", "mlp.*=1"),
+                        .alpha_pattern = NAMES("k_proj=32", "o_proj=0.5")};
+    ck_assert_msg(create(c, &l) == 0, "%s", err.text);
+    const qs_lora_layer *zero = qs_lora_of_layer(&l, 0), *one = qs_lora_of_layer(&l, 1);
+    int q = qs_layer_find(zero->layer, "q_proj"), k = qs_layer_find(zero->layer, "k_proj"),
+        o = qs_layer_find(zero->layer, "o_proj"), up = qs_layer_find(zero->layer, "up_proj");
+    ck_assert_int_eq(zero->slot[q].r, 2);
+    ck_assert_float_eq(zero->slot[q].scaling, 4);
+    ck_assert_int_eq(zero->slot[k].r, 4);
+    ck_assert_int_eq(one->slot[k].r, 8);
+    ck_assert_float_eq(one->slot[k].scaling, 4);
+    ck_assert_float_eq(one->slot[o].scaling, 0.125f);
+    ck_assert_int_eq(one->slot[up].r, 1);
+    ck_assert_int_eq(zero->group_rows[0], 2 + 4 + 4);
+    ck_assert_int_eq(one->group_rows[0], 2 + 8 + 4);
+    ck_assert_int_eq(one->slot[k].a_at, 2 * one->slot[q].in);
+    ck_assert_ptr_eq(qs_lora_of_layer(&l, 0), qs_lora_of_layer(&l, 11));
+    qs_lora_free(&l);
+}
+END_TEST
+
+START_TEST(layers_and_modules_may_be_left_out)
+{
+    qs_lora l;
+    qs_lora_config c = {.exclude = NAMES("down_proj", "layers.3.mlp.up_proj"), .layers = NAMES("0", "3-5")};
+    ck_assert_msg(create(c, &l) == 0, "%s", err.text);
+    for (int i = 0; i < 12; i++) ck_assert_int_eq(l.layer_mask[i], i == 0 || (i >= 3 && i <= 5));
+    int up = qs_layer_find(l.shape[0].layer, "up_proj"), down = qs_layer_find(l.shape[0].layer, "down_proj");
+    ck_assert(qs_lora_of_layer(&l, 0)->slot[up].active && !qs_lora_of_layer(&l, 3)->slot[up].active);
+    ck_assert(!qs_lora_of_layer(&l, 0)->slot[down].active);
+    qs_lora_free(&l);
+}
+END_TEST
+
+static void refused_config(qs_lora_config c, const char *word)
+{
+    qs_lora l;
+    ck_assert_int_eq(create(c, &l), -QS_EINVAL);
+    ck_assert_msg(strstr(err.text, word) != NULL, "no \"%s\" in: %s", word, err.text);
+}
+
+START_TEST(names_and_patterns_that_change_nothing_are_refused)
+{
+    refused_config((qs_lora_config){.exclude = NAMES("downproj")},
+                   "exclude_modules: \"downproj\" matches nothing");
+    refused_config((qs_lora_config){.layers = NAMES("12")}, "there are 0 to 11");
+    refused_config((qs_lora_config){.layers = NAMES("5-3")}, "no layer or range");
+    refused_config((qs_lora_config){.layers = NAMES("x")}, "no layer or range");
+    refused_config((qs_lora_config){.rank_pattern = NAMES("q_prj=8")}, "\"q_prj=8\" changes nothing");
+    refused_config((qs_lora_config){.rank_pattern = NAMES("q_proj")}, "not MODULE=NUMBER");
+    refused_config((qs_lora_config){.rank_pattern = NAMES("q_proj=0")}, "not MODULE=NUMBER");
+    refused_config((qs_lora_config){.rank_pattern = NAMES("q_proj=1.5")}, "whole number");
+    refused_config((qs_lora_config){.alpha_pattern = NAMES("(q_proj=1")}, "not a regular expression");
+    refused_config((qs_lora_config){.alpha_pattern = NAMES(".*_proj=4", "q_proj=1")},
+                   "\"q_proj=1\" changes nothing");
+    refused_config((qs_lora_config){.exclude = NAMES(".*")}, "nothing to train");
 }
 END_TEST
 
@@ -139,8 +230,7 @@ START_TEST(numbers_out_of_range_are_refused)
                                   {.r = 8, .alpha = 1, .dropout = -0.1f}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         qs_lora_config c = bad[i];
-        c.targets = q;
-        c.target_count = 1;
+        c.targets = (qs_lora_names){q, 1};
         qs_lora l;
         ck_assert_int_eq(qs_lora_create(&c, &model, &l, &err), -QS_EINVAL);
     }
@@ -157,7 +247,7 @@ START_TEST(packs_stack_the_a_of_each_group_then_its_b)
         {"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}};
     static const int counts[4] = {3, 1, 2, 1};
     for (int g = 0; g < 4; g++) {
-        ck_assert_int_eq(l.kind[0].group_targets[g], counts[g]);
+        ck_assert_int_eq(l.shape[0].group_rows[g], 4 * counts[g]);
         for (int i = 0; i < counts[g]; i++) {
             const qs_lora_slot *s = test_slot(&l, groups[g][i]);
             ck_assert_int_eq(s->a_at, at);
@@ -181,11 +271,11 @@ START_TEST(llama_2_7b_with_r_8_on_q_and_v_trains_4194304)
 {
     const qs_architecture llama = test_architecture("{'model_type':'llama'}"); /* whose defaults are those */
     static const char *const qv[] = {"q_proj", "v_proj"};
-    qs_lora_config c = {.r = 8, .alpha = 16, .targets = qv, .target_count = 2, .rslora = true};
+    qs_lora_config c = {.r = 8, .alpha = 16, .targets = {qv, 2}, .rslora = true};
     qs_lora l;
     ck_assert_int_eq(qs_lora_create(&c, &llama, &l, &err), 0);
     ck_assert_int_eq(qs_lora_parameters(&l), 4194304);
-    ck_assert_float_eq(l.scaling, (float)(16 / sqrt(8)));
+    ck_assert_float_eq(test_slot(&l, "q_proj")->scaling, (float)(16 / sqrt(8)));
     qs_lora_free(&l);
 }
 END_TEST
@@ -259,6 +349,10 @@ int main(void)
     tcase_add_test(t, all_linear_is_all_seven_in_any_case);
     tcase_add_test(t, the_fused_query_key_value_of_gpt_neox_is_one_target);
     tcase_add_test(t, one_pattern_matches_the_whole_path);
+    tcase_add_test(t, layers_may_have_different_sets);
+    tcase_add_test(t, patterns_change_rank_and_alpha_of_what_they_match_first);
+    tcase_add_test(t, layers_and_modules_may_be_left_out);
+    tcase_add_test(t, names_and_patterns_that_change_nothing_are_refused);
     tcase_add_test(t, head_and_embeddings_are_refused);
     tcase_add_test(t, a_costly_pattern_is_an_error_and_not_a_hang);
     tcase_add_test(t, numbers_out_of_range_are_refused);

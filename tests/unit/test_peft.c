@@ -54,8 +54,7 @@ static const char *const qv[] = {"q_proj", "v_proj"};
 
 static qs_lora small(void)
 {
-    return create(&model,
-                  (qs_lora_config){.r = 4, .alpha = 8, .dropout = 0.05f, .targets = qv, .target_count = 2});
+    return create(&model, (qs_lora_config){.r = 4, .alpha = 8, .dropout = 0.05f, .targets = {qv, 2}});
 }
 
 static float *noise(const qs_lora *l)
@@ -65,11 +64,11 @@ static float *noise(const qs_lora *l)
     qs_lora_init(l, 3, p);
     test_packs_done(p, 0);
     for (int32_t layer = 0; layer < l->layers; layer++)
-        for (int k = 0; k < l->kind[0].layer->tensors; k++)
-            for (int64_t i = 0; l->kind[0].slot[k].active && l->layer_mask[layer] &&
-                                i < (int64_t)l->r * l->kind[0].slot[k].out;
+        for (int k = 0; k < l->shape[0].layer->tensors; k++)
+            for (int64_t i = 0; qs_lora_of_layer(l, layer)->slot[k].active && l->layer_mask[layer] &&
+                                i < (int64_t)l->config.r * qs_lora_of_layer(l, layer)->slot[k].out;
                  i++)
-                x[layer * l->pack_floats + l->kind[0].slot[k].b_at + i] =
+                x[layer * l->pack_floats + qs_lora_of_layer(l, layer)->slot[k].b_at + i] =
                     qs_uniform_f32(qs_random_u32(9, (uint64_t)layer, (uint64_t)i)) - 0.5f;
     return x;
 }
@@ -91,11 +90,20 @@ static const char *const config_qv =
 START_TEST(what_is_saved_loads_to_the_same_bits)
 {
     static const char *const all[] = {"all-linear"}, *const pattern[] = {".*\\.1\\.mlp\\.(up|gate)_proj"};
-    const qs_lora_config configs[] = {
-        {.r = 4, .alpha = 8, .targets = qv, .target_count = 2},
-        {.r = 1, .alpha = 0.3, .rslora = true, .targets = all, .target_count = 1},
-        {.r = 3, .alpha = 16, .dropout = 0.1f, .targets = pattern, .target_count = 1}};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const ranks[] = {"q_proj=2", "layers.1.self_attn.v_proj=8"},
+                             *const alphas[] = {"v_proj=0.5"}, *const layers[] = {"0-1"},
+                             *const not_o[] = {"o_proj"};
+    const qs_lora_config configs[] = {{.r = 4, .alpha = 8, .targets = {qv, 2}},
+                                      {.r = 1, .alpha = 0.3, .rslora = true, .targets = {all, 1}},
+                                      {.r = 3, .alpha = 16, .dropout = 0.1f, .targets = {pattern, 1}},
+                                      {.r = 4,
+                                       .alpha = 8,
+                                       .targets = {all, 1},
+                                       .exclude = {not_o, 1},
+                                       .layers = {layers, 1},
+                                       .rank_pattern = {ranks, 2},
+                                       .alpha_pattern = {alphas, 1}}};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
         qs_lora l = create(&model, configs[i]);
         size_t bytes = (size_t)test_pack_floats(&l) * 4;
         float *x = noise(&l), *y = qs_malloc(bytes);
@@ -107,11 +115,11 @@ START_TEST(what_is_saved_loads_to_the_same_bits)
 
         qs_peft_config c;
         ck_assert_msg(qs_peft_read_config(sub, &c, &err) == 0, "%s", err.text);
-        ck_assert_int_eq(c.lora.r, l.r);
-        ck_assert_double_eq(c.lora.alpha, l.alpha);
-        ck_assert_float_eq(c.lora.dropout, l.dropout);
-        ck_assert_int_eq(c.lora.rslora, l.rslora);
-        ck_assert_int_eq(c.lora.target_count, i == 1 ? 7 : configs[i].target_count);
+        ck_assert_int_eq(c.lora.r, l.config.r);
+        ck_assert_double_eq(c.lora.alpha, l.config.alpha);
+        ck_assert_float_eq(c.lora.dropout, l.config.dropout);
+        ck_assert_int_eq(c.lora.rslora, l.config.rslora);
+        ck_assert_int_eq(c.lora.targets.count, i % 2 ? 7 : configs[i].targets.count);
         qs_peft_config_free(&c);
         qs_free(sub);
         qs_free(x);
@@ -162,8 +170,9 @@ END_TEST
 /* Adapters that PEFT saved: every tensor of the file must be at its place in the packs. */
 START_TEST(adapters_saved_by_peft_load)
 {
-    static const char *const cases[] = {"llama",    "mistral",         "qwen2", "qwen3",  "llama_yarn",
-                                        "gpt_neox", "gpt_neox_serial", "gemma", "gemma2", "gemma3"};
+    static const char *const cases[] = {"llama",      "mistral",  "qwen2",           "qwen3",
+                                        "llama_yarn", "gpt_neox", "gpt_neox_serial", "gemma",
+                                        "gemma2",     "gemma3",   "lora_patterns"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *base = qs_printf("tests/golden/%s/model", cases[i]),
              *adapter = qs_printf("tests/golden/%s/init_adapter", cases[i]);
@@ -253,10 +262,10 @@ static void config_refused(const char *text, int code, const char *word)
 START_TEST(configs_that_mean_more_than_a_and_b_are_refused)
 {
     config_refused("{'peft_type':'LORA','use_dora':true}", QS_EUNSUP, "use_dora is true");
-    config_refused("{'peft_type':'LORA','rank_pattern':{'q_proj':4}}", QS_EUNSUP, "rank_pattern");
+    config_refused("{'peft_type':'LORA','rank_pattern':['q_proj']}", QS_EFORMAT, "rank_pattern");
     config_refused("{'peft_type':'LORA','modules_to_save':['lm_head']}", QS_EUNSUP,
                    "modules_to_save is [\"lm_head\"]");
-    config_refused("{'peft_type':'LORA','layers_to_transform':[1]}", QS_EUNSUP, "layers_to_transform");
+    config_refused("{'peft_type':'LORA','layers_to_transform':['one']}", QS_EFORMAT, "layers_to_transform");
     config_refused("{'peft_type':'LORA','bias':'all'}", QS_EUNSUP, "bias is \"all\"");
     config_refused("{'peft_type':'LORA','init_lora_weights':'pissa_niter_4'}", QS_EUNSUP,
                    "init_lora_weights is \"pissa_niter_4\"");
@@ -274,8 +283,8 @@ START_TEST(configs_that_mean_more_than_a_and_b_are_refused)
     qs_peft_config c;
     ck_assert_msg(qs_peft_read_config(dir, &c, &err) == 0, "%s", err.text);
     ck_assert_int_eq(c.lora.r, 8);
-    ck_assert_int_eq(c.lora.target_count, 2);
-    ck_assert_str_eq(c.lora.targets[1], "v_proj");
+    ck_assert_int_eq(c.lora.targets.count, 2);
+    ck_assert_str_eq(c.lora.targets.item[1], "v_proj");
     qs_peft_config_free(&c);
 }
 END_TEST

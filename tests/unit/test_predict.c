@@ -373,7 +373,7 @@ START_TEST(the_operations_noted_down_are_those_of_the_textbook)
         const qs_lora_slot *s = &kind->slot[i];
         if (kind->layer->tensor[i].role != QS_TENSOR_LINEAR) continue;
         linears += (double)s->in * s->out;
-        adapters += (double)g.lora.r * (s->in + s->out);
+        adapters += (double)g.lora.config.r * (s->in + s->out);
         if (strstr(kind->layer->tensor[i].name, "down_proj")) down = (double)s->in * s->out;
     }
     qs_visit_work f = {.kind = QS_VISIT_FORWARD}, b = {.kind = QS_VISIT_BACKWARD, .input_gradient = true};

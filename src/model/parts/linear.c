@@ -2,6 +2,12 @@
 #include "src/model/lora_linear.h"
 #include "src/model/parts/part.h"
 
+/* Columns of LoRA's inner activations in this layer. */
+static int64_t inner_columns(const qs_part_call *c, int group)
+{
+    return c->l->lora ? c->l->lora->group_rows[group] : 0;
+}
+
 static qs_lora_call lora_call(const qs_part_call *c, int group, qs_mat in, void *h)
 {
     return (qs_lora_call){.device = c->device,
@@ -10,7 +16,7 @@ static qs_lora_call lora_call(const qs_part_call *c, int group, qs_mat in, void 
                           .group = group,
                           .x = in,
                           .first_row = c->first,
-                          .h = qs_part_mat(c, h, in.rows, c->sizes->h_cols[group]),
+                          .h = qs_part_mat(c, h, in.rows, inner_columns(c, group)),
                           .dropped = c->dropped};
 }
 
@@ -39,5 +45,5 @@ void qs_part_linear_backward(const qs_part_call *c, int group, qs_mat in, void *
     if (d_in.data)
         qs_op_gemm(c->device,
                    &(qs_gemm){.a = d_out, .b = qs_weights_group(c->w, group), .c = d_in, .alpha = 1});
-    qs_lora_backward(&lora, d_out, qs_part_mat(c, c->dh, in.rows, c->sizes->h_cols[group]), d_in);
+    qs_lora_backward(&lora, d_out, qs_part_mat(c, c->dh, in.rows, inner_columns(c, group)), d_in);
 }

@@ -22,7 +22,8 @@ typedef struct qs_part_sizes {
     int64_t rows;       /* of a micro-batch, at most */
     int64_t chunk;      /* rows of a part that is taken in chunks */
     int64_t saved_rows; /* rows that are saved of such a part: a chunk, or all where they are kept */
-    int64_t h_cols[QS_GROUPS_MAX]; /* columns of LoRA's inner activations: targets * r */
+    int64_t
+        h_cols[QS_GROUPS_MAX]; /* columns of LoRA's inner activations, at most: the sum of r over targets */
     bool dropout;
 } qs_part_sizes;
 
@@ -73,11 +74,9 @@ typedef struct qs_block_batch {
 /* The adapters of one layer on the device, laid out as in lora.h. */
 typedef struct qs_block_lora {
     const qs_lora_layer *lora; /* NULL: this layer has none */
-    int32_t r;
-    float scaling;
-    const void *values; /* pack, compute type */
-    float *gradients;   /* pack, fp32, accumulated into; NULL in forward and evaluation */
-    float dropout;      /* 0 in evaluation */
+    const void *values;        /* pack, compute type */
+    float *gradients;          /* pack, fp32, accumulated into; NULL in forward and evaluation */
+    float dropout;             /* 0 in evaluation */
     uint64_t seed,
         stream; /* dropout stream of this (step, micro-batch, layer); the low 4 bits are the linear's */
 } qs_block_lora;
