@@ -1,13 +1,11 @@
 #include "offload/activation_store.h"
 
-#include "offload/farthest.h"
+#include "offload/device_buffers.h"
 #include "src/base/memory.h"
 
 /* A device buffer of a discrete device. */
 typedef struct buffer {
     char *memory;
-    int32_t level, micro_batch; /* level -1: empty */
-    int32_t pins;
     qs_event *arrived;  /* the copy in is done: compute may read */
     qs_event *computed; /* the last kernel on it is done: may be copied out, or overwritten by a copy in */
     qs_event *stored;   /* the copy out is done: may be overwritten */
@@ -15,6 +13,7 @@ typedef struct buffer {
 
 struct qs_activation_store {
     qs_activation_store_config c;
+    qs_device_buffers held; /* what the buffers hold */
     buffer *buffers;
     uint64_t *bytes;    /* [micro_batches] */
     qs_event **in_host; /* [levels * micro_batches] the copy out that wrote it */
@@ -36,11 +35,11 @@ void qs_activation_store_open(const qs_activation_store_config *config, qs_activ
     s->bytes = qs_calloc((size_t)config->micro_batches, sizeof *s->bytes);
     for (int32_t i = 0; i < config->micro_batches; i++) s->bytes[i] = config->bytes;
     if (!shared(s)) {
-        QS_ASSERT(config->buffers >= QS_ACTIVATION_BUFFERS);
+        QS_ASSERT(config->buffers >= QS_ACTIVATION_BUFFERS && config->buffers <= QS_DEVICE_BUFFERS_MAX);
+        qs_device_buffers_clear(&s->held, config->buffers);
         s->buffers = qs_calloc((size_t)config->buffers, sizeof *s->buffers);
         for (int32_t i = 0; i < config->buffers; i++)
             s->buffers[i] = (buffer){.memory = (char *)config->device_memory + (uint64_t)i * config->bytes,
-                                     .level = -1,
                                      .arrived = api(s)->event_create(config->device),
                                      .computed = api(s)->event_create(config->device),
                                      .stored = api(s)->event_create(config->device)};
@@ -83,30 +82,24 @@ void *qs_activation_store_host(qs_activation_store *s, int32_t level, int32_t mi
     return p;
 }
 
-static buffer *find(const qs_activation_store *s, int32_t level, int32_t mb)
+static buffer *find(qs_activation_store *s, int32_t level, int32_t mb)
 {
-    for (int32_t i = 0; i < s->c.buffers; i++)
-        if (s->buffers[i].level == level && s->buffers[i].micro_batch == mb) return &s->buffers[i];
-    return NULL;
+    int32_t i = qs_device_buffers_find(&s->held, record_of(s, level, mb));
+    return i < 0 ? NULL : &s->buffers[i];
 }
 
-/* Of the buffers that nobody holds the one whose checkpoint is used last, now given to (level, mb). Whatever
- * overwrites it must first wait for its events. */
+static int32_t *pins(qs_activation_store *s, const buffer *b) { return &s->held.pins[b - s->buffers]; }
+
+static int64_t next_use(void *store, int32_t record)
+{
+    return qs_pager_next_use(((qs_activation_store *)store)->c.host, record);
+}
+
+/* Whatever overwrites it must first wait for its events. */
 static buffer *take(qs_activation_store *s, int32_t level, int32_t mb)
 {
-    qs_farthest go = {-1, -1};
-    for (int32_t i = 0; i < s->c.buffers; i++) {
-        const buffer *b = &s->buffers[i];
-        if (b->pins) continue;
-        int64_t use =
-            b->level < 0 ? INT64_MAX : qs_pager_next_use(s->c.host, record_of(s, b->level, b->micro_batch));
-        if (qs_is_farther(&go, use)) go = (qs_farthest){i, use};
-    }
-    if (go.index < 0) return NULL;
-    buffer *b = &s->buffers[go.index];
-    b->level = level;
-    b->micro_batch = mb;
-    return b;
+    int32_t i = qs_device_buffers_take(&s->held, record_of(s, level, mb), next_use, s);
+    return i < 0 ? NULL : &s->buffers[i];
 }
 
 static buffer *fetch(qs_activation_store *s, int32_t level, int32_t mb)
@@ -131,9 +124,7 @@ void qs_activation_store_expect(qs_activation_store *s, int32_t level, int32_t m
     if (shared(s) || find(s, level, micro_batch) ||
         !qs_pager_ready(s->c.host, record_of(s, level, micro_batch)))
         return;
-    int32_t held = 0;
-    for (int32_t i = 0; i < s->c.buffers; i++) held += s->buffers[i].pins > 0;
-    if (held + 2 <= s->c.buffers) fetch(s, level, micro_batch);
+    if (qs_device_buffers_spare(&s->held)) fetch(s, level, micro_batch);
 }
 
 void *qs_activation_store_get(qs_activation_store *s, int32_t level, int32_t micro_batch)
@@ -143,7 +134,7 @@ void *qs_activation_store_get(qs_activation_store *s, int32_t level, int32_t mic
     if (!b) b = fetch(s, level, micro_batch);
     QS_ASSERT(b);
     api(s)->event_wait(s->c.device, b->arrived, QS_QUEUE_COMPUTE);
-    b->pins++;
+    ++*pins(s, b);
     return b->memory;
 }
 
@@ -156,7 +147,7 @@ void *qs_activation_store_new(qs_activation_store *s, int32_t level, int32_t mic
     api(s)->event_wait(s->c.device, b->arrived, QS_QUEUE_COMPUTE); /* a hint that came to nothing */
     api(s)->event_wait(s->c.device, b->stored, QS_QUEUE_COMPUTE);
     qs_device_taken_over(s->c.device, QS_QUEUE_COMPUTE, b->memory, s->c.bytes);
-    b->pins++;
+    ++*pins(s, b);
     return b->memory;
 }
 
@@ -167,9 +158,9 @@ void qs_activation_store_put(qs_activation_store *s, int32_t level, int32_t micr
         return;
     }
     buffer *b = find(s, level, micro_batch);
-    QS_ASSERT(b && b->pins > 0);
+    QS_ASSERT(b && *pins(s, b) > 0);
     qs_device *d = s->c.device;
-    b->pins--;
+    --*pins(s, b);
     api(s)->event_record(d, b->computed, QS_QUEUE_COMPUTE);
     if (!changed) return;
     api(s)->event_wait(d, b->computed, QS_QUEUE_OUT);
@@ -186,7 +177,7 @@ void qs_activation_store_host_written(qs_activation_store *s, int32_t level, int
     qs_pager_release(s->c.host, record_of(s, level, micro_batch), true, QS_QUEUE_COUNT);
     if (shared(s)) return;
     buffer *b = find(s, level, micro_batch); /* an older sweep's: forget it */
-    if (b) b->level = -1;
+    if (b) s->held.record[b - s->buffers] = -1;
 }
 
 uint64_t qs_activation_store_link_bytes(const qs_activation_store *s) { return s->link_bytes; }

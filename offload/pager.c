@@ -51,61 +51,14 @@ struct qs_pager {
 
 /* ---- lists ------------------------------------------------------------------------------------------- */
 
-void qs_page_list_add(qs_page_list *l, int64_t tick, int32_t r, qs_page_use use)
-{
-    if (l->count == l->capacity) {
-        l->capacity = l->capacity ? 2 * l->capacity : 64;
-        l->entries = qs_realloc(l->entries, (size_t)l->capacity * sizeof *l->entries);
-    }
-    QS_ASSERT(!l->count || l->entries[l->count - 1].tick <= tick);
-    l->entries[l->count++] = (struct qs_page_entry){tick, r, use};
-}
-
-void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t ticks)
-{
-    l->ticks = ticks;
-    l->next = qs_calloc((size_t)l->count + 1, sizeof *l->next);
-    l->first = qs_malloc((size_t)records * sizeof *l->first);
-    for (int32_t r = 0; r < records; r++) l->first[r] = -1;
-    for (int round = 1; round >= 0;
-         round--) /* the second round first: the last uses then know what follows the end */
-        for (int32_t i = l->count - 1; i >= 0; i--) {
-            int32_t *seen = &l->first[l->entries[i].record];
-            if (!round) l->next[i] = *seen;
-            *seen = round * l->count + i;
-        }
-}
-
-void qs_page_list_free(qs_page_list *l)
-{
-    qs_free(l->entries);
-    qs_free(l->next);
-    qs_free(l->first);
-    *l = (qs_page_list){0};
-}
-
-/* Use u of the list, counted on through the rounds. */
 static const struct qs_page_entry *entry(const qs_pager *p, int64_t u)
 {
-    return &p->list->entries[u % p->list->count];
-}
-static int64_t tick_of(const qs_pager *p, int64_t u)
-{
-    return u / p->list->count * p->list->ticks + entry(p, u)->tick;
-}
-static int64_t after(const qs_pager *p, int64_t u)
-{
-    return u / p->list->count * p->list->count + p->list->next[u % p->list->count];
+    return qs_page_list_entry(p->list, u);
 }
 
-/* The record's first use that is still to come: not before the present tick, and not one that was made.
- * INT64_MAX: never. */
 static int64_t next_use(qs_pager *p, int32_t r)
 {
-    int64_t *next = &p->records[r].next;
-    if (*next < 0) return INT64_MAX;
-    while (tick_of(p, *next) < p->now) *next = after(p, *next);
-    return *next;
+    return qs_page_list_next_use(p->list, p->now, &p->records[r].next);
 }
 
 /* Nothing in the record will be wanted. */
@@ -339,7 +292,7 @@ void qs_pager_at(qs_pager *p, int64_t tick)
 {
     QS_ASSERT(tick >= p->now);
     p->now = tick;
-    while (p->list->count && tick_of(p, p->at) < tick) p->at++;
+    while (p->list->count && qs_page_list_tick(p->list, p->at) < tick) p->at++;
     pump(p);
 }
 
@@ -349,7 +302,7 @@ void *qs_pager_acquire(qs_pager *p, int32_t r, qs_page_use use)
 {
     QS_ASSERT(r >= 0 && r < p->c.records);
     record *x = &p->records[r];
-    while (x->next >= 0 && tick_of(p, x->next) <= p->now) x->next = after(p, x->next);
+    qs_page_list_used(p->list, p->now, &x->next);
     if (x->frame < 0) {
         frame *f = find_free(p, -1);
         if (!f) f = wait_for_free(p);

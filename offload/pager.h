@@ -14,7 +14,7 @@
  * The list is the pager's foresight: it reads ahead what is used next, gives up the record that is needed
  * last, writes one as soon as it is clear that it must leave, and does not write at all what will only be
  * overwritten (QS_PAGE_NEW). A use that is listed may be left out; one that is not listed may be made, but
- * must not need what the list lets go. A list is cyclic: after its last use comes its first.
+ * must not need what the list lets go.
  *
  * What comes back from the disk is compared with the checksum of what went there (XXH3-64): changed bits are
  * a failure, not a wrong result. The scratch file has no name, so a killed process leaves nothing. One thread
@@ -25,30 +25,8 @@
 
 #include "io/aio.h"
 #include "kernels/device.h"
+#include "offload/page_list.h"
 #include "offload/tier.h"
-
-typedef enum qs_page_use {
-    QS_PAGE_READ,
-    QS_PAGE_CHANGE, /* read and written */
-    QS_PAGE_NEW     /* overwritten as a whole: the old content is not wanted */
-} qs_page_use;
-
-/* Uses in the order of their ticks. Made with add and finish; zeroed before. */
-typedef struct qs_page_list {
-    struct qs_page_entry {
-        int64_t tick;
-        int32_t record;
-        qs_page_use use;
-    } * entries;
-    int32_t count, capacity;
-    int64_t ticks;         /* of a round */
-    int32_t *next, *first; /* [count] index of the record's next use, count and more in the next round;
-                              [records] -1: none */
-} qs_page_list;
-
-void qs_page_list_add(qs_page_list *l, int64_t tick, int32_t record, qs_page_use use); /* ticks never fall */
-void qs_page_list_finish(qs_page_list *l, int32_t records, int64_t ticks);
-void qs_page_list_free(qs_page_list *l);
 
 /* Frames that let one record be used while the next is read and the last one written. */
 enum { QS_PAGER_FRAMES = 3 };

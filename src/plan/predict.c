@@ -1,7 +1,7 @@
 #include "src/plan/predict.h"
 
 #include "src/base/memory.h"
-#include "src/step/visit.h"
+#include "src/step/fetches.h"
 
 /* A list of operations at a machine's rates. */
 typedef struct price_tag {
@@ -19,6 +19,7 @@ typedef struct pricing {
     } * price; /* [costs.count] */
     qs_visit_rules rules;
     qs_record_bytes bytes;
+    qs_fetches fetches;
     int32_t dense_blob; /* whose weights the dense scratch holds */
 } pricing;
 
@@ -56,9 +57,11 @@ static void price_embedding(const pricing *p, const qs_visit *v, qs_sim_work *w)
 }
 
 /* What the visit moves besides weights. Nothing crosses a link where memory is shared. */
-static void add_traffic(const pricing *p, const qs_visit *v, qs_sim_work *w)
+static void add_traffic(const pricing *p, const qs_schedule *list, int32_t visit, qs_sim_work *w)
 {
-    qs_visit_traffic t = qs_visit_traffic_of(&p->rules, &p->bytes, v);
+    qs_visit_traffic t = qs_visit_traffic_of(&p->rules, &p->bytes, &list->visits[visit]);
+    for (int k = 0; k < QS_RECORDS; k++)
+        if (p->fetches.of[k]) t.link_in += (uint64_t)p->fetches.of[k][visit] * p->bytes.link[k];
     bool shared = p->job->sweep.device->info.shared_memory;
     w->link_in_bytes = shared ? 0 : t.link_in;
     w->link_out_bytes = shared ? 0 : t.link_out;
@@ -79,7 +82,7 @@ static void price(pricing *p, const qs_schedule *list, qs_sim_work *work)
                 price_embedding(p, visit, w);
             else
                 price_visit(p, visit, w);
-            add_traffic(p, visit, w);
+            add_traffic(p, list, v, w);
             if (c->device->info.host_computes)
                 w->host_seconds = 0;
             else
@@ -134,6 +137,7 @@ void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *
     }
 
     qs_schedule_train(l->layers, l->tiles, c->sizes.micro_batches, p.rules.lowest, c->sweeps, &out->schedule);
+    qs_fetches_count(&p.rules, &out->schedule, &p.fetches);
     size_t blobs = (size_t)qs_layout_blobs(l);
     qs_sim_work *work = qs_calloc((size_t)out->schedule.count, sizeof *work);
     uint64_t *source = qs_calloc(blobs, sizeof *source);
@@ -152,6 +156,7 @@ void qs_predict(const qs_placed_job *job, const qs_rates *rates, qs_prediction *
     qs_simulate(&in, &out->sim);
     conclude(job, &in, out);
     qs_costs_free(&p.costs);
+    qs_fetches_free(&p.fetches);
     qs_free(p.price);
     qs_free(work);
     qs_free(source);

@@ -29,30 +29,6 @@ static int64_t follow_checkpoints(const qs_sweep_config *c, const qs_schedule *s
     return during;
 }
 
-static bool in_use(qs_item item, const qs_visit *visit, const qs_visit_time *t)
-{
-    bool layer = visit->kind == QS_VISIT_FORWARD || visit->kind == QS_VISIT_BACKWARD;
-    switch (item) {
-    case QS_ITEM_DENSE:
-    case QS_ITEM_ADAPTERS:
-        return layer;
-    case QS_ITEM_SAVED:
-    case QS_ITEM_SAVED_BUFFERS:
-    case QS_ITEM_SAVED_RAM:
-        return visit->kind != QS_VISIT_EMBED && visit->kind != QS_VISIT_UPDATE;
-    case QS_ITEM_ACTIVATIONS:
-        return visit->blob >= 0;
-    case QS_ITEM_QUANTISE_ON_LOAD:
-        return t->make_ns > 0;
-    case QS_ITEM_EMBEDDING_READS:
-        return visit->kind == QS_VISIT_EMBED;
-    case QS_ITEM_OPTIMIZER_SCRATCH:
-        return visit->kind == QS_VISIT_UPDATE;
-    default:
-        return true;
-    }
-}
-
 void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
 {
     const qs_plan *plan = &p->engine->plan;
@@ -80,7 +56,9 @@ void qs_profile_memory(const qs_profile *p, int step, uint64_t *bytes)
                 *out = u->homes_host;
                 break;
             default:
-                *out = in_use(item->item, &s->visits[v], &p->steps[step].visits[v]) ? item->bytes : 0;
+                *out = qs_visit_holds(&s->visits[v], item->item, p->steps[step].visits[v].make_ns > 0)
+                           ? item->bytes
+                           : 0;
             }
             if (item->item == QS_ITEM_CHECKPOINTS && !p->engine->sweep_config.checkpoints_on_disk)
                 *out = (uint64_t)((double)item->bytes * (double)checkpoints / (double)levels);

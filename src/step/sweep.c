@@ -64,8 +64,7 @@ static void visit_layer(qs_sweep *s, const qs_visit *v, const qs_layer_weights *
         void *in = qs_activation_store_get(s->activations, level.in, slot),
              *out = (forward ? qs_activation_store_new : qs_activation_store_get)(s->activations, level.out,
                                                                                   slot);
-        if (mb + 1 < v->first + v->count)
-            qs_activation_store_expect(s->activations, forward ? level.in : level.out, slot + 1);
+        if (mb + 1 < v->first + v->count) qs_activation_store_expect(s->activations, level.ahead, slot + 1);
         qs_block_lora l = qs_sweep_lora(s, v->index, mb, evaluate);
         qs_block_batch batch = block_batch(s, mb);
         qs_block_call call = {.w = w, .l = &l, .batch = &batch, .x = forward ? in : out};

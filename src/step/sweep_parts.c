@@ -92,34 +92,25 @@ qs_block_lora qs_sweep_lora(const qs_sweep *s, int32_t layer, int32_t mb, bool e
 
 /* ---- intermediates ----------------------------------------------------------------------------------- */
 
-/* The next micro-batch that a backward visit takes, or the first one of the visit after it, is fetched
- * meanwhile. */
-static void expect_saved(qs_sweep *s, const qs_visit *v, int32_t level, int32_t mb)
-{
-    bool last = mb + 1 == v->first + v->count;
-    int32_t next = last ? level - 1 : level;
-    if (next >= 0 && next < s->c.saved_in_ram)
-        qs_activation_store_expect(s->saved_store, next, qs_sweep_slot(s, last ? v->first : mb + 1));
-}
-
 void *qs_sweep_saved(qs_sweep *s, const qs_visit *v, int32_t mb)
 {
     int32_t level = qs_sweep_saved_level(&s->c, v->index), slot = qs_sweep_slot(s, mb);
-    bool forward = v->kind == QS_VISIT_FORWARD;
+    int32_t in_ram = qs_visit_saved_in_ram(&s->rules, v);
+    qs_visit_slot ahead = qs_visit_saved_ahead(&s->rules, v, slot);
     if (level < 0) return NULL;
-    void *saved = level >= s->c.saved_in_ram
+    void *saved = in_ram < 0
                       ? s->saved + ((size_t)(level - s->c.saved_in_ram) * (size_t)s->group + (size_t)slot) *
                                        s->saved_bytes
-                  : forward ? qs_activation_store_new(s->saved_store, level, slot)
-                            : qs_activation_store_get(s->saved_store, level, slot);
-    if (!forward) expect_saved(s, v, level, mb);
+                  : v->kind == QS_VISIT_FORWARD ? qs_activation_store_new(s->saved_store, level, slot)
+                                                : qs_activation_store_get(s->saved_store, level, slot);
+    if (ahead.level >= 0) qs_activation_store_expect(s->saved_store, ahead.level, ahead.slot);
     return saved;
 }
 
 void qs_sweep_saved_done(qs_sweep *s, const qs_visit *v, int32_t mb)
 {
-    int32_t level = qs_sweep_saved_level(&s->c, v->index);
-    if (level >= 0 && level < s->c.saved_in_ram)
+    int32_t level = qs_visit_saved_in_ram(&s->rules, v);
+    if (level >= 0)
         qs_activation_store_put(s->saved_store, level, qs_sweep_slot(s, mb), v->kind == QS_VISIT_FORWARD);
 }
 

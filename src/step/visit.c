@@ -12,19 +12,19 @@ qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v)
     int32_t top = c->layout->layers;
     switch (v->kind) {
     case QS_VISIT_EMBED:
-        return (qs_visit_levels){-1, 0};
+        return (qs_visit_levels){-1, 0, -1};
     case QS_VISIT_FORWARD:
-        return (qs_visit_levels){v->index, v->index + 1};
+        return (qs_visit_levels){v->index, v->index + 1, v->index};
     case QS_VISIT_HEAD_LOSS:
-        return (qs_visit_levels){v->index == 0 ? top : -1, -1};
+        return (qs_visit_levels){v->index == 0 ? top : -1, -1, -1};
     case QS_VISIT_HEAD_GRADIENT:
-        return v->index == 0 ? (qs_visit_levels){top, top} : (qs_visit_levels){-1, -1};
+        return v->index == 0 ? (qs_visit_levels){top, top, -1} : (qs_visit_levels){-1, -1, -1};
     case QS_VISIT_BACKWARD:
-        return (qs_visit_levels){v->index + 1, v->index};
+        return (qs_visit_levels){v->index + 1, v->index, v->index};
     case QS_VISIT_UPDATE:
         break;
     }
-    return (qs_visit_levels){-1, -1};
+    return (qs_visit_levels){-1, -1, -1};
 }
 
 qs_visit_work qs_visit_work_of(const qs_visit_rules *r, const qs_visit *v)
@@ -83,6 +83,22 @@ static qs_visit_use use_of(qs_record_kind record, int32_t index, qs_page_use use
     return (qs_visit_use){.record = record, .index = index, .use = use};
 }
 
+int32_t qs_visit_saved_in_ram(const qs_visit_rules *r, const qs_visit *v)
+{
+    int32_t level = qs_sweep_saved_level(r->c, v->index);
+    bool layer = v->kind == QS_VISIT_FORWARD || v->kind == QS_VISIT_BACKWARD;
+    return layer && level >= 0 && level < r->c->saved_in_ram ? level : -1;
+}
+
+qs_visit_slot qs_visit_saved_ahead(const qs_visit_rules *r, const qs_visit *v, int32_t slot)
+{
+    bool last = slot + 1 == v->count;
+    int32_t level = qs_sweep_saved_level(r->c, v->index) - last;
+    if (v->kind != QS_VISIT_BACKWARD || level < 0 || level >= r->c->saved_in_ram)
+        return (qs_visit_slot){-1, 0};
+    return (qs_visit_slot){level, last ? 0 : slot + 1};
+}
+
 int qs_visit_uses(const qs_visit_rules *r, const qs_visit *v, int32_t layer, qs_visit_use out[QS_VISIT_USES])
 {
     bool forward = v->kind == QS_VISIT_FORWARD, backward = v->kind == QS_VISIT_BACKWARD;
@@ -93,9 +109,8 @@ int qs_visit_uses(const qs_visit_rules *r, const qs_visit *v, int32_t layer, qs_
         out[n++] = use_of(QS_RECORD_STATES, layer, QS_PAGE_CHANGE);
     }
     if (!forward && !backward) return n;
-    int32_t saved = qs_sweep_saved_level(r->c, v->index);
-    if (saved >= 0 && saved < r->c->saved_in_ram)
-        out[n++] = use_of(QS_RECORD_SAVED, saved, forward ? QS_PAGE_NEW : QS_PAGE_READ);
+    int32_t saved = qs_visit_saved_in_ram(r, v);
+    if (saved >= 0) out[n++] = use_of(QS_RECORD_SAVED, saved, forward ? QS_PAGE_NEW : QS_PAGE_READ);
     if (!r->c->lora->layer_mask[v->index]) return n;
     out[n++] = use_of(QS_RECORD_MASTERS, v->index, QS_PAGE_READ);
     if (backward) out[n++] = use_of(QS_RECORD_GRADIENTS, v->index, qs_visit_gradient_use(v));
@@ -147,6 +162,30 @@ void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind
     qs_page_list_finish(out, records, ticks);
 }
 
+bool qs_visit_holds(const qs_visit *v, qs_item item, bool making)
+{
+    bool layer = v->kind == QS_VISIT_FORWARD || v->kind == QS_VISIT_BACKWARD;
+    switch (item) {
+    case QS_ITEM_DENSE:
+    case QS_ITEM_ADAPTERS:
+        return layer;
+    case QS_ITEM_SAVED:
+    case QS_ITEM_SAVED_BUFFERS:
+    case QS_ITEM_SAVED_RAM:
+        return v->kind != QS_VISIT_EMBED && v->kind != QS_VISIT_UPDATE;
+    case QS_ITEM_ACTIVATIONS:
+        return v->blob >= 0;
+    case QS_ITEM_QUANTISE_ON_LOAD:
+        return making;
+    case QS_ITEM_EMBEDDING_READS:
+        return v->kind == QS_VISIT_EMBED;
+    case QS_ITEM_OPTIMIZER_SCRATCH:
+        return v->kind == QS_VISIT_UPDATE;
+    default:
+        return true;
+    }
+}
+
 /* ---- bytes ------------------------------------------------------------------------------------------- */
 
 qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_config *u, int32_t rows,
@@ -167,14 +206,11 @@ qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_con
     return b;
 }
 
-/* Micro-batches whose checkpoint has left the device's buffers since the visit before. */
-static int32_t fetched_again(int32_t count) { return count > QS_ACTIVATION_BUFFERS - 2 ? count : 0; }
-
 static void add_use(const qs_record_bytes *b, const qs_visit_use *u, int32_t count, qs_visit_traffic *t)
 {
     bool reads = u->use != QS_PAGE_NEW, writes = u->use != QS_PAGE_READ;
     uint64_t times = per_micro_batch(u->record) ? (uint64_t)count : 1;
-    if (reads) t->link_in += (u->near ? (uint64_t)fetched_again(count) : times) * b->link[u->record];
+    if (reads && !per_micro_batch(u->record)) t->link_in += b->link[u->record];
     if (writes) t->link_out += times * b->link[u->record];
     if (reads && !u->near) t->disk_read += times * b->disk[u->record];
     if (writes && !u->passing) t->disk_write += times * b->disk[u->record];

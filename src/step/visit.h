@@ -52,6 +52,7 @@ qs_visit_rules qs_visit_rules_of(const qs_sweep_config *c);
  * none. A backward visit leaves the gradient in place of the level. */
 typedef struct qs_visit_levels {
     int32_t in, out;
+    int32_t ahead; /* the one of the two whose next micro-batch is fetched meanwhile; -1: neither */
 } qs_visit_levels;
 qs_visit_levels qs_visit_levels_of(const qs_sweep_config *c, const qs_visit *v);
 
@@ -73,6 +74,15 @@ static inline qs_page_use qs_visit_gradient_use(const qs_visit *v)
     return v->first ? QS_PAGE_CHANGE : QS_PAGE_NEW;
 }
 
+/* Level of the saved activations in RAM that F and B leave or read; -1: none. */
+int32_t qs_visit_saved_in_ram(const qs_visit_rules *r, const qs_visit *v);
+/* Saved activations that B fetches meanwhile: of its next micro-batch, or of the first one of the visit after
+ * it. */
+typedef struct qs_visit_slot {
+    int32_t level, slot; /* level -1: none */
+} qs_visit_slot;
+qs_visit_slot qs_visit_saved_ahead(const qs_visit_rules *r, const qs_visit *v, int32_t slot);
+
 /* The uses of a visit, one for all of its micro-batches; returns their number. For UPDATE those of layer
  * `layer`. */
 int qs_visit_uses(const qs_visit_rules *r, const qs_visit *v, int32_t layer, qs_visit_use out[QS_VISIT_USES]);
@@ -93,6 +103,10 @@ static inline int64_t qs_visit_tick(const qs_visit_rules *r, int32_t visit, int3
 void qs_visit_list(const qs_visit_rules *r, const qs_schedule *s, qs_record_kind record, int32_t records,
                    qs_page_list *out);
 
+/* Whether an item of the plan holds something during the visit. making: weights are quantised meanwhile. What
+ * the streamer moves is in its recorder, and how many checkpoints there are follows from the levels. */
+bool qs_visit_holds(const qs_visit *v, qs_item item, bool making);
+
 /* ---- how much ---------------------------------------------------------------------------------------- */
 
 typedef struct qs_record_bytes {
@@ -106,7 +120,7 @@ qs_record_bytes qs_record_bytes_of(const qs_sweep_config *c, const qs_update_con
 typedef struct qs_visit_traffic {
     uint64_t link_in, link_out, disk_read, disk_write;
 } qs_visit_traffic;
-/* Bytes that a visit moves besides its weights. */
+/* Bytes that a visit moves besides its weights; link_in without what it fetches (fetches.h). */
 qs_visit_traffic qs_visit_traffic_of(const qs_visit_rules *r, const qs_record_bytes *bytes,
                                      const qs_visit *v);
 

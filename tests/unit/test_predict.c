@@ -175,7 +175,10 @@ START_TEST(what_is_saved_in_ram_crosses_the_link_twice)
     qs_predict(&job, &rates, &ram);
     uint64_t bytes = KEPT * MICRO_BATCHES * qs_sweep_saved_bytes(&job.sweep);
     ck_assert_uint_eq(ram.sim.steady.link_out_bytes - device.sim.steady.link_out_bytes, bytes);
-    ck_assert_uint_eq(ram.sim.steady.link_in_bytes - device.sim.steady.link_in_bytes, bytes);
+    /* the last layer's last ones are still in the buffers */
+    uint64_t in = ram.sim.steady.link_in_bytes - device.sim.steady.link_in_bytes;
+    ck_assert_uint_le(in, bytes);
+    ck_assert_uint_ge(in + QS_ACTIVATION_BUFFERS * bytes / (KEPT * MICRO_BATCHES), bytes);
     ck_assert_double_eq_tol(ram.sim.steady.busy[QS_SIM_COMPUTE], device.sim.steady.busy[QS_SIM_COMPUTE],
                             1e-9);
     qs_prediction_free(&device);
