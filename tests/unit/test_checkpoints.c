@@ -231,10 +231,9 @@ END_TEST
 START_TEST(a_checkpoint_of_an_earlier_version_is_refused_with_a_way_on)
 {
     qs_run_state state;
-    ck_assert_int_eq(qs_run_state_read("tests/golden/checkpoint_format_1/checkpoint-2", &state, &e),
-                     -QS_EFORMAT);
+    ck_assert_int_eq(qs_run_state_read("tests/golden/format_1/checkpoint-2", &state, &e), -QS_EFORMAT);
     ck_assert_msg(strstr(e.text, "earlier version") &&
-                      strstr(e.text, "--init_adapter tests/golden/checkpoint_format_1/checkpoint-2"),
+                      strstr(e.text, "--init_adapter tests/golden/format_1/checkpoint-2"),
                   "%s", e.text);
 }
 END_TEST
