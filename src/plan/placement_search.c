@@ -185,6 +185,11 @@ static void consider_keeping_anywhere(const qs_job *j, const qs_rates *rates, fo
     if (best->p.saved_in_ram > none.saved_in_ram) consider_keeping(j, rates, best);
 }
 
+static bool same_homes(const qs_placement *a, const qs_placement *b)
+{
+    return a->adapters_on_disk == b->adapters_on_disk && a->checkpoints_on_disk == b->checkpoints_on_disk;
+}
+
 /* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False:
  * nothing fits, and e is the refusal of the most frugal one. */
 static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough,
@@ -196,7 +201,13 @@ static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *
     if (thorough && o->keep_in_ram > 0)
         p.saved_layers = p.saved_in_ram =
             o->keep_in_ram < most_saved(j) ? (int32_t)o->keep_in_ram : most_saved(j);
+    /* More sweeps hide more of the stream. Where it is hidden, only as many sweeps as micro-batches leave
+     * room to keep what is computed twice. State goes to RAM then, or where it went before. */
+    bool alone = false;
     for (int i = 0; state_candidate(j, i, &p); i++) {
+        bool first = i < MOVED || !best->plan.home, last_of_these = i % MOVED == MOVED - 1;
+        bool new_homes = i % MOVED && !same_homes(&p, &best->p);
+        if (!first && (new_homes || (alone && p.sweeps < j->sweep.sizes.micro_batches))) continue;
         int slots = o->stream_slots || !thorough ? 1 : SLOTS;
         found here = {0};
         for (int s = 0; s < slots; s++) {
@@ -206,8 +217,10 @@ static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *
         if (!here.plan.home) continue;
         if (thorough) consider_keeping_anywhere(j, rates, &here);
         keep_better(best, &here);
-        /* No more sweeps than that; what else may be on disk is tried unless nothing is. */
-        if (best->waiting < HIDDEN && (!best->written || i % MOVED == MOVED - 1)) break;
+        /* What else may be on disk is tried unless nothing is. */
+        if (best->waiting >= HIDDEN || (best->written && !last_of_these)) continue;
+        alone = thorough && best->p.saved_layers < most_saved(j);
+        if (!alone) break;
     }
     return best->plan.home;
 }

@@ -133,6 +133,22 @@ START_TEST(a_slower_drive_a_slower_link_and_fewer_tokens_cost_what_they_must)
 }
 END_TEST
 
+/* One micro-batch leaves memory for what is computed twice; several may take turns in it. */
+START_TEST(more_micro_batches_are_not_slower_per_token)
+{
+    static const char *const micro_batches[] = {"1", "2", "4", "16"};
+    double last = 0;
+    for (int i = 0; i < 4; i++) {
+        OPTIONS("--vram", "10G", "--ram", "32G", "--gradient_accumulation_steps", micro_batches[i]);
+        plan_on_card("llama-3-70b", "rtx3080-10g", 6.8);
+        double rate = g.prediction.tokens / g.prediction.step_seconds;
+        ck_assert_double_gt(rate, last * 0.995);
+        last = rate;
+        close_engine();
+    }
+}
+END_TEST
+
 START_TEST(what_lives_on_the_disk_is_paid_for)
 {
     OPTIONS("--ram", "60G", "--gradient_accumulation_steps", "8");
@@ -507,6 +523,7 @@ int main(void)
     tcase_add_test(t, every_card_has_a_data_sheet);
     tcase_add_test(t, a_405b_model_fits_a_24_gb_card_and_the_streamer_runs_its_schedule);
     tcase_add_test(t, a_slower_drive_a_slower_link_and_fewer_tokens_cost_what_they_must);
+    tcase_add_test(t, more_micro_batches_are_not_slower_per_token);
     tcase_add_test(t, what_lives_on_the_disk_is_paid_for);
     tcase_add_test(t, what_is_saved_in_ram_crosses_the_link_twice);
     tcase_add_test(t, ram_that_no_weights_need_keeps_activations);
