@@ -19,6 +19,7 @@ static const qs_option rows[] = {ROW(card, STRING),
                                  ROW(vram, BYTES, .max = 1e15),
                                  ROW(overhead, BYTES, .max = 1e15),
                                  ROW(multiprocessors, INT, .min = 1, .max = 4096),
+                                 RATE(watts),
                                  RATE(product_efficiency),
                                  RATE(attention_efficiency),
                                  RATE(memory_efficiency)};

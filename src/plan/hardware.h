@@ -12,6 +12,7 @@ typedef struct qs_hardware {
     double memory_gbs, link_gbs; /* 10^9 bytes per second; the link as achieved, one direction */
     uint64_t vram, overhead;     /* bytes; overhead: what context and libraries take */
     int64_t multiprocessors;
+    double watts;                                                       /* of the board */
     double product_efficiency, attention_efficiency, memory_efficiency; /* of nominal, assumed */
     uint8_t source[16];
     qs_sheet sheet;

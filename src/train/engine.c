@@ -12,6 +12,7 @@
 #include "src/base/memory.h"
 #include "src/data/token_progress.h"
 #include "src/model/shapes.h"
+#include "src/train/lr_schedule.h"
 
 /* ---- prepare ----------------------------------------------------------------------------------------- */
 
@@ -544,6 +545,15 @@ void qs_engine_close(qs_engine *g)
 }
 
 /* ---- use --------------------------------------------------------------------------------------------- */
+
+int64_t qs_engine_total_steps(const qs_engine *g)
+{
+    const qs_job *job = &g->job;
+    if (!g->batcher) return g->options->max_steps > 0 ? g->options->max_steps : 0;
+    int64_t rows = qs_batcher_info(g->batcher)->train_rows,
+            micro_batches = (rows + job->micro_batch_rows - 1) / job->micro_batch_rows;
+    return qs_lr_total_steps(g->options, micro_batches, job->sweep.sizes.micro_batches);
+}
 
 void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info)
 {

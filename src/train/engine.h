@@ -90,6 +90,9 @@ uint64_t qs_engine_pager_wait_ns(const qs_engine *g);
  * plan uses. */
 uint64_t qs_engine_device_peak_bytes(const qs_engine *g);
 
+/* Optimizer steps of the run; without data max_steps, or 0 where it is not given. */
+int64_t qs_engine_total_steps(const qs_engine *g);
+
 /* Fills the sweep's micro-batches with those of a 0-based step, or of group `first`... of the validation
  * data. */
 void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info);

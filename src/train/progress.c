@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 
+#include "src/base/duration.h"
 #include "src/base/clock.h"
 #include "src/base/terminal.h"
 
@@ -60,22 +61,6 @@ static void add_grouped(line *l, double v)
     for (int i = 0; i < n; i++) add(l, "%s%c", i && (n - i) % 3 == 0 ? "," : "", digits[i]);
 }
 
-/* 42s, 12m05s, 2h05m, 3d04h. */
-static void add_duration(line *l, double seconds)
-{
-    int64_t s = (int64_t)(seconds + 0.5);
-    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9)
-        add(l, "-");
-    else if (s < 60)
-        add(l, "%" PRId64 "s", s);
-    else if (s < 3600)
-        add(l, "%" PRId64 "m%02" PRId64 "s", s / 60, s % 60);
-    else if (s < 86400)
-        add(l, "%" PRId64 "h%02" PRId64 "m", s / 3600, s / 60 % 60);
-    else
-        add(l, "%" PRId64 "d%02" PRId64 "h", s / 86400, s / 3600 % 24);
-}
-
 /* "9.1/10.0G", in MiB below one GiB. */
 static void add_budget(line *l, const char *label, uint64_t used, uint64_t budget)
 {
@@ -102,7 +87,7 @@ static void describe(const qs_progress *p, line *l)
     add(l, "%.2e  ", m->learning_rate);
     add_grouped(l, m->tokens_per_second);
     add_label(l, " tok/s  ETA ");
-    add_duration(l, p->step_seconds * (double)(p->total_steps - m->step));
+    add(l, "%s", qs_format_duration(p->step_seconds * (double)(p->total_steps - m->step), (char[16]){0}));
     add_label(l, "  disk ");
     add(l, "%.0f%%", share(m->wait_disk_seconds, m->step_seconds));
     add_label(l, " link ");
@@ -193,7 +178,8 @@ void qs_progress_visit(qs_progress *p, int64_t step, int done, int total)
         describe(p, &l);
     } else if (p->step_seconds > 0) {
         add_label(&l, "  predicted ETA ");
-        add_duration(&l, p->step_seconds * (double)(p->total_steps - step + 1));
+        add(&l, "%s",
+            qs_format_duration(p->step_seconds * (double)(p->total_steps - step + 1), (char[16]){0}));
     }
     rewrite(p, &l);
 }
@@ -211,7 +197,7 @@ void qs_progress_eval(qs_progress *p, const qs_eval_metrics *m)
     add(&l, "%.2f  ", exp(m->eval_loss));
     add_grouped(&l, (double)m->eval_tokens);
     add_label(&l, " tokens in ");
-    add_duration(&l, m->eval_seconds);
+    add(&l, "%s", qs_format_duration(m->eval_seconds, (char[16]){0}));
     print_line(p, &l);
 }
 

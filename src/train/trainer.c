@@ -21,6 +21,7 @@
 #include "src/train/progress.h"
 #include "src/train/run_checks.h"
 #include "src/train/run_state.h"
+#include "src/train/verdict.h"
 
 typedef struct run {
     qs_options *o;
@@ -92,9 +93,7 @@ static int plan_steps(run *r, const qs_run_state *before, qs_err *e)
 {
     const qs_options *o = r->o;
     const qs_batch_info *info = qs_batcher_info(r->engine.batcher);
-    const qs_job *job = &r->engine.job;
-    int64_t micro_batches = (info->train_rows + job->micro_batch_rows - 1) / job->micro_batch_rows;
-    r->total = qs_lr_total_steps(o, micro_batches, job->sweep.sizes.micro_batches);
+    r->total = qs_engine_total_steps(&r->engine);
     r->schedule = qs_lr_schedule_of(o, r->total);
     r->validate = info->eval_batches && (!before || before->validate);
     qs_run_outlook outlook = {.o = o,
@@ -108,26 +107,33 @@ static int plan_steps(run *r, const qs_run_state *before, qs_err *e)
     return 0;
 }
 
+/* What the run will be, from what is there: takes OUT, and changes nothing in it. */
+static int plan_run(run *r, bool measure, char **checkpoint, qs_run_state *state, qs_err *e)
+{
+    qs_options *o = r->o;
+    QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
+    keep_day(o);
+    QS_TRY(find_state(r, checkpoint, state, e));
+    QS_TRY(
+        qs_engine_prepare(o, *checkpoint ? &state->identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
+    qs_engine_predict(&r->engine, measure);
+    QS_TRY(qs_interrupt_check("before the first step", e));
+    r->step = state->step;
+    r->best = state->best;
+    return plan_steps(r, *checkpoint ? state : NULL, e);
+}
+
 /* Everything that can be refused, is: nothing in OUT has changed until here. */
 static int prepare(run *r, char **checkpoint, qs_err *e)
 {
     qs_options *o = r->o;
     qs_run_state state = {0};
-    QS_TRY(qs_out_dir_open(o->out, o->resume, &r->out, e));
-    keep_day(o);
-    QS_TRY(find_state(r, checkpoint, &state, e));
-    QS_TRY(
-        qs_engine_prepare(o, *checkpoint ? &state.identity : NULL, o->quiet ? NULL : stderr, &r->engine, e));
-    qs_engine_predict(&r->engine, false);
-    QS_TRY(qs_interrupt_check("before the first step", e));
+    QS_TRY(plan_run(r, false, checkpoint, &state, e));
     if (!o->quiet) qs_train_print_plan(&r->engine, stderr);
     r->options_text = qs_saved_options_text(o);
     r->options_key = qs_saved_options_key(o);
     r->engine.sweep_config.visited = visited;
     r->engine.sweep_config.visited_context = r;
-    r->step = state.step;
-    r->best = state.best;
-    QS_TRY(plan_steps(r, *checkpoint ? &state : NULL, e));
     QS_TRY(qs_engine_start(&r->engine, e));
     return *checkpoint ? qs_run_state_load(*checkpoint, &state, &r->engine, e) : 0;
 }
@@ -442,6 +448,26 @@ static int steps(run *r, qs_err *e)
     QS_TRY(name_best(r, e));
     QS_TRY(check_result(r, e));
     return qs_peft_save(r->out.path, &r->engine.lora, r->o->model, r->engine.masters, e);
+}
+
+int qs_train_dry_run(qs_options *o, FILE *f, qs_err *e)
+{
+    run r = {.o = o, .out = {.lock = {.fd = -1}}};
+    qs_run_state state = {0};
+    char *checkpoint = NULL;
+    qs_interrupt_defer();
+    int rc = plan_run(&r, true, &checkpoint, &state, e);
+    if (!rc) {
+        qs_verdict v = qs_verdict_of(&r.engine);
+        qs_verdict_print(&r.engine, &v, f);
+        fprintf(f, "\n");
+        qs_train_print_plan(&r.engine, f);
+        fprintf(f, "\na dry run: no step was made, and nothing written to %s\n", o->out);
+    }
+    qs_free(checkpoint);
+    qs_engine_close(&r.engine);
+    qs_out_dir_close(&r.out, true);
+    return rc;
 }
 
 int qs_train(qs_options *o, qs_err *e)

@@ -16,6 +16,10 @@
  * passed qs_options_check_train. An existing OUT is QS_EINVAL without --resume. */
 int qs_train(qs_options *o, qs_err *e);
 
+/* Does everything of it that can be refused, prints the verdict and the plan on `f`, and leaves no trace but
+ * tokens and measurements in the cache. */
+int qs_train_dry_run(qs_options *o, FILE *f, qs_err *e);
+
 /* Prints a prepared engine's plan on `f`: pools, items, placement, the sizes of the numeric identity. */
 void qs_train_print_plan(const qs_engine *g, FILE *f);
 

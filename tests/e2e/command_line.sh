@@ -96,6 +96,9 @@ copy; printf '{"model": {"type": ' >"$dir/model/tokenizer.json"; expect 1 'token
 echo >"$dir/file"; expect 1 'file' train file/x
 expect 1 'vram' train x --vram 1M
 expect 1 '' $program plan --model $base --data $data --cache "$dir/cache" --vram 1M --ram 1M
+expect 1 '"fits": false' $program plan --model $base --data $data --cache "$dir/cache" --vram 1M --ram 1M --json
+expect 0 'a dry run: no step was made' train x --dry_run
+expect 1 'vram' train x --dry_run --vram 1M
 is 'a refused run leaves no directory' test ! -e "$dir/x"
 
 # ---- a run, and what it leaves
@@ -109,6 +112,9 @@ is 'the refusal left the run alone' test "$(grep -c '"loss"' "$dir/straight/metr
 expect 2 'seed was 42, now 1' train straight --resume --seed 1
 expect 0 '<svg' $program plot "$dir/straight/metrics.jsonl"
 expect 0 '' $program plan --model $base --data $data --cache "$dir/cache" --vram 128M --ram 128M
+expect 0 'fits: ' $program plan --model $base --data $data --cache "$dir/cache" --vram 128M --ram 128M
+expect 0 '"tokens_per_second"' $program plan --model $base --data $data --cache "$dir/cache" --vram 128M --ram 128M --json
+expect 0 'nearest cards' $program plan --shape llama-3-8b --hardware rtx4090
 expect 0 '' $program inspect "$dir/straight"
 
 # ---- stopping and going on: the same bits
