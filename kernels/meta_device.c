@@ -170,6 +170,24 @@ static void meta_rope(qs_device *d, const qs_rope *r)
                          .flops = 3.0 * (double)r->x.rows * (double)r->x.cols,
                          .bytes = 2 * size_of(r->x)});
 }
+static void note_norm_rope(qs_device *d, qs_op_kind kind, const qs_norm_rope *n, double mats)
+{
+    int32_t flags = (n->whole ? QS_OP_WHOLE : 0) | (n->round_last ? QS_OP_ROUND_LAST : 0);
+    note(d, (qs_op_call){.kind = kind,
+                         .type = n->x.type,
+                         .out_type = n->x.type,
+                         .flags = flags,
+                         .variant = n->rotary_dim,
+                         .dim = {n->heads, n->kv_heads, n->head_dim, n->x.stride},
+                         .n = n->x.rows,
+                         .flops = 7.0 * (double)n->x.rows * (double)n->x.cols,
+                         .bytes = mats * size_of(n->x)});
+}
+static void meta_norm_rope(qs_device *d, const qs_norm_rope *n) { note_norm_rope(d, QS_OP_NORM_ROPE, n, 2); }
+static void meta_norm_rope_backward(qs_device *d, const qs_norm_rope *n, qs_mat g)
+{
+    note_norm_rope(d, QS_OP_NORM_ROPE_BACKWARD, n, 3);
+}
 static void meta_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
 {
     elements(d, QS_OP_ADD, dst, 0, 0, 3, 0);

@@ -16,7 +16,9 @@ enum {
     QS_OP_ACCUMULATE = 4,
     QS_OP_BIAS = 8,
     QS_OP_NESTED = 16,
-    QS_OP_SOFTCAPPED = 32
+    QS_OP_SOFTCAPPED = 32,
+    QS_OP_WHOLE = 64,
+    QS_OP_ROUND_LAST = 128
 };
 
 /* A call without its pointers. Two calls that differ in `n` alone are the same operation on more or fewer

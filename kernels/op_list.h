@@ -19,6 +19,8 @@
     OPERATION(LAYERNORM, layernorm)                     \
     OPERATION(LAYERNORM_BACKWARD, layernorm_backward)   \
     OPERATION(ROPE, rope)                               \
+    OPERATION(NORM_ROPE, norm_rope)                     \
+    OPERATION(NORM_ROPE_BACKWARD, norm_rope_backward)   \
     OPERATION(ADD, add)                                 \
     OPERATION(GATED, gated)                             \
     OPERATION(GATED_BACKWARD, gated_backward)           \

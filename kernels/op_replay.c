@@ -199,6 +199,35 @@ static void replay_rope(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_rope(s->device, &r);
 }
 
+static qs_norm_rope norm_rope_of(stage *s, const qs_op_call *c, int64_t n)
+{
+    int64_t cols = (c->dim[0] + c->dim[1]) * c->dim[2];
+    qs_norm_rope r = {.heads = (int32_t)c->dim[0],
+                      .kv_heads = (int32_t)c->dim[1],
+                      .head_dim = (int32_t)c->dim[2],
+                      .whole = c->flags & QS_OP_WHOLE,
+                      .round_last = c->flags & QS_OP_ROUND_LAST,
+                      .eps = 1e-5f,
+                      .rotary_dim = c->variant};
+    r.x = mat(s, c->type, n, cols, c->dim[3]);
+    r.y = mat(s, c->type, n, cols, 0);
+    r.q_weight = r.k_weight = array(s, QS_F32, cols);
+    r.q_cos = r.k_cos = array(s, QS_F32, c->dim[2]);
+    r.q_sin = r.k_sin = array(s, QS_F32, c->dim[2]);
+    r.positions = zeros(s, (size_t)n * sizeof(int32_t));
+    return r;
+}
+static void replay_norm_rope(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_norm_rope r = norm_rope_of(s, c, n);
+    if (s->run) qs_op_norm_rope(s->device, &r);
+}
+static void replay_norm_rope_backward(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_norm_rope r = norm_rope_of(s, c, n);
+    if (s->run) qs_op_norm_rope_backward(s->device, &r, r.y);
+}
+
 /* q, k and v are parts of one matrix, as the block has them. */
 static qs_attention attention_of(stage *s, const qs_op_call *c, int64_t n)
 {

@@ -3,37 +3,7 @@
  * A wrong argument is a bug of this program, so it is asserted. Calls with nothing to do end here: backends
  * see at least one row and one column.
  */
-#include "kernels/ops.h"
-
-static bool is_compute(qs_dtype t) { return t == QS_F32 || t == QS_BF16 || t == QS_F16; }
-static bool aligned(const void *p, size_t to) { return ((uintptr_t)p & (to - 1)) == 0; }
-
-static void check_memory(const qs_device *d, const void *p, size_t bytes)
-{
-    QS_ASSERT(p || !bytes);
-    if (d->holds && bytes) QS_ASSERT(d->holds(d, p, bytes));
-}
-
-static void check_array(const qs_device *d, const void *p, qs_dtype t, int64_t n)
-{
-    QS_ASSERT(n >= 0 && aligned(p, qs_dtype_bytes(t)));
-    check_memory(d, p, (size_t)n * qs_dtype_bytes(t));
-}
-
-/* A matrix of a compute type. */
-static void check_mat(const qs_device *d, qs_mat m)
-{
-    QS_ASSERT(is_compute(m.type));
-    QS_ASSERT(m.rows >= 0 && m.cols >= 0 && m.stride >= m.cols);
-    if (m.rows && m.cols) check_array(d, m.data, m.type, (m.rows - 1) * m.stride + m.cols);
-}
-
-static bool same_shape(qs_mat a, qs_mat b)
-{
-    return a.rows == b.rows && a.cols == b.cols && a.type == b.type;
-}
-
-static bool is_quant(qs_quant_type t) { return t == QS_QUANT_NF4 || t == QS_QUANT_FP4; }
+#include "kernels/op_checks.h"
 
 /* The end of a long operation. */
 static void ended(const qs_device *d)
@@ -120,73 +90,7 @@ size_t qs_op_gemm_workspace_bytes(qs_device *d, const qs_gemm *g)
     return g->c.rows ? d->ops->gemm_workspace_bytes(d, g) : 0;
 }
 
-/* ---- normalisation, rotary embedding, element-wise --------------------------------------------------- */
-
-static void check_norm_gradients(qs_device *d, qs_mat x, qs_mat dy, qs_mat add, qs_mat dx)
-{
-    check_mat(d, dy);
-    check_mat(d, dx);
-    QS_ASSERT(same_shape(x, dy) && same_shape(x, dx));
-    if (!add.data) return;
-    check_mat(d, add);
-    QS_ASSERT(same_shape(x, add));
-}
-
-static void check_rmsnorm(qs_device *d, const qs_rmsnorm *n)
-{
-    check_mat(d, n->x);
-    QS_ASSERT(is_compute(n->weight_type) && n->eps >= 0);
-    check_array(d, n->weight, n->weight_type, n->x.cols);
-}
-
-void qs_op_rmsnorm(qs_device *d, const qs_rmsnorm *n)
-{
-    check_rmsnorm(d, n);
-    check_mat(d, n->y);
-    QS_ASSERT(same_shape(n->x, n->y));
-    if (n->x.rows && n->x.cols) d->ops->rmsnorm(d, n);
-}
-
-void qs_op_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_mat dy, qs_mat add, qs_mat dx)
-{
-    check_rmsnorm(d, n);
-    check_norm_gradients(d, n->x, dy, add, dx);
-    if (n->x.rows && n->x.cols) d->ops->rmsnorm_backward(d, n, dy, add, dx);
-}
-
-static void check_layernorm(qs_device *d, const qs_layernorm *n)
-{
-    check_mat(d, n->x);
-    QS_ASSERT(is_compute(n->weight_type) && n->eps >= 0);
-    check_array(d, n->weight, n->weight_type, n->x.cols);
-}
-
-void qs_op_layernorm(qs_device *d, const qs_layernorm *n)
-{
-    check_layernorm(d, n);
-    check_array(d, n->bias, n->weight_type, n->x.cols);
-    check_mat(d, n->y);
-    QS_ASSERT(same_shape(n->x, n->y));
-    if (n->x.rows && n->x.cols) d->ops->layernorm(d, n);
-}
-
-void qs_op_layernorm_backward(qs_device *d, const qs_layernorm *n, qs_mat dy, qs_mat add, qs_mat dx)
-{
-    check_layernorm(d, n);
-    check_norm_gradients(d, n->x, dy, add, dx);
-    if (n->x.rows && n->x.cols) d->ops->layernorm_backward(d, n, dy, add, dx);
-}
-
-void qs_op_rope(qs_device *d, const qs_rope *r)
-{
-    check_mat(d, r->x);
-    QS_ASSERT(r->heads > 0 && r->head_dim > 0 && r->x.cols == (int64_t)r->heads * r->head_dim);
-    QS_ASSERT(r->rotary_dim >= 0 && r->rotary_dim <= r->head_dim && r->rotary_dim % 2 == 0);
-    check_array(d, r->positions, QS_I32, r->x.rows);
-    check_memory(d, r->cos, 4);
-    check_memory(d, r->sin, 4);
-    if (r->x.rows && r->rotary_dim) d->ops->rope(d, r);
-}
+/* ---- element-wise (normalisation and rotary embedding: ops_norm.c) ------------------------------------ */
 
 void qs_op_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b)
 {

@@ -139,6 +139,26 @@ typedef struct qs_rope {
 /* Half-split rotary embedding (Su et al. 2021, Hugging Face layout): pairs are (i, i + rotary_dim/2). */
 void qs_op_rope(qs_device *d, const qs_rope *r);
 
+/* q and k side by side, normed and rotated: [tokens, (heads + kv_heads) * head_dim]. */
+typedef struct qs_norm_rope {
+    qs_mat x, y; /* compute type; not the same memory */
+    int32_t heads, kv_heads, head_dim;
+    bool whole; /* one norm over all of q, and one over all of k; otherwise one over each head */
+    const float *q_weight, *k_weight; /* as long as what is normed: [head_dim], or [heads * head_dim] and
+                                         [kv_heads * head_dim] */
+    float eps;
+    bool round_last;    /* see qs_rmsnorm */
+    int32_t rotary_dim; /* see qs_rope; 0: nothing rotates, and tables and positions are not read */
+    const float *q_cos, *q_sin, *k_cos, *k_sin; /* [positions, rotary_dim / 2]: those of q may have a scale */
+    const int32_t *positions;                   /* [tokens] */
+} qs_norm_rope;
+
+/* y = rope(rmsnorm(x)), in the bits of qs_op_rmsnorm on each stretch and qs_op_rope after it. */
+void qs_op_norm_rope(qs_device *d, const qs_norm_rope *n);
+/* g [like x]: dL/dy becomes dL/dx, the weights being frozen; y is not looked at. The bits of the two after
+ * one another, too. */
+void qs_op_norm_rope_backward(qs_device *d, const qs_norm_rope *n, qs_mat g);
+
 /* dst = a + b. All [rows, cols] of one compute type; any may alias. */
 void qs_op_add(qs_device *d, qs_mat dst, qs_mat a, qs_mat b);
 

@@ -1,19 +1,6 @@
 /* rope.c - rotary position embedding (Su et al. 2021) in the half-split layout: pairs are (i, i + rotary_dim
  * / 2). */
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/vec.h"
-
-static void rotate_head(char *head, qs_dtype type, int64_t half, const float *cos, const float *sin,
-                        float direction)
-{
-    char *upper = head + (size_t)half * qs_dtype_bytes(type);
-    for (int64_t j = 0; j < half; j += VW) {
-        vf c = vec_load(cos, QS_F32, j, half - j), s = vec_load(sin, QS_F32, j, half - j) * direction;
-        vf a = vec_load(head, type, j, half - j), b = vec_load(upper, type, j, half - j);
-        vec_store(head, type, j, half - j, a * c - b * s);
-        vec_store(upper, type, j, half - j, b * c + a * s);
-    }
-}
+#include "kernels/cpu/rows.h"
 
 void QS_CPU(rope)(qs_device *d, const qs_rope *r)
 {

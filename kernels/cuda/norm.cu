@@ -1,68 +1,28 @@
 /* norm.cu - RMSNorm (Zhang & Sennrich 2019), forward and backward. One thread block per row. */
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/rows.cuh"
 
 enum { NORM_THREADS = 256 };
 
-/* 1 / sqrt(mean(x^2) + eps) of a row. */
 template <class T, int N>
-static __device__ float reciprocal_rms(const T *x, int64_t cols, float eps, float *scratch)
+static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm(qs_view<T> x, qs_view<T> y, norm_row n)
 {
-    float sum = 0;
-    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
-        qs_pack<T, N> v = *(const qs_pack<T, N> *)(x + j);
-        for (int i = 0; i < N; i++) sum = fmaf(qs_get(v.v[i]), qs_get(v.v[i]), sum);
-    }
-    sum = qs_block_reduce<qs_sum>(sum, scratch);
-    return 1.0f / sqrtf(sum / (float)cols + eps);
+    __shared__ float scratch[32];
+    norm_row_forward<T, N>(n, x.row(blockIdx.x), y.row(blockIdx.x), scratch);
 }
 
 template <class T, int N>
 static __global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm(qs_view<T> x, qs_view<T> y, const void *weight, qs_dtype weight_type, int64_t cols, float eps,
-            bool round_last)
+    rmsnorm_backward(qs_view<T> x, qs_view<T> dy, qs_view<T> add, qs_view<T> dx, norm_row n)
 {
     __shared__ float scratch[32];
-    const T *in = x.row(blockIdx.x);
-    T *out = y.row(blockIdx.x);
-    float r = reciprocal_rms<T, N>(in, cols, eps, scratch);
-    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
-        qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j);
-        for (int i = 0; i < N; i++) {
-            float normed = qs_get(v.v[i]) * r;
-            qs_put(&v.v[i],
-                   (round_last ? normed : qs_rounded<T>(normed)) * qs_get_as(weight, weight_type, j + i));
-        }
-        *(qs_pack<T, N> *)(out + j) = v;
-    }
+    norm_row_backward<T, N>(n, x.row(blockIdx.x), dy.row(blockIdx.x), add.data ? add.row(blockIdx.x) : NULL,
+                            dx.row(blockIdx.x), scratch);
 }
 
-/* With h = dy * weight and r = 1/rms:  dx = r h - x r^3 mean(h x) [+ add]. */
-template <class T, int N>
-static __global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm_backward(qs_view<T> x, qs_view<T> dy, qs_view<T> add, qs_view<T> dx, const void *weight,
-                     qs_dtype weight_type, int64_t cols, float eps)
+static norm_row row_of(const qs_rmsnorm *n)
 {
-    __shared__ float scratch[32];
-    const T *in = x.row(blockIdx.x), *gradient = dy.row(blockIdx.x);
-    T *out = dx.row(blockIdx.x);
-    float r = reciprocal_rms<T, N>(in, cols, eps, scratch), dot = 0;
-    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
-        qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j), g = *(const qs_pack<T, N> *)(gradient + j);
-        for (int i = 0; i < N; i++)
-            dot = fmaf(qs_get(g.v[i]) * qs_get_as(weight, weight_type, j + i), qs_get(v.v[i]), dot);
-    }
-    float along_x = qs_block_reduce<qs_sum>(dot, scratch) / (float)cols * r * r * r;
-    for (int64_t j = threadIdx.x * N; j < cols; j += blockDim.x * N) {
-        qs_pack<T, N> v = *(const qs_pack<T, N> *)(in + j), g = *(const qs_pack<T, N> *)(gradient + j),
-                      more = {};
-        if (add.data) more = *(const qs_pack<T, N> *)(add.row(blockIdx.x) + j);
-        for (int i = 0; i < N; i++) {
-            float value =
-                qs_get(g.v[i]) * qs_get_as(weight, weight_type, j + i) * r - qs_get(v.v[i]) * along_x;
-            qs_put(&v.v[i], add.data ? value + qs_get(more.v[i]) : value);
-        }
-        *(qs_pack<T, N> *)(out + j) = v;
-    }
+    norm_row r = {n->weight, n->weight_type, n->x.cols, n->eps, n->round_last};
+    return r;
 }
 
 extern "C" void qs_cuda_rmsnorm(qs_device *d, const qs_rmsnorm *n)
@@ -72,12 +32,10 @@ extern "C" void qs_cuda_rmsnorm(qs_device *d, const qs_rmsnorm *n)
         const int N = 16 / sizeof(T);
         if (qs_cuda_packs(&n->x, N) && qs_cuda_packs(&n->y, N))
             QS_LAUNCH(d, (rmsnorm<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0,
-                      qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps,
-                      n->round_last);
+                      qs_view_of<T>(n->x), qs_view_of<T>(n->y), row_of(n));
         else
             QS_LAUNCH(d, (rmsnorm<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0,
-                      qs_view_of<T>(n->x), qs_view_of<T>(n->y), n->weight, n->weight_type, n->x.cols, n->eps,
-                      n->round_last);
+                      qs_view_of<T>(n->x), qs_view_of<T>(n->y), row_of(n));
     });
 }
 
@@ -91,10 +49,10 @@ extern "C" void qs_cuda_rmsnorm_backward(qs_device *d, const qs_rmsnorm *n, qs_m
         if (packs)
             QS_LAUNCH(d, (rmsnorm_backward<T, N>), rows, qs_cuda_threads(n->x.cols / N, NORM_THREADS), 0,
                       qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add), qs_view_of<T>(dx),
-                      n->weight, n->weight_type, n->x.cols, n->eps);
+                      row_of(n));
         else
             QS_LAUNCH(d, (rmsnorm_backward<T, 1>), rows, qs_cuda_threads(n->x.cols, NORM_THREADS), 0,
                       qs_view_of<T>(n->x), qs_view_of<T>(dy), qs_view_of<T>(add), qs_view_of<T>(dx),
-                      n->weight, n->weight_type, n->x.cols, n->eps);
+                      row_of(n));
     });
 }

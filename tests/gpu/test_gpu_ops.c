@@ -7,7 +7,7 @@
 #include "tests/support/op_compare.h"
 
 static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention,
-                                            &op_cases_train};
+                                            &op_cases_norm_rope, &op_cases_train};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 static qs_device *gpu, *cpu;

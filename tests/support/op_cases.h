@@ -18,6 +18,7 @@ typedef struct op_case_list {
 extern const op_case_list op_cases_dense;     /* 4-bit quantisation and matrix products */
 extern const op_case_list op_cases_block;     /* what a transformer block does between its matrix products */
 extern const op_case_list op_cases_attention; /* attention, forward and backward */
+extern const op_case_list op_cases_norm_rope; /* q and k normed and rotated at once */
 extern const op_case_list op_cases_train;     /* cross entropy and optimizers */
 
 /* An operation and its backward pass on the same inputs, for checking one against differences of the other.
@@ -36,7 +37,8 @@ typedef struct op_gradient_list {
     int count;
 } op_gradient_list;
 
-extern const op_gradient_list op_gradients_block, op_gradients_attention, op_gradients_train;
+extern const op_gradient_list op_gradients_block, op_gradients_norm_rope, op_gradients_attention,
+    op_gradients_train;
 
 /* Tolerances: what one rounding to the type costs (half a unit in the last place), doubled because the fp32
  * value that is rounded may itself lie on the other side of a boundary. */

@@ -10,7 +10,7 @@
 #include "tests/support/op_cases.h"
 
 static const op_case_list *const lists[] = {&op_cases_dense, &op_cases_block, &op_cases_attention,
-                                            &op_cases_train};
+                                            &op_cases_norm_rope, &op_cases_train};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 static qs_device *open_cpu(unsigned flags)
@@ -213,7 +213,7 @@ static void check_gradient(const op_gradient *g, qs_device *d)
 START_TEST(gradients_agree_with_differences)
 {
     static const op_gradient_list *const all[] = {&op_gradients_block, &op_gradients_attention,
-                                                  &op_gradients_train};
+                                                  &op_gradients_norm_rope, &op_gradients_train};
     qs_device *d = open_cpu(0);
     for (int k = 0; k < all[_i]->count; k++) check_gradient(&all[_i]->gradients[k], d);
     qs_device_close(d);

@@ -493,6 +493,38 @@ static double attention_flops(const qs_costs *costs, int32_t layer)
     return 0;
 }
 
+static int64_t launches(const qs_op_list *l, qs_op_kind kind)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < l->count; i++)
+        if (l->calls[i].kind == kind || kind == QS_OP_KINDS) sum += l->calls[i].times;
+    return sum;
+}
+
+/* Qwen3's 40 heads are normed and rotated by one kernel, forwards and back, and where nothing is dropped
+ * nothing is copied for it. */
+START_TEST(norms_and_rotation_of_q_and_k_are_one_launch)
+{
+    OPTIONS("--ram", "60G", "--max_seq_length", "2048", "--mlp_chunk_tokens", "2048", "--lora_dropout", "0");
+    g.shape_layers = 2;
+    plan_on_card("qwen3-8b", "rtx4090", 6.8);
+    qs_costs costs;
+    qs_costs_note(&g.sweep_config, &g.update_config, 2048, 2048, &costs);
+    for (int i = 0; i < costs.count; i++) {
+        const qs_op_list *each = &costs.visits[i].each;
+        bool forward = costs.visits[i].work.kind == QS_VISIT_FORWARD;
+        if (!forward && costs.visits[i].work.kind != QS_VISIT_BACKWARD) continue;
+        bool again = !forward && !costs.visits[i].work.saved;
+        ck_assert_int_eq(launches(each, QS_OP_ROPE) + launches(each, QS_OP_DROPOUT), 0);
+        ck_assert_int_eq(launches(each, QS_OP_NORM_ROPE), forward || again);
+        ck_assert_int_eq(launches(each, QS_OP_NORM_ROPE_BACKWARD), !forward);
+        ck_assert_int_le(launches(each, QS_OP_RMSNORM), 3);
+        ck_assert_int_le(launches(each, QS_OP_KINDS), forward ? 24 : 68);
+    }
+    qs_costs_free(&costs);
+}
+END_TEST
+
 /* Five of six layers of Gemma 3 see 1,024 tokens back, the sixth all of them. */
 START_TEST(each_kind_of_layer_has_its_own_price)
 {
@@ -533,6 +565,7 @@ int main(void)
     tcase_add_test(t, a_disk_that_fails_while_it_is_measured_costs_the_prediction_alone);
     tcase_add_test(t, the_operations_noted_down_are_those_of_the_textbook);
     tcase_add_test(t, each_kind_of_layer_has_its_own_price);
+    tcase_add_test(t, norms_and_rotation_of_q_and_k_are_one_launch);
     tcase_add_test(t, numeric_identity_does_not_depend_on_what_was_measured);
     tcase_add_test(t, what_a_refusal_asks_for_is_enough);
     tcase_add_test(t, a_micro_batch_that_was_picked_is_kept_by_a_resumed_run);

@@ -140,32 +140,32 @@ static void rotate(const qs_part_call *c, qs_mat qk, bool inverse)
     rotate_by(c, t->rotary, qs_mat_part(qk, 0, qk.rows, s.q, s.kv), inverse);
 }
 
-/* The stretches of q and k that are normed by themselves: columns [*at, *at + *cols) of stretch `index`;
- * false behind the last. */
-static bool normed_stretch(const qs_attention_config *t, int64_t index, int64_t *at, int64_t *cols,
-                           qs_layer_norm *norm)
-{
-    sizes s = sizes_of(t);
-    bool all = t->qk_norm == QS_QK_NORM_ALL;
-    int64_t of_q = all ? 1 : t->heads, count = all ? 2 : t->heads + t->kv_heads;
-    *cols = !all ? t->head_dim : index ? s.kv : s.q;
-    *at = all ? index * s.q : index * t->head_dim;
-    *norm = index < of_q ? t->norm_q : t->norm_k;
-    return index < count;
-}
-
-/* From what was projected to what attention reads. */
-static void norm_q_and_k(const qs_part_call *c)
+/* q and k from what was projected to what attention reads, or what that is the backward pass of. */
+static qs_norm_rope norm_rope_of(const qs_part_call *c, int64_t rows)
 {
     const qs_attention_config *t = config(c->layer, c->part);
     sizes s = sizes_of(t);
-    int64_t rows = c->batch->rows, at, cols;
-    qs_layer_norm norm;
-    qs_mat from = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv),
-           to = qs_part_mat(c, c->saved.attention.qkv, rows, s.q + s.kv);
-    for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++)
-        qs_norm_forward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(from, 0, rows, at, cols),
-                        qs_mat_part(to, 0, rows, at, cols));
+    const qs_attention_saved *a = &c->saved.attention;
+    qs_norm_rope n = {.x = qs_mat_part(qs_part_mat(c, a->projected, rows, s.qkv), 0, rows, 0, s.q + s.kv),
+                      .y = qs_part_mat(c, a->qkv, rows, s.q + s.kv),
+                      .heads = t->heads,
+                      .kv_heads = t->kv_heads,
+                      .head_dim = t->head_dim,
+                      .whole = t->qk_norm == QS_QK_NORM_ALL,
+                      .q_weight = qs_weights_norm(c->w, t->norm_q).weight,
+                      .k_weight = qs_weights_norm(c->w, t->norm_k).weight,
+                      .eps = c->a->norm_eps,
+                      .round_last = c->a->norm == QS_NORM_RMS_PLUS_ONE};
+    QS_ASSERT(c->a->norm != QS_NORM_LAYER);
+    if (t->rotary < 0) return n;
+    int of_q = t->rotary + t->scaled_q;
+    n.rotary_dim = c->a->rotary[t->rotary].dim;
+    n.positions = c->batch->positions;
+    n.q_cos = c->batch->cos[of_q];
+    n.q_sin = c->batch->sin[of_q];
+    n.k_cos = c->batch->cos[t->rotary];
+    n.k_sin = c->batch->sin[t->rotary];
+    return n;
 }
 
 /* Up to what backward needs. */
@@ -180,9 +180,12 @@ static void to_o(const qs_part_call *c, qs_mat in)
     qs_part_linear(c, 2 * c->part + QKV, in, a->h_qkv, product);
     if (fused)
         qs_op_regroup(c->device, product, t->heads, 3, t->head_dim, qs_part_mat(c, a->qkv, in.rows, s.qkv));
-    if (normed) norm_q_and_k(c);
-    qs_mat read = qs_part_mat(c, a->qkv, in.rows, normed ? s.q + s.kv : s.qkv);
-    rotate(c, qs_mat_part(read, 0, in.rows, 0, s.q + s.kv), false);
+    if (normed) {
+        qs_norm_rope n = norm_rope_of(c, in.rows);
+        qs_op_norm_rope(c->device, &n);
+    } else {
+        rotate(c, qs_mat_part(qs_part_mat(c, a->qkv, in.rows, s.qkv), 0, in.rows, 0, s.q + s.kv), false);
+    }
     qs_attention attention = call_of(c);
     qs_op_attention(c->device, &attention);
 }
@@ -200,15 +203,12 @@ static void unrotate(const qs_part_call *c, qs_mat d_qkv)
 {
     const qs_attention_config *t = config(c->layer, c->part);
     sizes s = sizes_of(t);
-    int64_t rows = d_qkv.rows, at, cols;
-    qs_layer_norm norm;
-    rotate(c, qs_mat_part(d_qkv, 0, rows, 0, s.q + s.kv), true);
-    if (t->qk_norm == QS_QK_NORM_NONE) return;
-    qs_mat raw = qs_part_mat(c, c->saved.attention.projected, rows, s.qkv);
-    for (int64_t i = 0; normed_stretch(t, i, &at, &cols, &norm); i++) {
-        qs_mat dy = qs_mat_part(d_qkv, 0, rows, at, cols);
-        qs_norm_backward(c->device, c->a, qs_weights_norm(c->w, norm), qs_mat_part(raw, 0, rows, at, cols),
-                         dy, (qs_mat){0}, dy);
+    qs_mat d_qk = qs_mat_part(d_qkv, 0, d_qkv.rows, 0, s.q + s.kv);
+    if (t->qk_norm == QS_QK_NORM_NONE) {
+        rotate(c, d_qk, true);
+    } else {
+        qs_norm_rope n = norm_rope_of(c, d_qkv.rows);
+        qs_op_norm_rope_backward(c->device, &n, d_qk);
     }
 }
 
