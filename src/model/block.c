@@ -164,7 +164,8 @@ static size_t workspace(const qs_block *like)
     for (int32_t layer = 0; layer < c.a->layers; layer++) {
         if (seen[c.lora->shape_of[layer]]) continue;
         seen[c.lora->shape_of[layer]] = true;
-        qs_layer_weights w = qs_weights_of(c.layout, layer, c.type, nowhere, nowhere);
+        qs_dense dense = {.memory = nowhere};
+        qs_layer_weights w = qs_weights_of(c.layout, layer, c.type, nowhere, &dense);
         for (int dropout = 0; dropout <= (c.lora->config.dropout > 0); dropout++) {
             qs_block_lora l = {.lora = qs_lora_of_layer(c.lora, layer),
                                .values = nowhere,

@@ -79,6 +79,10 @@ static void place_layer(const qs_layout *l, const qs_layer *layer, qs_layer_layo
         if (layer->tensor[i].role == QS_TENSOR_LINEAR)
             place_linear(l, &layer->tensor[i], &used, k, &k->tensor[i]);
     k->dense_elements = qs_round_up(k->dense_elements, 64);
+    for (int g = 0; g < QS_GROUPS_MAX; g++) {
+        uint64_t n = qs_round_up((uint64_t)layer->group[g].out * (uint64_t)layer->group[g].in, 64);
+        if (layer->group[g].count && n > k->group_elements) k->group_elements = n;
+    }
     k->bytes = qs_round_up(used, 4096);
 }
 
@@ -92,6 +96,7 @@ void qs_layout_make(const qs_architecture *a, const qs_source *source, qs_quant_
     for (int k = 0; k < a->kinds; k++) {
         place_layer(l, &a->kind[k], &l->kind[k]);
         if (l->kind[k].dense_elements > l->dense_elements) l->dense_elements = l->kind[k].dense_elements;
+        if (l->kind[k].group_elements > l->group_elements) l->group_elements = l->kind[k].group_elements;
     }
     uint64_t row = (uint64_t)a->hidden * qs_dtype_bytes(l->head_type), rows = TILE_BYTES / row / 64 * 64;
     l->tile_rows = rows < 64 ? 64 : rows > (uint64_t)a->vocab ? a->vocab : (int32_t)rows;

@@ -28,6 +28,7 @@ typedef struct qs_layer_layout {
     qs_tensor_layout tensor[QS_TENSORS_MAX]; /* as in the layer's list */
     uint64_t bytes;                          /* of the blob */
     uint64_t dense_elements;                 /* of the dense scratch */
+    uint64_t group_elements;                 /* of its largest group */
 } qs_layer_layout;
 
 typedef struct qs_layout {
@@ -36,7 +37,8 @@ typedef struct qs_layout {
     qs_dtype base_type; /* of the unquantised weights in blobs: the checkpoint's */
     qs_dtype head_type;
     qs_layer_layout kind[QS_LAYER_KINDS_MAX]; /* of the architecture's kinds of layers */
-    uint64_t dense_elements;                  /* of the dense scratch that serves every layer */
+    uint64_t dense_elements,
+        group_elements; /* of the dense scratch that serves every layer, or every group */
     int32_t layers, tiles, tile_rows, last_tile_rows;
     uint64_t tile_bytes; /* of a head tile's blob */
 } qs_layout;

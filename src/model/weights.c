@@ -6,21 +6,28 @@ bool qs_weights_in_place(const qs_layout *l, qs_dtype type)
 }
 
 qs_layer_weights qs_weights_of(const qs_layout *l, int32_t layer, qs_dtype type, const void *blob,
-                               void *dense)
+                               qs_dense *dense)
 {
     return (qs_layer_weights){.layout = l,
                               .layer = qs_architecture_layer(l->a, layer),
                               .place = qs_layout_layer(l, layer),
                               .type = type,
                               .blob = blob,
+                              .index = layer,
                               .dense = dense};
 }
 
-static void decode(qs_device *d, const qs_layer_weights *w, const qs_tensor *t, const qs_tensor_layout *p)
+static char *dense_at(const qs_layer_weights *w, uint64_t element)
+{
+    return w->dense->memory + element * qs_dtype_bytes(w->type);
+}
+
+static void decode(qs_device *d, const qs_layer_weights *w, int index, char *out)
 {
     const qs_quant_config *quant = &w->layout->quant;
+    const qs_tensor *t = &w->layer->tensor[index];
+    const qs_tensor_layout *p = &w->place->tensor[index];
     int64_t n = (int64_t)t->out * t->in;
-    void *out = w->dense + p->dense_at * qs_dtype_bytes(w->type);
     if (quant->type == QS_QUANT_NONE) {
         qs_op_convert(d, out, w->type, w->blob + p->at, w->layout->base_type, n);
         return;
@@ -38,18 +45,31 @@ static void decode(qs_device *d, const qs_layer_weights *w, const qs_tensor *t, 
 
 void qs_weights_decode(qs_device *d, const qs_layer_weights *w)
 {
+    if (qs_weights_in_place(w->layout, w->type) || w->dense->by_group || w->dense->blob == w->index) return;
     for (int i = 0; i < w->layer->tensors; i++)
         if (w->layer->tensor[i].role == QS_TENSOR_LINEAR)
-            decode(d, w, &w->layer->tensor[i], &w->place->tensor[i]);
+            decode(d, w, i, dense_at(w, w->place->tensor[i].dense_at));
+    w->dense->blob = w->index;
 }
 
-qs_mat qs_weights_group(const qs_layer_weights *w, int group)
+static void decode_group(qs_device *d, const qs_layer_weights *w, int group)
+{
+    const qs_layer_group *g = &w->layer->group[group];
+    if (w->dense->blob == w->index && w->dense->group == group) return;
+    for (int i = g->first; i < g->first + g->count; i++)
+        decode(d, w, i, dense_at(w, w->place->tensor[i].dense_at - w->place->tensor[g->first].dense_at));
+    w->dense->blob = w->index;
+    w->dense->group = group;
+}
+
+qs_mat qs_weights_group(qs_device *d, const qs_layer_weights *w, int group)
 {
     const qs_layer_group *g = &w->layer->group[group];
     const qs_tensor_layout *p = &w->place->tensor[g->first];
-    bool in_place = qs_weights_in_place(w->layout, w->type);
-    const char *at = in_place ? w->blob + p->at : w->dense + p->dense_at * qs_dtype_bytes(w->type);
-    return qs_mat_of((void *)at, w->type, g->out, g->in);
+    if (qs_weights_in_place(w->layout, w->type))
+        return qs_mat_of((void *)(w->blob + p->at), w->type, g->out, g->in);
+    if (w->dense->by_group) decode_group(d, w, group);
+    return qs_mat_of(dense_at(w, w->dense->by_group ? 0 : p->dense_at), w->type, g->out, g->in);
 }
 
 static const float *vector(const qs_layer_weights *w, int index)

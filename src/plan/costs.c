@@ -29,7 +29,8 @@ static void note_layer(pad *p, qs_visit_cost *cost, int32_t layer)
 {
     const qs_lora *lora = p->c.lora;
     const float *tables[QS_ROTARIES_MAX] = {p->memory, p->memory};
-    qs_layer_weights w = qs_weights_of(p->c.layout, layer, p->c.type, p->memory, p->memory);
+    qs_dense dense = {.memory = p->memory, .by_group = p->c.dense_by_group, .blob = -1};
+    qs_layer_weights w = qs_weights_of(p->c.layout, layer, p->c.type, p->memory, &dense);
     qs_block_lora adapters = {0};
     if (cost->work.lora)
         adapters = (qs_block_lora){.lora = cost->work.lora,
@@ -41,7 +42,7 @@ static void note_layer(pad *p, qs_visit_cost *cost, int32_t layer)
     call.y = (char *)p->memory + 4096;
     call.dx = p->memory;
     note_to(p, &cost->decode);
-    if (!qs_weights_in_place(p->c.layout, p->c.type)) qs_weights_decode(p->c.device, &w);
+    qs_weights_decode(p->c.device, &w);
     note_to(p, &cost->once);
     if (cost->work.lora) {
         qs_visit_convert_adapters(p->c.device, lora, p->c.type, p->memory, p->memory);

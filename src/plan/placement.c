@@ -62,6 +62,7 @@ void qs_placement_configure(const qs_placement *p, qs_sweep_config *c)
 {
     c->sizes.mlp_rows = p->mlp_rows;
     c->sizes.head_rows = p->head_rows;
+    c->dense_by_group = p->dense_by_group;
     c->keep_logits = p->keep_logits;
     c->saved_layers = p->saved_layers;
     c->saved_in_ram = p->saved_in_ram;

@@ -13,6 +13,7 @@ typedef struct qs_placement {
     /* part of the numeric identity */
     int32_t mlp_rows, head_rows; /* of tiles */
     /* changes no bit */
+    bool dense_by_group;  /* see src/model/weights.h */
     bool keep_logits;     /* see src/model/head.h */
     int32_t saved_layers; /* see src/step/sweep.h */
     int32_t saved_in_ram; /* likewise */

@@ -190,10 +190,9 @@ static bool same_homes(const qs_placement *a, const qs_placement *b)
     return a->adapters_on_disk == b->adapters_on_disk && a->checkpoints_on_disk == b->checkpoints_on_disk;
 }
 
-/* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False:
- * nothing fits, and e is the refusal of the most frugal one. */
-static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough,
-                    found *best, qs_err *e)
+/* Of those that decode a layer's weights at once, or with tiles->dense_by_group a group's. */
+static bool fastest_of_these(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough,
+                             found *best, qs_err *e)
 {
     const qs_options *o = j->options;
     qs_placement p = *tiles;
@@ -223,6 +222,20 @@ static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *
         if (!alone) break;
     }
     return best->plan.home;
+}
+
+/* The fastest placement with the tiles of *p. `thorough`: ring sizes and what is kept are tried too. False:
+ * nothing fits, and e is the refusal of the most frugal one. */
+static bool fastest(const qs_job *j, const qs_rates *rates, const qs_placement *tiles, bool thorough,
+                    found *best, qs_err *e)
+{
+    qs_placement p = *tiles;
+    for (int by_group = 0; by_group < 2;
+         by_group++) { /* decoding more often is for where nothing else fits */
+        p.dense_by_group = by_group;
+        if (fastest_of_these(j, rates, &p, thorough, best, e)) return true;
+    }
+    return false;
 }
 
 /* ---- choosing ---------------------------------------------------------------------------------------- */
@@ -284,6 +297,7 @@ void qs_placement_minimum(const qs_job *j, uint64_t *vram_bytes, uint64_t *ram_b
     for (int i = 0; state_candidate(j, i, &p); i++) {
     } /* the last one is the most frugal */
     p.ring_slots = QS_PLAN_MIN_SLOTS;
+    p.dense_by_group = true;
     set_tiles(j, &given, LEAST_ROWS, LEAST_ROWS, &p);
     qs_placement_budgets(j, &p, vram_bytes, ram_bytes);
 }

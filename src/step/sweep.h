@@ -35,7 +35,8 @@ typedef struct qs_sweep_config {
     const qs_lora *lora;
     qs_dtype type; /* compute type */
     qs_sweep_sizes sizes;
-    int32_t sweeps; /* of a step: see offload/schedule.h */
+    bool dense_by_group; /* see src/model/weights.h: a matter of memory and time, not of bits */
+    int32_t sweeps;      /* of a step: see offload/schedule.h */
     bool checkpoints_on_disk;
     uint64_t seed;    /* of dropout */
     bool keep_logits; /* see head.h: a matter of memory, not of bits */

@@ -76,9 +76,11 @@ static void carve(qs_sweep *s, arenas *a, void **workspace, size_t *workspace_by
         s->sin[i] = qs_arena_take(&a->constants, table, QS_ARENA_ALIGN);
     }
 
-    size_t dense = qs_weights_in_place(l, c->type) ? 0 : l->dense_elements;
+    size_t dense = qs_weights_in_place(l, c->type) ? 0
+                   : c->dense_by_group             ? l->group_elements
+                                                   : l->dense_elements;
     if (l->head_type != c->type) dense = larger(dense, (size_t)l->tile_rows * (size_t)c->a->hidden);
-    s->dense = qs_arena_take(&a->dense, dense * e, 4096);
+    s->dense.memory = qs_arena_take(&a->dense, dense * e, 4096);
 
     /* Blocks and head take turns. */
     qs_block_config block = {c->device, c->a, c->lora, l, c->type, s->max_rows, c->sizes.mlp_rows};
@@ -144,7 +146,7 @@ static qs_sweep *create(const qs_sweep_config *c)
     size_t k = (size_t)c->sizes.micro_batches;
     s->c = *c;
     s->max_rows = qs_sweep_rows(c->sizes.max_tokens, c->sizes.max_tokens);
-    s->dense_blob = -1;
+    s->dense = (qs_dense){.by_group = c->dense_by_group, .blob = -1};
     s->rules = qs_visit_rules_of(&s->c);
     s->group = s->rules.group;
     s->checkpoints_spec = checkpoints_spec(s);

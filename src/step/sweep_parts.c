@@ -10,11 +10,8 @@
 
 qs_layer_weights qs_sweep_weights(qs_sweep *s, int32_t index, const void *blob)
 {
-    qs_layer_weights w = qs_weights_of(s->c.layout, index, s->c.type, blob, s->dense);
-    if (!qs_weights_in_place(s->c.layout, s->c.type) && s->dense_blob != index) {
-        qs_weights_decode(s->c.device, &w);
-        s->dense_blob = index;
-    }
+    qs_layer_weights w = qs_weights_of(s->c.layout, index, s->c.type, blob, &s->dense);
+    qs_weights_decode(s->c.device, &w);
     return w;
 }
 
@@ -28,11 +25,11 @@ qs_mat qs_sweep_tile(qs_sweep *s, int32_t index, const void *blob)
     const qs_layout *l = s->c.layout;
     qs_mat w = qs_mat_of((void *)blob, l->head_type, qs_layout_tile_rows(l, index), s->c.a->hidden);
     if (l->head_type == s->c.type) return w;
-    if (s->dense_blob != l->layers + index) {
-        qs_op_convert(s->c.device, s->dense, s->c.type, blob, l->head_type, w.rows * w.cols);
-        s->dense_blob = l->layers + index;
+    if (s->dense.blob != l->layers + index) {
+        qs_op_convert(s->c.device, s->dense.memory, s->c.type, blob, l->head_type, w.rows * w.cols);
+        s->dense.blob = l->layers + index;
     }
-    return qs_mat_of(s->dense, s->c.type, w.rows, w.cols);
+    return qs_mat_of(s->dense.memory, s->c.type, w.rows, w.cols);
 }
 
 /* ---- adapters ---------------------------------------------------------------------------------------- */

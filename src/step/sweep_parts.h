@@ -33,8 +33,7 @@ struct qs_sweep {
     char *saved; /* [saved_layers - saved_in_ram][micro-batches at a time][saved_bytes] intermediates */
     size_t saved_bytes;
     void *saved_buffers;             /* the saved activation store's */
-    char *dense;                     /* dequantised weights of one visit */
-    int32_t dense_blob;              /* whose they are; -1: none */
+    qs_dense dense;                  /* dequantised weights of the visit; also a tile of the head */
     void *buffers;                   /* the activation store's */
     void *adapters;                  /* one pack in the compute type */
     float *adapters_f32, *gradients; /* discrete: one pack each */

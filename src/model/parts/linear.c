@@ -24,7 +24,7 @@ void qs_part_linear(const qs_part_call *c, int group, qs_mat in, void *h, qs_mat
 {
     qs_lora_call lora = lora_call(c, group, in, h);
     qs_op_gemm(c->device, &(qs_gemm){.a = in,
-                                     .b = qs_weights_group(c->w, group),
+                                     .b = qs_weights_group(c->device, c->w, group),
                                      .c = out,
                                      .transpose_b = true,
                                      .alpha = 1,
@@ -43,7 +43,8 @@ void qs_part_linear_backward(const qs_part_call *c, int group, qs_mat in, void *
 {
     qs_lora_call lora = lora_call(c, group, in, h);
     if (d_in.data)
-        qs_op_gemm(c->device,
-                   &(qs_gemm){.a = d_out, .b = qs_weights_group(c->w, group), .c = d_in, .alpha = 1});
+        qs_op_gemm(
+            c->device,
+            &(qs_gemm){.a = d_out, .b = qs_weights_group(c->device, c->w, group), .c = d_in, .alpha = 1});
     qs_lora_backward(&lora, d_out, qs_part_mat(c, c->dh, in.rows, inner_columns(c, group)), d_in);
 }
