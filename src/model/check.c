@@ -7,7 +7,7 @@
 #include "io/tensor_name.h"
 #include "src/base/log.h"
 #include "src/base/memory.h"
-#include "src/model/architecture.h"
+#include "src/model/stored_quant.h"
 
 enum { SHAPE_BYTES = 96, NAME_BYTES = 128 };
 
@@ -110,7 +110,8 @@ static void warn_of_unused(const qs_architecture *a, const qs_source *s)
     for (int i = 0; i < qs_source_count(s); i++) {
         const qs_source_tensor *t = qs_source_at(s, i);
         const char *known = qs_tensor_plain_name(t->name, plain) ? plain : t->name;
-        if (strncmp(known, first, (size_t)n) || qs_layer_find(l, known + n) >= 0 || is_buffer(known))
+        if (strncmp(known, first, (size_t)n) || qs_layer_find(l, known + n) >= 0 || is_buffer(known) ||
+            qs_stored_is_part(s, known))
             continue;
         qs_warn("%s: %s (and its like in other layers) is not used: config.json does not ask for it",
                 qs_source_path(s, t->file), known);
@@ -127,8 +128,12 @@ int qs_architecture_check(const qs_architecture *a, const qs_source *s, qs_err *
     for (int32_t layer = 0; layer < a->layers; layer++) {
         const qs_layer *l = qs_architecture_layer(a, layer);
         for (int i = 0; i < l->tensors; i++) {
+            qs_stored_linear w;
             qs_architecture_tensor_name(a, layer, &l->tensor[i], name);
-            QS_TRY(check_tensor(s, name, l->tensor[i].out, l->tensor[i].in, e));
+            if (l->tensor[i].role == QS_TENSOR_LINEAR && qs_stored_linear_find(s, name, &w))
+                QS_TRY(qs_stored_linear_check(s, name, &w, l->tensor[i].out, l->tensor[i].in, e));
+            else
+                QS_TRY(check_tensor(s, name, l->tensor[i].out, l->tensor[i].in, e));
         }
     }
     for (int bias = 0; bias <= (a->norm == QS_NORM_LAYER); bias++) {

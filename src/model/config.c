@@ -20,8 +20,12 @@ static int refuse_unsupported(qs_json j, qs_err *e)
     QS_TRY(qs_json_object(j, "quantization_config", "quantization_config.", &quantised, e));
     if (quantised.object) {
         const char *method = "an unnamed method";
+        bool four = false;
         QS_TRY(qs_json_string(quantised, "quant_method", &method, e));
-        QS_FAIL(e, QS_EUNSUP,
+        QS_TRY(qs_json_bool(quantised, "load_in_4bit", &four, e));
+        if (!four || strcmp(method, "bitsandbytes") != 0)
+            QS_FAIL(
+                e, QS_EUNSUP,
                 "%s: the model is already quantised (quantization_config: %.40s); give the 16-bit model it "
                 "was made from, it is "
                 "quantised on first use",

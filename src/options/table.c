@@ -66,7 +66,9 @@ static const qs_option_name optims[] = {{"paged_adamw_32bit", QS_OPTIM_PAGED_ADA
 static const qs_option rows[] = {
 #define G "The job"
     ROW(model, PATH, G, WARN, .aliases = "model_name_or_path base_model base",
-        .help = "directory of the base model: config.json, tokenizer files, *.safetensors"),
+        .help = "directory of the base model: config.json, tokenizer files, *.safetensors (16 or 32 bits, or "
+                "4 bits "
+                "as bitsandbytes writes them)"),
     ROW(data, PATHS, G, WARN, .aliases = "dataset datasets train_data",
         .help = "training data: files (.jsonl, .json, .csv, .tsv, .txt; also .gz, .xz, .zst, .bz2), patterns "
                 "or directories; FILE:2 takes each row "
@@ -137,7 +139,9 @@ static const qs_option rows[] = {
 #undef G
 #define G "Base model"
     ROW(quant_type, ENUM, G, SAME, .fallback = "nf4", .names = quant_types, .aliases = "bnb_4bit_quant_type",
-        .help = "storage of the linear weights; none streams them in 16 bits (plain LoRA)"),
+        .help = "storage of the linear weights; none streams them in 16 bits (plain LoRA); linears that the "
+                "model "
+                "already has in 4 bits (bitsandbytes) stay as they are"),
     ROW(double_quant, BOOL, G, SAME, .fallback = "true",
         .aliases = "bnb_4bit_use_double_quant use_bnb_nested_quant",
         .help = "quantise the block scales as well: 0.37 bit per weight less"),

@@ -5,6 +5,7 @@
 
 #include "src/base/hash.h"
 #include "src/base/memory.h"
+#include "src/model/stored_quant.h"
 
 /* A piece of a source tensor, in the order in which a blob is made. */
 typedef struct piece {
@@ -12,7 +13,10 @@ typedef struct piece {
     uint64_t first; /* element */
     uint64_t count;
     int index; /* of the layer's tensors, or -1: the head */
+    int part;  /* qs_stored_part of a linear that is stored in 4 bits, or WHOLE */
 } piece;
+
+enum { WHOLE = -1 };
 
 typedef struct chunk {
     qs_source_read read;
@@ -81,7 +85,7 @@ int qs_quantise_on_load_pieces(const qs_layout *l)
     for (int k = 0; k < l->a->kinds; k++) {
         uint64_t pieces = 0;
         for (int i = 0; i < l->a->kind[k].tensors; i++)
-            pieces += elements(&l->a->kind[k].tensor[i]) / (QS_TOUCH_CHUNK_BYTES / 4) + 1;
+            pieces += elements(&l->a->kind[k].tensor[i]) / (QS_TOUCH_CHUNK_BYTES / 4) + QS_STORED_PARTS;
         if (pieces > most) most = pieces;
     }
     return (int)most;
@@ -100,21 +104,30 @@ void qs_quantise_on_load_open(const qs_architecture *a, const qs_layout *l, qs_s
 }
 
 static void list_tensor(qs_quantise_on_load *t, const qs_source_tensor *tensor, uint64_t first,
-                        uint64_t count, int index)
+                        uint64_t count, int index, int part)
 {
     QS_ASSERT(tensor);
     for (uint64_t done = 0; done < count;) {
         uint64_t n = count - done < chunk_elements(tensor) ? count - done : chunk_elements(tensor);
         QS_ASSERT(t->count < t->capacity);
-        t->pieces[t->count++] = (piece){tensor, first + done, n, index};
+        t->pieces[t->count++] = (piece){tensor, first + done, n, index, part};
         done += n;
     }
+}
+
+static void list_stored(qs_quantise_on_load *t, const qs_stored_linear *w, int index)
+{
+    for (int part = 0; part < QS_STORED_PARTS; part++)
+        if (w->part[part])
+            list_tensor(t, w->part[part], 0, w->part[part]->bytes / qs_dtype_bytes(w->part[part]->type),
+                        index, part);
 }
 
 /* Lists the pieces of a blob. Vectors first, then linears: the blob's own order. */
 static void list_blob(qs_quantise_on_load *t, int blob)
 {
     const qs_layout *l = t->l;
+    qs_stored_linear stored;
     char name[128];
     t->blob = blob;
     t->place = NULL;
@@ -126,7 +139,7 @@ static void list_blob(qs_quantise_on_load *t, int blob)
         qs_architecture_head_name(t->a, t->source, name);
         list_tensor(t, qs_source_find(t->source, name),
                     (uint64_t)tile * (uint64_t)l->tile_rows * (uint64_t)t->a->hidden,
-                    (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1);
+                    (uint64_t)qs_layout_tile_rows(l, tile) * (uint64_t)t->a->hidden, -1, WHOLE);
         return;
     }
     const qs_layer *layer = qs_architecture_layer(t->a, blob);
@@ -134,7 +147,11 @@ static void list_blob(qs_quantise_on_load *t, int blob)
         for (int i = 0; i < layer->tensors; i++) {
             if ((layer->tensor[i].role == QS_TENSOR_LINEAR) != linears) continue;
             qs_architecture_tensor_name(t->a, blob, &layer->tensor[i], name);
-            list_tensor(t, qs_source_find(t->source, name), 0, elements(&layer->tensor[i]), i);
+            if (linears && t->l->quant.type != QS_QUANT_NONE &&
+                qs_stored_linear_find(t->source, name, &stored))
+                list_stored(t, &stored, i);
+            else
+                list_tensor(t, qs_source_find(t->source, name), 0, elements(&layer->tensor[i]), i, WHOLE);
         }
 }
 
@@ -221,6 +238,40 @@ static int quantise(qs_quantise_on_load *t, const piece *p, const void *data, ch
     return 0;
 }
 
+/* A piece of a linear that is stored in 4 bits: its bytes, untouched, or a check of what they are. */
+static int lay_stored(qs_quantise_on_load *t, const piece *p, const void *data, char *place, qs_err *e)
+{
+    const qs_tensor *is = &qs_architecture_layer(t->a, t->blob)->tensor[p->index];
+    const qs_tensor_layout *w = &qs_layout_layer(t->l, t->blob)->tensor[p->index];
+    const char *file = qs_source_path(t->source, p->tensor->file);
+    size_t each = qs_dtype_bytes(p->tensor->type);
+    uint64_t to = p->part == QS_STORED_CODES    ? w->at
+                  : p->part == QS_STORED_ABSMAX ? w->absmax_at
+                                                : w->nested_at;
+    switch ((qs_stored_part)p->part) {
+    case QS_STORED_STATE: {
+        float offset = 0;
+        QS_TRY(qs_stored_state_read(data, p->count, file, p->tensor->name, t->l->quant, is->out, is->in,
+                                    &offset, e));
+        if (t->l->quant.double_quant) memcpy(place + w->offset_at, &offset, sizeof offset);
+        return 0;
+    }
+    case QS_STORED_TABLE:
+    case QS_STORED_NESTED_MAP:
+        if (!qs_stored_table_is_ours((qs_stored_part)p->part, t->l->quant.type, data))
+            QS_FAIL(e, QS_EUNSUP,
+                    "%s: tensor %s is not the table that bitsandbytes uses; give the 16-bit model, it is "
+                    "quantised on first use",
+                    file, p->tensor->name);
+        return 0;
+    default:
+        if (p->part != QS_STORED_CODES && p->tensor->type == QS_F32 && !all_finite(data, QS_F32, p->count))
+            return refuse(p, e);
+        memcpy(place + to + p->first * each, data, p->count * each);
+        return 0;
+    }
+}
+
 /* Puts one piece, now in memory at data, where it belongs in the blob. */
 static int lay(qs_quantise_on_load *t, const piece *p, const void *data, char *place, qs_err *e)
 {
@@ -228,6 +279,7 @@ static int lay(qs_quantise_on_load *t, const piece *p, const void *data, char *p
     qs_dtype type = p->tensor->type;
     const qs_tensor *is = p->index < 0 ? NULL : &qs_architecture_layer(t->a, t->blob)->tensor[p->index];
     bool linear = is && is->role == QS_TENSOR_LINEAR;
+    if (p->part != WHOLE) return lay_stored(t, p, data, place, e);
     if (linear && l->quant.type != QS_QUANT_NONE) return quantise(t, p, data, place, e);
     if (!all_finite(data, type, p->count)) return refuse(p, e);
     if (is) {

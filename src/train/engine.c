@@ -12,6 +12,7 @@
 #include "src/base/memory.h"
 #include "src/data/token_progress.h"
 #include "src/model/shapes.h"
+#include "src/model/stored_quant.h"
 #include "src/train/lr_schedule.h"
 
 /* ---- prepare ----------------------------------------------------------------------------------------- */
@@ -301,8 +302,28 @@ static int check_budgets(const qs_engine *g, qs_err *e)
     return 0;
 }
 
+/* What was asked for, or what the checkpoint already has. */
+static int choose_quant(const qs_engine *g, qs_quant_config *out, qs_err *e)
+{
+    const qs_options *o = g->options;
+    const qs_quant_config asked = {o->quant_type, o->double_quant};
+    bool stored;
+    *out = asked;
+    QS_TRY(qs_stored_quant_of(&g->architecture, g->source, &stored, out, e));
+    if (!stored || g->resumed) return 0;
+    bool other_type = asked.type != out->type && !unset(o, "quant_type"),
+         other_scales = asked.double_quant != out->double_quant && !unset(o, "double_quant");
+    if (other_type || other_scales)
+        QS_FAIL(e, QS_EINVAL,
+                "%s: its linears are stored in 4 bits and stay as they are; leave out --%s, or give the "
+                "16-bit model",
+                o->model, other_type ? "quant_type" : "double_quant");
+    return 0;
+}
+
 int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *report, qs_engine *g, qs_err *e)
 {
+    qs_quant_config quant;
     g->options = o;
     g->resumed = keep != NULL;
     if (g->shape) {
@@ -316,8 +337,8 @@ int qs_engine_prepare(qs_options *o, const qs_numeric_identity *keep, FILE *repo
     if (!keep) QS_TRY(adopt_adapter(o, e)); /* a resumed run has it all in its checkpoint */
     QS_TRY(make_lora(g, e));
     QS_TRY(open_devices(g, keep, e));
-    qs_layout_make(&g->architecture, g->source, (qs_quant_config){o->quant_type, o->double_quant},
-                   &g->layout);
+    QS_TRY(choose_quant(g, &quant, e));
+    qs_layout_make(&g->architecture, g->source, quant, &g->layout);
     g->blob_bytes = qs_calloc((size_t)qs_layout_blobs(&g->layout), sizeof *g->blob_bytes);
     for (int b = 0; b < qs_layout_blobs(&g->layout); b++)
         g->blob_bytes[b] = qs_layout_blob_bytes(&g->layout, b);

@@ -33,6 +33,8 @@ cat $golden/qwen3/init_adapter/adapter_model.safetensors | seed safetensors adap
   printf '%s' "$border"
   tensors '{"__metadata__":{"b":"c"},"b":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}' 2; } | seed source two
 all synthetic '{"format":1,"shape":"tiny","seed":0,"std":0.02,"tensors":{"model.norm.weight":[16],"model.embed_tokens.weight":[32,16]}}'
+all stored_state '{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [64, 128], "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.0546875}' \
+    '{"quant_type": "fp4", "blocksize": 64, "dtype": "float32", "shape": [64, 128]}'
 
 # ---- models ----------------------------------------------------------------------------------------------------------------
 for family in llama llama_yarn mistral qwen2 qwen3 gpt_neox gpt_neox_serial; do

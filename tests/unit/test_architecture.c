@@ -377,7 +377,7 @@ START_TEST(other_architectures_are_refused_with_the_list_of_what_is_there)
                      "LlamaForCausalLM");
     refused("{'model_type':'llama','num_experts':8}", QS_EUNSUP, "num_experts is 8", "experts");
     refused(
-        "{'model_type':'llama','quantization_config':{'quant_method':'bitsandbytes','load_in_4bit':true}}",
+        "{'model_type':'llama','quantization_config':{'quant_method':'bitsandbytes','load_in_8bit':true}}",
         QS_EUNSUP, "bitsandbytes", "16-bit model");
 }
 END_TEST

@@ -8,8 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/safetensors.h"
+#include "kernels/quant.h"
 #include "tests/support/aio_fault.h"
 #include "src/base/memory.h"
+#include "src/model/stored_quant.h"
 #include "src/step/quantise_on_load.h"
 #include "tests/support/model_files.h"
 #include "tests/support/temp_dir.h"
@@ -185,19 +188,30 @@ static const test_tensor large[] = {{"model.embed_tokens.weight", QS_BF16, 2, {9
                                     {"model.layers.0.mlp.down_proj.weight", QS_F32, 2, {512, 5000}}};
 enum { LARGE = sizeof large / sizeof *large };
 
-static void write_large(void)
+/* The large model with another ffn width and vocabulary in place of its own. */
+static void write_model(int64_t ffn, int64_t vocab)
 {
-    static const char config[] =
-        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 512, "
-        "\"intermediate_size\": 5000,"
-        " \"num_attention_heads\": 8, \"num_key_value_heads\": 1, \"num_hidden_layers\": 1, \"vocab_size\": "
-        "9001,"
-        " \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": false}";
+    test_tensor tensors[LARGE];
+    memcpy(tensors, large, sizeof large);
+    for (int i = 0; i < LARGE; i++)
+        for (int d = 0; d < tensors[i].dims; d++) {
+            int64_t *n = &tensors[i].shape[d];
+            *n = *n == 5000 ? ffn : *n == 9001 ? vocab : *n;
+        }
+    char *config = qs_printf("{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", "
+                             "\"hidden_size\": 512, \"intermediate_size\": %lld, \"num_attention_heads\": 8, "
+                             "\"num_key_value_heads\": 1, \"num_hidden_layers\": 1, \"vocab_size\": %lld, "
+                             "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, "
+                             "\"tie_word_embeddings\": false}",
+                             (long long)ffn, (long long)vocab);
     char *path = test_path(dir, "config.json");
-    test_file_write(path, config, sizeof config - 1);
+    test_file_write(path, config, strlen(config));
     qs_free(path);
-    test_model_write(dir, large, LARGE, 1, 3);
+    qs_free(config);
+    test_model_write(dir, tensors, LARGE, 1, 3);
 }
+
+static void write_large(void) { write_model(5000, 9001); }
 
 START_TEST(chunks_join_without_a_seam)
 {
@@ -313,6 +327,212 @@ START_TEST(nothing_is_allocated_while_making)
 }
 END_TEST
 
+/* ---- a model that is stored in 4 bits ---------------------------------------------------------------- */
+
+enum { STORED_MOST = LARGE * 6 };
+static qs_safetensors_entry stored[STORED_MOST];
+static int stored_count;
+static void *stored_owned[STORED_MOST];
+static int stored_owners;
+
+static void *owned(void *p)
+{
+    ck_assert_int_lt(stored_owners, STORED_MOST);
+    return stored_owned[stored_owners++] = p;
+}
+
+static void store(const char *name, const char *tail, qs_dtype type, int64_t n, const void *data)
+{
+    ck_assert_int_lt(stored_count, STORED_MOST);
+    stored[stored_count++] = (qs_safetensors_entry){
+        .name = owned(qs_printf("%s%s", name, tail)), .type = type, .dims = 1, .shape = {n}, .data = data};
+}
+
+/* The linear's tensors as bitsandbytes writes them, with the bytes that blob 0, at place, has. */
+static void store_linear(const char *name, const qs_tensor *t, const qs_tensor_layout *w)
+{
+    char *blob = place.base;
+    bool nf4 = layout.quant.type == QS_QUANT_NF4, twice = layout.quant.double_quant;
+    int64_t n = (int64_t)t->out * t->in;
+    float offset = twice ? *(float *)(blob + w->offset_at) : 0;
+    char nested[96] = "";
+    if (twice)
+        snprintf(nested, sizeof nested, ", \"nested_blocksize\": 256, \"nested_offset\": %.17g", offset);
+    char *state = owned(qs_printf("{\"quant_type\": \"%s\", \"blocksize\": 64, \"shape\": [%d, %d]%s}",
+                                  nf4 ? "nf4" : "fp4", t->out, t->in, nested));
+    store(name, "", QS_U8, (n + 1) / 2, blob + w->at);
+    store(name, ".absmax", twice ? QS_U8 : QS_F32, qs_quant_blocks(n), blob + w->absmax_at);
+    store(name, ".quant_map", QS_F32, 16, qs_code4_of(layout.quant.type)->value);
+    store(name, nf4 ? ".quant_state.bitsandbytes__nf4" : ".quant_state.bitsandbytes__fp4", QS_U8,
+          (int64_t)strlen(state), state);
+    if (!twice) return;
+    store(name, ".nested_absmax", QS_F32, qs_nested_blocks(n), blob + w->nested_at);
+    store(name, ".nested_quant_map", QS_F32, 256, qs_dynamic_signed);
+}
+
+/* Writes what the large model's first blob holds as a 4-bit checkpoint in `stored`; publish_stored puts it in
+ * the model's place. */
+static void write_stored(int quant, int64_t ffn)
+{
+    write_model(ffn, 128);
+    begin(dir, quants[quant], NULL);
+    ck_assert_int_eq(qs_quantise_on_load_make(maker, 0, place.base, &e), 0);
+    stored_count = stored_owners = 0;
+    for (int i = 0; i < LARGE; i++) {
+        const test_tensor *t = &large[i];
+        int at = strncmp(t->name, "model.layers.0.", 15)
+                     ? -1
+                     : qs_layer_find(qs_architecture_layer(&arch, 0), t->name + 15);
+        if (t->dims == 2 && at >= 0) {
+            store_linear(t->name, &qs_architecture_layer(&arch, 0)->tensor[at],
+                         &qs_layout_layer(&layout, 0)->tensor[at]);
+            continue;
+        }
+        test_tensor plain = *t;
+        if (plain.shape[0] == 9001) plain.shape[0] = 128;
+        store(t->name, "", t->type, plain.shape[0], owned(test_tensor_data(3, &plain)));
+        stored[stored_count - 1].dims = t->dims;
+        stored[stored_count - 1].shape[1] = t->shape[1];
+    }
+}
+
+static void publish_stored(void)
+{
+    static const char *const metadata[] = {"format", "pt"};
+    char *path = test_path(dir, "model.safetensors");
+    ck_assert_msg(!qs_safetensors_write(path, stored, stored_count, metadata, 1, &e), "%s", e.text);
+    qs_free(path);
+}
+
+static void drop_stored(void)
+{
+    for (int i = 0; i < stored_owners; i++) qs_free(stored_owned[i]);
+}
+
+static qs_safetensors_entry *stored_named(const char *tail)
+{
+    for (int i = 0; i < stored_count; i++)
+        if (strstr(stored[i].name, tail)) return &stored[i];
+    ck_abort_msg("%s", tail);
+}
+
+START_TEST(codes_and_scales_that_are_stored_are_taken_untouched)
+{
+    write_stored(_i, 5000);
+    publish_stored();
+    uint64_t bytes = qs_layout_blob_bytes(&layout, 0);
+    char *held = qs_malloc(bytes);
+    memcpy(held, place.base, bytes);
+    drop_stored();
+    end();
+
+    bool is_stored;
+    qs_quant_config found = {0};
+    begin(dir, quants[_i], NULL);
+    ck_assert_int_eq(qs_stored_quant_of(&arch, source, &is_stored, &found, &e), 0);
+    ck_assert(is_stored);
+    ck_assert_int_eq(found.type, quants[_i].type);
+    ck_assert_int_eq(found.double_quant, quants[_i].double_quant);
+    memset(place.base, 0x5a, place.bytes);
+    ck_assert_msg(!qs_quantise_on_load_make(maker, 0, place.base, &e), "%s", e.text);
+    ck_assert_int_eq(memcmp(place.base, held, bytes), 0);
+    qs_free(held);
+}
+END_TEST
+
+/* What is wrong is found from the headers, or when the weight is first touched. */
+static void refused_at_once(int code, const char *part)
+{
+    publish_stored();
+    drop_stored();
+    end();
+    ck_assert_int_eq(qs_source_open(dir, &source, &e), 0);
+    ck_assert_int_eq(qs_architecture_check(&arch, source, &e), -code);
+    ck_assert_msg(strstr(e.text, part) != NULL, "%s", e.text);
+    qs_source_close(source);
+    source = NULL;
+}
+
+static void refused_when_touched(int quant, int code, const char *part)
+{
+    publish_stored();
+    drop_stored();
+    end();
+    begin(dir, quants[quant], NULL);
+    ck_assert_int_eq(qs_quantise_on_load_make(maker, 0, place.base, &e), -code);
+    ck_assert_msg(strstr(e.text, part) != NULL, "%s", e.text);
+    end();
+}
+
+START_TEST(stored_weights_that_are_not_as_bitsandbytes_writes_them_are_refused)
+{
+    float other[256];
+    write_stored(0, 172);
+    stored_named(".up_proj.weight.absmax")->shape[0]--;
+    refused_at_once(QS_EFORMAT, "up_proj.weight.absmax has 1375 bytes");
+    write_stored(0, 172);
+    stored_named(".up_proj.weight.nested_quant_map")->name = "elsewhere";
+    refused_at_once(QS_EMISSING, "has no tensor model.layers.0.mlp.up_proj.weight.nested_quant_map");
+
+    write_stored(0, 172);
+    memcpy(other, qs_dynamic_signed, sizeof other);
+    other[7] += 1e-6f;
+    stored_named("k_proj.weight.nested_quant_map")->data = other;
+    refused_when_touched(0, QS_EUNSUP, "k_proj.weight.nested_quant_map is not the table");
+    write_stored(1, 172);
+    memset(other, 0, sizeof other);
+    stored_named("k_proj.weight.quant_map")->data = other;
+    refused_when_touched(1, QS_EUNSUP, "k_proj.weight.quant_map is not the table");
+
+    write_stored(1, 172);
+    qs_safetensors_entry *scales = stored_named("k_proj.weight.absmax");
+    float *damaged = owned(qs_malloc((size_t)scales->shape[0] * sizeof *damaged));
+    memcpy(damaged, scales->data, (size_t)scales->shape[0] * sizeof *damaged);
+    damaged[3] = INFINITY;
+    scales->data = damaged;
+    refused_when_touched(1, QS_ENUMERIC, "k_proj.weight.absmax");
+
+    static const struct {
+        const char *state, *said;
+        int code;
+    } states[] = {
+        {"{\"quant_type\": \"fp4\", \"blocksize\": 64, \"shape\": [64, 512]}", "quant_type", QS_EFORMAT},
+        {"{\"quant_type\": \"nf4\", \"blocksize\": 128, \"shape\": [64, 512]}", "blocksize", QS_EUNSUP},
+        {"{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [512, 64]}", "shape", QS_EFORMAT},
+        {"{\"quant_type\": \"nf4\", \"blocksize\": 64}", "shape", QS_EFORMAT},
+        {"{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [64, 512]}", "nested_offset", QS_EFORMAT},
+        {"{\"quant_type\": ", "JSON", QS_EFORMAT}};
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        write_stored(0, 172);
+        qs_safetensors_entry *entry = stored_named("k_proj.weight.quant_state");
+        entry->data = states[i].state;
+        entry->shape[0] = (int64_t)strlen(states[i].state);
+        refused_when_touched(0, states[i].code, states[i].said);
+    }
+}
+END_TEST
+
+START_TEST(linears_that_are_not_all_stored_alike_are_refused)
+{
+    bool is_stored;
+    qs_quant_config found;
+    write_stored(0, 172);
+    stored_named("o_proj.weight.quant_state")->name = "elsewhere";
+    qs_safetensors_entry *codes = stored_named("o_proj.weight");
+    *codes = (qs_safetensors_entry){.name = codes->name,
+                                    .type = QS_F32,
+                                    .dims = 2,
+                                    .shape = {512, 512},
+                                    .data = owned(qs_calloc(512 * 512, 4))};
+    publish_stored();
+    drop_stored();
+    end();
+    begin(dir, quants[0], NULL);
+    ck_assert_int_eq(qs_stored_quant_of(&arch, source, &is_stored, &found, &e), -QS_EUNSUP);
+    ck_assert_msg(strstr(e.text, "o_proj.weight in 16 or 32 bits") != NULL, "%s", e.text);
+}
+END_TEST
+
 /* ---- accidents --------------------------------------------------------------------------------------- */
 
 START_TEST(short_and_reordered_reads_change_nothing)
@@ -406,6 +626,9 @@ int main(void)
     tcase_add_test(t, short_and_reordered_reads_change_nothing);
     tcase_add_test(t, a_failed_read_names_the_file_and_the_maker_goes_on);
     tcase_add_test(t, weights_that_are_not_finite_are_refused);
+    tcase_add_loop_test(t, codes_and_scales_that_are_stored_are_taken_untouched, 0, QUANTS - 1);
+    tcase_add_test(t, stored_weights_that_are_not_as_bitsandbytes_writes_them_are_refused);
+    tcase_add_test(t, linears_that_are_not_all_stored_alike_are_refused);
     suite_add_tcase(suite, t);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_NORMAL);
