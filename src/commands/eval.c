@@ -160,7 +160,7 @@ static int measure_text(qs_engine *g, measure *out, qs_err *e)
         if (qs_interrupt_requested())
             QS_FAIL(e, QS_EINTERRUPT, "interrupted after %lld of %lld steps", (long long)step,
                     (long long)info->steps_per_epoch);
-        qs_engine_fill_step(g, step, &s);
+        QS_TRY(qs_engine_fill_step(g, step, &s, e));
         QS_TRY(qs_sweep_evaluate(g->sweep, s.micro_batches, &r, e));
         sum += r.loss_sum;
         out->count += r.targets;

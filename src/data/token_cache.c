@@ -317,6 +317,18 @@ int qs_token_cache_open(const qs_data_options *o, FILE *report,
     return 0;
 }
 
+int qs_token_cache_check(const qs_token_cache *c, qs_err *e)
+{
+    struct stat st;
+    if (!c) return 0;
+    if (fstat(c->fd, &st)) QS_FAIL(e, QS_EIO, "%s: cannot be looked at: %s", c->path, strerror(errno));
+    if ((uint64_t)st.st_size >= c->map_bytes) return 0;
+    QS_FAIL(e, QS_EIO,
+            "%s: expected %zu bytes, found %lld: the token cache was cut short while this run read it; "
+            "going on makes it again",
+            c->path, c->map_bytes, (long long)st.st_size);
+}
+
 void qs_token_cache_rest(const qs_token_cache *c)
 {
     enum { WORTH_IT = 8 << 20 };

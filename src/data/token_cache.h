@@ -89,6 +89,10 @@ int qs_token_cache_open(const qs_data_options *o, FILE *report,
                         qs_err *e);
 void qs_token_cache_close(qs_token_cache *c);
 
+/* QS_EIO when somebody has shortened the file since it was mapped: reading beyond its end would be SIGBUS.
+ * To be asked before a batch is read; c may be NULL. */
+int qs_token_cache_check(const qs_token_cache *c, qs_err *e);
+
 /* Lets go of the pages read so far, so that a large cache does not grow into the resident set (they stay in
  * the page cache). */
 void qs_token_cache_rest(const qs_token_cache *c);

@@ -576,11 +576,13 @@ int64_t qs_engine_total_steps(const qs_engine *g)
     return qs_lr_total_steps(g->options, micro_batches, job->sweep.sizes.micro_batches);
 }
 
-void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info)
+int qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info, qs_err *e)
 {
+    QS_TRY(qs_token_cache_check(g->train_tokens, e));
     qs_batcher_step(g->batcher, step, info);
     for (int32_t mb = 0; mb < info->micro_batches; mb++)
         qs_batcher_fill(g->batcher, step, mb, qs_sweep_batch(g->sweep, mb));
+    return 0;
 }
 
 int qs_engine_evaluate(qs_engine *g, double *loss, int64_t *targets, qs_err *e)
@@ -591,6 +593,7 @@ int qs_engine_evaluate(qs_engine *g, double *loss, int64_t *targets, qs_err *e)
     *targets = 0;
     for (int64_t first = 0; first < batches; first += group) {
         int32_t n = batches - first < group ? (int32_t)(batches - first) : group;
+        QS_TRY(qs_token_cache_check(g->eval_tokens ? g->eval_tokens : g->train_tokens, e));
         for (int32_t mb = 0; mb < n; mb++)
             qs_batcher_fill_eval(g->batcher, first + mb, qs_sweep_batch(g->sweep, mb));
         qs_sweep_result r;

@@ -93,9 +93,8 @@ uint64_t qs_engine_device_peak_bytes(const qs_engine *g);
 /* Optimizer steps of the run; without data max_steps, or 0 where it is not given. */
 int64_t qs_engine_total_steps(const qs_engine *g);
 
-/* Fills the sweep's micro-batches with those of a 0-based step, or of group `first`... of the validation
- * data. */
-void qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info);
+/* Fills the sweep's micro-batches with those of a 0-based step. QS_EIO: the token cache was cut short. */
+int qs_engine_fill_step(qs_engine *g, int64_t step, qs_step_info *info, qs_err *e);
 
 /* Mean validation loss over everything set aside; targets counted. Blocks. */
 int qs_engine_evaluate(qs_engine *g, double *loss, int64_t *targets, qs_err *e);

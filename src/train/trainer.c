@@ -252,7 +252,7 @@ static int one_step(run *r, qs_err *e)
     uint64_t start = r->step_start_ns = qs_now_ns(), read, written, link;
     count_bytes(r, &r->before.read, &r->before.written, &r->before.link);
 
-    qs_engine_fill_step(g, r->step, &info);
+    QS_TRY(qs_engine_fill_step(g, r->step, &info, e));
     int rc = qs_sweep_train(g->sweep, info.micro_batches, r->step, g->loss_scale.scale, &result, e);
     r->updating = !rc;
     if (!rc) rc = update(r, updates, &result, &m, e);

@@ -109,7 +109,7 @@ static outcome run(const cudasim_config *config, const char *dir, bool racy, con
     for (int step = 0; step < STEPS && !r.failed; step++) {
         qs_step_info info;
         qs_sweep_result result;
-        qs_engine_fill_step(&g, step, &info);
+        must(qs_engine_fill_step(&g, step, &info, &e), &e);
         r.failed = qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &e) ||
                    qs_update_run(g.update,
                                  &(qs_update_step){.step = step + 1,

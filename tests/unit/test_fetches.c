@@ -62,7 +62,7 @@ static uint64_t link_bytes_of_step(int64_t step)
     qs_step_info info;
     qs_sweep_result result;
     uint64_t before = qs_sweep_link_bytes(g.sweep);
-    qs_engine_fill_step(&g, step, &info);
+    must(qs_engine_fill_step(&g, step, &info, &e));
     must(qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &e));
     return qs_sweep_link_bytes(g.sweep) - before;
 }

@@ -236,7 +236,7 @@ START_TEST(gradients_of_the_first_step)
     double worst = 0;
     start(&f, _i, true);
     snprintf(path, sizeof path, "%s/first_gradients.safetensors", f.dir);
-    qs_engine_fill_step(&f.engine, 0, &info);
+    ck_assert_msg(!qs_engine_fill_step(&f.engine, 0, &info, &e), "%s", e.text);
     ck_assert_msg(!qs_sweep_train(f.engine.sweep, info.micro_batches, 0, 1, &result, &e), "%s", e.text);
     float *gradients = test_packs_read(&f.engine.lora, f.engine.gradients);
     for (int32_t layer = 0; layer < f.engine.lora.layers; layer++)

@@ -454,6 +454,20 @@ START_TEST(a_damaged_cache_is_made_again)
 }
 END_TEST
 
+START_TEST(a_cache_cut_short_while_it_is_mapped_is_an_error_with_its_cause)
+{
+    qs_token_cache *c = open_with(options_for("a.jsonl", LONG_ROW));
+    qs_err e = {0};
+    ck_assert_int_eq(qs_token_cache_check(c, &e), 0);
+    ck_assert_int_eq(truncate(c->path, 100), 0);
+    ck_assert_int_eq(qs_token_cache_check(c, &e), -QS_EIO);
+    ck_assert_ptr_nonnull(strstr(e.text, c->path));
+    ck_assert_ptr_nonnull(strstr(e.text, "found 100: the token cache was cut short"));
+    qs_token_cache_close(c);
+    expect(options_for("a.jsonl", LONG_ROW), "<abCDEFGH)|<aB)");
+}
+END_TEST
+
 START_TEST(a_failed_build_leaves_no_files_behind)
 {
     refuses(options_for("a.jsonl", "{\"text\":\"ab\"}\n{\"text\":\"!\"}"), QS_EFORMAT, "row 2", "");
@@ -596,6 +610,7 @@ int main(void)
     tcase_add_test(t, another_column_can_be_the_text);
     tcase_add_test(t, a_cache_is_reused_until_something_that_decides_it_changes);
     tcase_add_test(t, a_damaged_cache_is_made_again);
+    tcase_add_test(t, a_cache_cut_short_while_it_is_mapped_is_an_error_with_its_cause);
     tcase_add_test(t, a_failed_build_leaves_no_files_behind);
     tcase_add_test(t, tokenising_can_be_watched_and_stopped);
     tcase_add_test(t, of_several_processes_one_tokenises_and_the_others_wait_for_it);
