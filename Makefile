@@ -141,8 +141,7 @@ e2e: $(B)/qlora-stream
 
 ## test: everything that must hold: unit tests, whole runs of the program, the printed pages
 E2E     := $(wildcard tests/e2e/*.sh)
-# The CUDA runtime ends in a segmentation fault of its own where memory is refused while it starts: the fault harness wants CUDA=0.
-EVERY   := $(E2E) $(TESTS) $(if $(filter 1,$(CUDA)),$(filter-out %/test_faults,$(FAULT_TESTS)),$(FAULT_TESTS)) $(FUZZ_TARGETS:%=$(B)/fuzz/fuzz_%)
+EVERY   := $(E2E) $(TESTS) $(FAULT_TESTS) $(FUZZ_TARGETS:%=$(B)/fuzz/fuzz_%)
 test: qlora-stream docs-check $(EVERY) $(FUZZ_SEEDS)/.made
 	$(Q)QS_HARNESS=short QS_FUZZ_SEEDS=$(FUZZ_SEEDS) QS_TEST_LOGS=$(B)/logs tests/run $(EVERY)
 

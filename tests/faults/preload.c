@@ -43,6 +43,9 @@ extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 
+int __libc_start_main(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
+                      void (*)(void), void *);
+
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 enum { FRAMES = 6, DEPTH = 30, PLACES = 8192, SHORT = -1, DELAY = -2, LIE = -3 };
@@ -195,13 +198,28 @@ __attribute__((constructor)) static void start(void)
                : !strcmp(how, "delay") ? DELAY
                : !strcmp(how, "lie")   ? LIE
                                        : (int)strtol(how, NULL, 10);
-    const char *space = getenv("QS_FAULT_SPACE");
-    if (space) setrlimit(RLIMIT_AS, &(struct rlimit){strtoull(space, NULL, 10), strtoull(space, NULL, 10)});
     if (record) record_fd = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     leaks = getenv("QS_FAULT_LEAK") != NULL;
     atexit(report);
     inside--;
+}
+
+/* Things go wrong from main on. Before it the constructors of libraries run, among them the CUDA runtime's,
+ * which registers kernels without looking whether it got the memory. */
+static int (*program_main)(int, char **, char **);
+static int main_reached(int argc, char **argv, char **envp)
+{
+    const char *space = getenv("QS_FAULT_SPACE");
+    if (space) setrlimit(RLIMIT_AS, &(struct rlimit){strtoull(space, NULL, 10), strtoull(space, NULL, 10)});
     ready = 1;
+    return program_main(argc, argv, envp);
+}
+
+int __libc_start_main(int (*f)(int, char **, char **), int argc, char **argv, void (*init)(void),
+                      void (*fini)(void), void (*loader_fini)(void), void *stack_end)
+{
+    program_main = f;
+    return NEXT(__libc_start_main)(main_reached, argc, argv, init, fini, loader_fini, stack_end);
 }
 
 /* ---- the record of changes --------------------------------------------------------------------------- */
