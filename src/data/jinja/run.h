@@ -90,6 +90,14 @@ int qs_jattribute(qs_jrun *r, qs_jvalue of, const char *name, size_t bytes, int 
 int qs_jitem(qs_jrun *r, qs_jvalue of, qs_jvalue key, int line, qs_jvalue *out);
 int qs_jcontains(qs_jrun *r, qs_jvalue in, qs_jvalue what, int line, bool *out);
 int qs_jcompare(qs_jrun *r, char op, qs_jvalue a, qs_jvalue b, int line, bool *out);
+/* a op b of an operator's node; its operands are for messages. */
+int qs_jbinary(qs_jrun *r, const qs_jnode *n, qs_jvalue a, qs_jvalue b, qs_jvalue *out);
+/* The same of two integers; larger than 64 bits: refused. */
+int qs_jintegers(qs_jrun *r, char op, int64_t a, int64_t b, int line, qs_jvalue *out);
+/* The texts of values one after the other. */
+int qs_jjoined(qs_jrun *r, const qs_jvalue *parts, size_t count, int line, qs_jvalue *out);
+/* The refusal of a value that is not there. */
+int qs_jundefined_used(qs_jrun *r, qs_jvalue v, int line);
 /* The elements of anything that can be gone through; a generator is used up. */
 int qs_jelements(qs_jrun *r, qs_jvalue v, int line, qs_jlist **out);
 /* What an operand is, for messages: message['content']. */
