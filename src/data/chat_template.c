@@ -501,22 +501,21 @@ int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_me
     return 0;
 }
 
-int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const char *instruction,
-                     size_t instruction_bytes, const char *input, size_t input_bytes, const char *output,
-                     size_t output_bytes, bool train_on_inputs, qs_rendering *r, qs_err *e)
+int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_alpaca_row *row,
+                     bool train_on_inputs, qs_rendering *r, qs_err *e)
 {
+    qs_message answer = {.role = QS_ROLE_ASSISTANT, .text = row->output, .bytes = row->output_bytes};
     QS_ASSERT(c->alpaca);
     QS_TRY(check_tokens(c, t, e));
     writer w = {c, t, qs_tokenizer_info(t), r, train_on_inputs, QS_TEXT_BEGIN};
     put_bos(&w);
-    put_marker(&w, input_bytes ? ALPACA_INPUT : ALPACA_NO_INPUT, false);
+    put_marker(&w, row->input_bytes ? ALPACA_INPUT : ALPACA_NO_INPUT, false);
     put_marker(&w, c->system_after, false);
     put_marker(&w, c->user_before, false);
-    put_text(&w, instruction, instruction_bytes, false, false);
-    put_marker(&w, input_bytes ? "\n\n### Input:\n" : "", false);
-    put_text(&w, input, input_bytes, false, false);
+    put_text(&w, row->instruction, row->instruction_bytes, false, false);
+    put_marker(&w, row->input_bytes ? "\n\n### Input:\n" : "", false);
+    put_text(&w, row->input, row->input_bytes, false, false);
     put_marker(&w, c->user_after, false);
-    put_answer(&w, (qs_message){.role = QS_ROLE_ASSISTANT, .text = output, .bytes = output_bytes}, true,
-               false);
+    put_answer(&w, answer, true, false);
     return 0;
 }

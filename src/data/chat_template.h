@@ -60,11 +60,15 @@ int qs_chat_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_me
 /* The token that ends an answer in this template: its own mark, or EOS; -1 when the tokenizer has neither. */
 int32_t qs_chat_stop_id(const qs_chat_template *c, qs_tokenizer *t);
 
+typedef struct qs_alpaca_row {
+    const char *instruction, *input, *output; /* UTF-8; may hold NULs */
+    size_t instruction_bytes, input_bytes, output_bytes;
+} qs_alpaca_row;
+
 /* Instruction rows by an Alpaca template: the prompt with or without an input, then the answer. False from
  * qs_chat_is_alpaca: render them as a user's and an assistant's message instead. */
 bool qs_chat_is_alpaca(const qs_chat_template *c);
-int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const char *instruction,
-                     size_t instruction_bytes, const char *input, size_t input_bytes, const char *output,
-                     size_t output_bytes, bool train_on_inputs, qs_rendering *r, qs_err *e);
+int qs_alpaca_render(const qs_chat_template *c, const qs_tokenizer *t, const qs_alpaca_row *row,
+                     bool train_on_inputs, qs_rendering *r, qs_err *e);
 
 #endif

@@ -224,9 +224,13 @@ static int render_exchange(qs_preparer *p, const qs_row *row, qs_err *e)
 static int render_instruction(qs_preparer *p, const qs_row *row, qs_err *e)
 {
     if (!qs_chat_is_alpaca(p->chat) || row->system.bytes) return render_exchange(p, row, e);
-    return qs_alpaca_render(p->chat, p->tokenizer, row->instruction.data, row->instruction.bytes,
-                            row->input.data, row->input.bytes, row->output.data, row->output.bytes,
-                            p->o->train_on_inputs, &p->rendering, e);
+    qs_alpaca_row r = {.instruction = row->instruction.data,
+                       .instruction_bytes = row->instruction.bytes,
+                       .input = row->input.data,
+                       .input_bytes = row->input.bytes,
+                       .output = row->output.data,
+                       .output_bytes = row->output.bytes};
+    return qs_alpaca_render(p->chat, p->tokenizer, &r, p->o->train_on_inputs, &p->rendering, e);
 }
 
 /* BOS, prompt, completion, EOS: the row as it is. Special tokens in it are tokens, for it is written for the

@@ -108,13 +108,14 @@ static qs_mat logits_of(qs_head *h, int32_t mb, int64_t row, int64_t rows, qs_ma
     return logits;
 }
 
-void qs_head_loss_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start,
-                       const int32_t *targets)
+void qs_head_loss_tile(qs_head *h, const qs_head_call *c)
 {
+    int32_t rows = c->rows;
     for (int64_t row = 0; row < rows; row += h->c.head_rows) {
         int64_t n = rows - row < h->c.head_rows ? rows - row : h->c.head_rows;
-        qs_ce_state s = state(h, mb, row, targets);
-        qs_op_ce_forward(h->c.device, logits_of(h, mb, row, n, w, vocab_start), vocab_start, &s);
+        qs_ce_state s = state(h, c->mb, row, c->targets);
+        qs_mat logits = logits_of(h, c->mb, row, n, c->tile, c->vocab_start);
+        qs_op_ce_forward(h->c.device, logits, c->vocab_start, &s);
     }
 }
 
@@ -124,15 +125,16 @@ void qs_head_loss(qs_head *h, int32_t mb, int32_t rows, const int32_t *targets, 
     qs_op_ce_loss(h->c.device, rows, &s, loss);
 }
 
-void qs_head_gradient_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start,
-                           const int32_t *targets, float scale, bool starts)
+void qs_head_gradient_tile(qs_head *h, const qs_head_call *c, float scale, bool starts)
 {
+    int32_t mb = c->mb, rows = c->rows;
+    qs_mat w = c->tile;
     for (int64_t row = 0; row < rows; row += h->c.head_rows) {
         int64_t n = rows - row < h->c.head_rows ? rows - row : h->c.head_rows;
-        qs_ce_state s = state(h, mb, row, targets);
-        qs_mat logits = (h->c.keep_logits ? logits_at : logits_of)(h, mb, row, n, w, vocab_start);
+        qs_ce_state s = state(h, mb, row, c->targets);
+        qs_mat logits = (h->c.keep_logits ? logits_at : logits_of)(h, mb, row, n, w, c->vocab_start);
         qs_mat d = qs_mat_of(h->d_logits ? h->d_logits : logits.data, h->c.type, n, w.rows);
-        qs_op_ce_backward(h->c.device, logits, vocab_start, &s, scale, d);
+        qs_op_ce_backward(h->c.device, logits, c->vocab_start, &s, scale, d);
         qs_op_gemm(
             h->c.device,
             &(qs_gemm){.a = d, .b = w, .c = gradient(h, mb, row, n), .alpha = 1, .beta = starts ? 0 : 1});

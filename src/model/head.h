@@ -36,18 +36,23 @@ size_t qs_head_workspace_bytes(const qs_head *h);
  * tile. */
 void qs_head_norm(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w);
 
-/* Folds tile w[vocabulary entries, hidden] (compute type) that begins at entry vocab_start. targets [rows]:
- * token id or -1. Tiles in ascending order. */
-void qs_head_loss_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start,
-                       const int32_t *targets);
+/* A micro-batch against a tile of the head. */
+typedef struct qs_head_call {
+    int32_t mb, rows;
+    qs_mat tile;            /* [vocabulary entries, hidden], compute type */
+    int32_t vocab_start;    /* entry at which it begins */
+    const int32_t *targets; /* [rows] token id, or -1 */
+} qs_head_call;
+
+/* Folds the tile. Tiles in ascending order. */
+void qs_head_loss_tile(qs_head *h, const qs_head_call *c);
 
 /* After the last tile: the loss of every row (0 without target) into loss[rows], device memory. */
 void qs_head_loss(qs_head *h, int32_t mb, int32_t rows, const int32_t *targets, float *loss);
 
 /* Gradient of this tile into the accumulator; `starts` for the first call of a micro-batch. scale = 1 /
  * targets of the step. */
-void qs_head_gradient_tile(qs_head *h, int32_t mb, int32_t rows, qs_mat w, int32_t vocab_start,
-                           const int32_t *targets, float scale, bool starts);
+void qs_head_gradient_tile(qs_head *h, const qs_head_call *c, float scale, bool starts);
 
 /* After the last tile: x[rows, hidden], the level that norm was given, becomes dL/dx. */
 void qs_head_gradient(qs_head *h, int32_t mb, int32_t rows, void *x, qs_norm w);

@@ -12,18 +12,25 @@ void qs_visit_compute_layer(const qs_sweep_config *c, const qs_visit_work *w, qs
     if (made) qs_op_flag_nonfinite(c->device, qs_mat_of(made, c->type, at.batch->rows, c->a->hidden), flag);
 }
 
+static qs_head_call call_of(const qs_visit_head_call *h)
+{
+    return (qs_head_call){
+        .mb = h->slot, .rows = h->rows, .tile = h->tile, .vocab_start = h->vocab_start, .targets = h->target};
+}
+
 static void head_loss(const qs_visit_work *w, const qs_visit_head_call *h)
 {
     if (w->first_tile) qs_head_norm(h->head, h->slot, h->rows, h->x, h->norm);
-    qs_head_loss_tile(h->head, h->slot, h->rows, h->tile, h->vocab_start, h->target);
+    qs_head_call call = call_of(h);
+    qs_head_loss_tile(h->head, &call);
     if (w->last_tile) qs_head_loss(h->head, h->slot, h->rows, h->target, h->loss);
 }
 
 /* Tiles go by in the other order. */
 static void head_gradient(const qs_sweep_config *c, const qs_visit_work *w, const qs_visit_head_call *h)
 {
-    qs_head_gradient_tile(h->head, h->slot, h->rows, h->tile, h->vocab_start, h->target, h->scale,
-                          w->last_tile);
+    qs_head_call call = call_of(h);
+    qs_head_gradient_tile(h->head, &call, h->scale, w->last_tile);
     if (!w->first_tile) return;
     qs_head_gradient(h->head, h->slot, h->rows, h->x, h->norm);
     qs_op_flag_nonfinite(c->device, qs_mat_of(h->x, c->type, h->rows, c->a->hidden), h->flag);

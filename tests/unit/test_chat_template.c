@@ -237,7 +237,8 @@ START_TEST(alpaca_prompts_come_in_three_spellings)
         qs_rendering r = {0};
         ck_assert_int_eq(qs_chat_template_by_name(names[i], &c, &e), 0);
         ck_assert(qs_chat_is_alpaca(c));
-        ck_assert_int_eq(qs_alpaca_render(c, tokenizer, "I", 1, "", 0, "O", 1, false, &r, &e), 0);
+        ck_assert_int_eq(
+            qs_alpaca_render(c, tokenizer, &(qs_alpaca_row){"I", "", "O", 1, 0, 1}, false, &r, &e), 0);
         char *want = qs_printf("Below is an instruction that describes a task. Write a response that "
                                "appropriately completes the request.\n\n"
                                "### Instruction:\nI\n\n### Response:%s{O</s>}",
@@ -245,7 +246,8 @@ START_TEST(alpaca_prompts_come_in_three_spellings)
         expect_encoding(&r, names[i], want);
         qs_free(want);
         qs_rendering_clear(&r);
-        ck_assert_int_eq(qs_alpaca_render(c, tokenizer, "I", 1, "X", 1, "O", 1, false, &r, &e), 0);
+        ck_assert_int_eq(
+            qs_alpaca_render(c, tokenizer, &(qs_alpaca_row){"I", "X", "O", 1, 1, 1}, false, &r, &e), 0);
         want = qs_printf("Below is an instruction that describes a task, paired with an input that provides "
                          "further context. Write a response "
                          "that appropriately completes the request.\n\n### Instruction:\nI\n\n### "
