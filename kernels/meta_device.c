@@ -281,6 +281,19 @@ static size_t meta_attention_workspace_bytes(qs_device *d, const qs_attention *a
     return (size_t)a->heads * (size_t)a->q.rows * 4;
 }
 
+static void meta_attention_block(qs_device *d, const qs_attention_block *a)
+{
+    note(d, (qs_op_call){.kind = QS_OP_ATTENTION_BLOCK,
+                         .type = a->q.type,
+                         .out_type = a->q.type,
+                         .variant = a->window,
+                         .dim = {a->heads, a->kv_heads, a->head_dim, a->q.stride, a->k.rows},
+                         .n = a->q.rows,
+                         .flags = a->softcap > 0 ? QS_OP_SOFTCAPPED : 0,
+                         .flops = 4.0 * (double)a->q.rows * (double)a->k.rows * (double)a->q.cols,
+                         .bytes = size_of(a->q) + 2 * size_of(a->k)});
+}
+
 static void meta_softcap(qs_device *d, float cap, qs_mat x) { elements(d, QS_OP_SOFTCAP, x, 0, 0, 2, 0); }
 static void meta_ce_forward(qs_device *d, qs_mat logits, int64_t start, const qs_ce_state *s)
 {

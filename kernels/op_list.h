@@ -32,6 +32,7 @@
     OPERATION(FLAG_NONFINITE, flag_nonfinite)           \
     OPERATION(ATTENTION, attention)                     \
     OPERATION(ATTENTION_BACKWARD, attention_backward)   \
+    OPERATION(ATTENTION_BLOCK, attention_block)         \
     OPERATION(SOFTCAP, softcap)                         \
     OPERATION(CE_FORWARD, ce_forward)                   \
     OPERATION(CE_LOSS, ce_loss)                         \

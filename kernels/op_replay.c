@@ -263,6 +263,24 @@ static void replay_attention_backward(stage *s, const qs_op_call *c, int64_t n)
     if (s->run) qs_op_attention_backward(s->device, &a, d_o, dq, dk, dv);
 }
 
+static void replay_attention_block(stage *s, const qs_op_call *c, int64_t n)
+{
+    qs_attention_block a = {.heads = (int32_t)c->dim[0],
+                            .kv_heads = (int32_t)c->dim[1],
+                            .head_dim = (int32_t)c->dim[2],
+                            .scale = 0.1f,
+                            .window = c->variant,
+                            .softcap = c->flags & QS_OP_SOFTCAPPED ? 50 : 0,
+                            .first = true,
+                            .query_at = c->dim[4]};
+    a.q = mat(s, c->type, n, c->dim[0] * c->dim[2], c->dim[3]);
+    a.k = mat(s, c->type, c->dim[4], c->dim[1] * c->dim[2], 0);
+    a.v = mat(s, c->type, c->dim[4], c->dim[1] * c->dim[2], 0);
+    a.o = mat(s, c->type, n, c->dim[0] * c->dim[2], 0);
+    a.state = array(s, QS_F32, qs_attention_state_floats(n, a.heads, a.head_dim));
+    if (s->run) qs_op_attention_block(s->device, &a);
+}
+
 static qs_ce_state ce_state_of(stage *s, int64_t n)
 {
     return (qs_ce_state){array(s, QS_F32, n), array(s, QS_F32, n), array(s, QS_F32, n),

@@ -223,6 +223,23 @@ size_t qs_op_attention_workspace_bytes(qs_device *d, const qs_attention *a)
     return a->q.rows ? d->ops->attention_workspace_bytes(d, a) : 0;
 }
 
+void qs_op_attention_block(qs_device *d, const qs_attention_block *a)
+{
+    QS_ASSERT(a->head_dim > 0 && a->head_dim <= 256 && a->head_dim % 2 == 0);
+    QS_ASSERT(a->kv_heads > 0 && a->heads > 0 && a->heads % a->kv_heads == 0 && a->window >= 0);
+    QS_ASSERT(a->q.cols == (int64_t)a->heads * a->head_dim && a->query_at >= 0 && a->key_at >= 0);
+    QS_ASSERT(a->k.cols == (int64_t)a->kv_heads * a->head_dim && same_shape(a->k, a->v));
+    QS_ASSERT(a->q.type == a->k.type && a->k.rows > 0);
+    check_mat(d, a->q);
+    check_mat(d, a->k);
+    check_mat(d, a->v);
+    if (a->o.data) QS_ASSERT(same_shape(a->q, a->o));
+    if (a->o.data) check_mat(d, a->o);
+    check_array(d, a->state, QS_F32, qs_attention_state_floats(a->q.rows, a->heads, a->head_dim));
+    if (a->q.rows) d->ops->attention_block(d, a);
+    ended(d);
+}
+
 /* ---- cross entropy ----------------------------------------------------------------------------------- */
 
 static void check_ce(qs_device *d, int64_t rows, const qs_ce_state *s)

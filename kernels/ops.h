@@ -219,6 +219,30 @@ void qs_op_attention_backward(qs_device *d, const qs_attention *a, qs_mat d_o, q
 /* Workspace of either call (the larger). */
 size_t qs_op_attention_workspace_bytes(qs_device *d, const qs_attention *a);
 
+/* One block of keys and values of a longer text, seen by a few queries (a key-value cache). */
+typedef struct qs_attention_block {
+    qs_mat q;     /* [rows, heads*head_dim], at positions query_at, query_at + 1, ... of the text */
+    qs_mat k, v;  /* [keys, kv_heads*head_dim], at positions key_at, ...; of q's type */
+    qs_mat o;     /* like q; data NULL: this is not the last block */
+    float *state; /* qs_attention_state_floats: what is known so far of every row and head */
+    bool first;   /* the state is begun anew */
+    int32_t heads, kv_heads, head_dim;
+    float scale, softcap; /* as in qs_attention, like window */
+    int32_t window;
+    int64_t query_at, key_at;
+} qs_attention_block;
+
+/* Folds the block into the state, as the online softmax does with a tile of keys; after the last one o is the
+ * attention of q over all blocks. A row's bits depend on the cut of its own text into blocks alone, not on
+ * the other rows nor on blocks that it does not see. */
+void qs_op_attention_block(qs_device *d, const qs_attention_block *a);
+
+/* [rows][heads][head_dim + 2]: the sum of probability * value, its maximum and its sum of probabilities. */
+static inline int64_t qs_attention_state_floats(int64_t rows, int32_t heads, int32_t head_dim)
+{
+    return rows * heads * (head_dim + 2);
+}
+
 /* ---- cross entropy over vocabulary tiles ------------------------------------------------------------- */
 
 /* Running state of one row of logits while vocabulary tiles go by in order. Device arrays of length rows. */

@@ -169,6 +169,70 @@ static void attention_backward_reference(op_run *r)
 static const op_kind attention_backward = {attention_backward_setup, attention_backward_launch,
                                            attention_backward_reference, OP(ATTENTION_BACKWARD)};
 
+/* A text of size[0] keys in blocks of size[6]; the queries are its last size[5]. The state is in the
+ * workspace.
+ */
+static void blocks_setup(op_run *r)
+{
+    sizes s = sizes_of(r);
+    op_array_normal(r, Q, OP_INPUT, r->c->type, r->c->size[5], s.heads * s.dim, 1.5);
+    op_array_normal(r, K, OP_INPUT, r->c->type, s.tokens, s.kv_heads * s.dim, 1.5);
+    op_array_normal(r, V, OP_INPUT, r->c->type, s.tokens, s.kv_heads * s.dim, 1);
+    op_array_make(r, O, OP_OUTPUT, r->c->type, r->c->size[5], s.heads * s.dim);
+}
+
+static void blocks_launch(op_run *r, qs_device *d)
+{
+    sizes s = sizes_of(r);
+    int64_t rows = r->c->size[5], block = r->c->size[6];
+    qs_attention_block a = {.q = op_mat(r, Q),
+                            .heads = (int32_t)s.heads,
+                            .kv_heads = (int32_t)s.kv_heads,
+                            .head_dim = (int32_t)s.dim,
+                            .scale = 1 / sqrtf((float)s.dim),
+                            .softcap = (float)r->c->value[0],
+                            .window = (int32_t)s.window,
+                            .query_at = s.tokens - rows};
+    op_workspace(r, d, (size_t)qs_attention_state_floats(rows, a.heads, a.head_dim) * sizeof(float));
+    a.state = d->workspace;
+    for (; a.key_at < s.tokens; a.key_at += block) {
+        int64_t n = s.tokens - a.key_at < block ? s.tokens - a.key_at : block;
+        a.k = qs_mat_part(op_mat(r, K), a.key_at, n, 0, s.kv_heads * s.dim);
+        a.v = qs_mat_part(op_mat(r, V), a.key_at, n, 0, s.kv_heads * s.dim);
+        a.first = a.key_at == 0;
+        if (a.key_at + n == s.tokens) a.o = op_mat(r, O);
+        qs_op_attention_block(d, &a);
+    }
+}
+
+static void blocks_reference(op_run *r)
+{
+    sizes s = sizes_of(r);
+    int64_t rows = r->c->size[5];
+    double *p = qs_calloc((size_t)s.tokens, sizeof *p);
+    for (int64_t h = 0; h < s.heads; h++)
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t at = s.tokens - rows + i, from = s.window && at >= s.window ? at - s.window + 1 : 0;
+            double sum = 0;
+            for (int64_t j = from; j <= at; j++) {
+                double dot = 0;
+                for (int64_t c = 0; c < s.dim; c++)
+                    dot += op_at(r, Q, i, h * s.dim + c) *
+                           op_at(r, K, j, h / (s.heads / s.kv_heads) * s.dim + c);
+                p[j] = dot * (1 / sqrtf((float)s.dim));
+                if (r->c->value[0] > 0) p[j] = r->c->value[0] * tanh(p[j] / r->c->value[0]);
+                sum += p[j] = exp(p[j]);
+            }
+            for (int64_t j = from; j <= at; j++)
+                for (int64_t c = 0; c < s.dim; c++)
+                    *op_want(r, O, i, h * s.dim + c) +=
+                        p[j] / sum * op_at(r, V, j, h / (s.heads / s.kv_heads) * s.dim + c);
+        }
+    qs_free(p);
+}
+
+static const op_kind blocks = {blocks_setup, blocks_launch, blocks_reference, OP(ATTENTION_BLOCK)};
+
 #define F32 5e-6, "fp32 sums over a few hundred keys and head columns, and an fp32 exponential"
 #define BF16                                                                                              \
     2 * OP_TOL_BF16, "probabilities and score gradients are rounded to bf16 before their products, then " \
@@ -190,7 +254,20 @@ static const op_kind attention_backward = {attention_backward_setup, attention_b
             {tokens, heads, kv_heads, dim, window, document}, {cap}, 0, tolerance                            \
     }
 
+#define BLOCKS(name, type, tokens, heads, kv_heads, dim, window, rows, block, cap, padding, ...)          \
+    {                                                                                                     \
+        name, &blocks, type, QS_F32, {tokens, heads, kv_heads, dim, window, rows, block}, {cap}, padding, \
+            __VA_ARGS__                                                                                   \
+    }
+
 static const op_case cases[] = {
+    BLOCKS("attention blocks f32, one query", QS_F32, 150, 4, 2, 64, 0, 1, 64, 0, 0, F32),
+    BLOCKS("attention blocks f32, ragged head, soft cap", QS_F32, 131, 4, 1, 20, 0, 7, 32, 3, 2, F32),
+    BLOCKS("attention blocks f32, all queries, window", QS_F32, 260, 2, 2, 16, 37, 260, 100, 0, 0, F32),
+    BLOCKS("attention blocks f32, window of a query", QS_F32, 200, 2, 1, 256, 5, 1, 64, 0, 0, F32),
+    BLOCKS("attention blocks bf16, grouped", QS_BF16, 300, 8, 2, 128, 0, 40, 128, 0, 8, 2 * OP_TOL_BF16,
+           OP_WHY_ONE_ROUNDING),
+    BLOCKS("attention blocks f16", QS_F16, 70, 2, 1, 80, 33, 3, 64, 0, 0, F16),
     BOTH("attention f32", QS_F32, 150, 2, 2, 64, 0, 0, 0, F32),
     BOTH("attention f32, grouped, ragged head", QS_F32, 131, 4, 2, 20, 0, 0, 3, F32),
     BOTH("attention f32, one kv head", QS_F32, 200, 3, 1, 32, 0, 0, 0, F32),
