@@ -24,50 +24,51 @@ static uint64_t read_number(const char *path, const char *key)
 typedef struct group_files {
     const char *root, *limit, *used, *cached;
 } group_files;
-static const group_files version_2 = {"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "};
-static const group_files version_1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes",
+static const group_files version_2 = {"sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "};
+static const group_files version_1 = {"sys/fs/cgroup/memory", "memory.limit_in_bytes",
                                       "memory.usage_in_bytes", "total_inactive_file "};
 
 static uint64_t read_in(const char *dir, const char *name, const char *key)
 {
-    char path[4200];
+    char path[8400];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return read_number(path, key);
 }
 
 /* Lowers *limit and *left to those of the group and of all above it. "max" reads as 0: no limit. */
-static void apply_groups(const group_files *f, const char *group, uint64_t *limit, uint64_t *left)
+static void apply_groups(const char *root, const group_files *f, const char *group, uint64_t *limit,
+                         uint64_t *left)
 {
-    char dir[4096];
-    snprintf(dir, sizeof dir, "%s%s", f->root, strcmp(group, "/") ? group : "");
+    char dir[8300];
+    size_t top = (size_t)snprintf(dir, sizeof dir, "%s/%s", root, f->root);
+    snprintf(dir + top, sizeof dir - top, "%s", strcmp(group, "/") ? group : "");
     for (;;) {
         uint64_t most = read_in(dir, f->limit, NULL), used = read_in(dir, f->used, NULL),
                  cached = read_in(dir, "memory.stat", f->cached);
         if (most && most < *limit) *limit = most;
         uint64_t now = most + cached > used ? most + cached - used : 0;
         if (most && now < *left) *left = now;
-        if (strlen(dir) <= strlen(f->root)) return;
+        if (strlen(dir) <= top) return;
         *strrchr(dir, '/') = 0;
     }
 }
 
-/* The memory of the machine, or of the control group that this process is in (a container sees the machine's
- * meminfo), and what is left of it. */
-static void host_memory(uint64_t *limit, uint64_t *left)
+void qs_host_memory(const char *root, uint64_t *limit, uint64_t *left)
 {
-    *limit = read_number("/proc/meminfo", "MemTotal:") * 1024;
-    *left = read_number("/proc/meminfo", "MemAvailable:") * 1024;
+    *limit = read_in(root, "proc/meminfo", "MemTotal:") * 1024;
+    *left = read_in(root, "proc/meminfo", "MemAvailable:") * 1024;
     char line[4096];
-    FILE *f = fopen("/proc/self/cgroup", "re");
+    snprintf(line, sizeof line, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(line, "re");
     while (f && fgets(line, sizeof line, f)) { /* "0::/path" is version 2, "4:memory:/path" version 1 */
         line[strcspn(line, "\n")] = 0;
         char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!path) continue;
         *path++ = 0;
         if (!controllers[1])
-            apply_groups(&version_2, path, limit, left);
+            apply_groups(root, &version_2, path, limit, left);
         else if (strstr(controllers + 1, "memory"))
-            apply_groups(&version_1, path, limit, left);
+            apply_groups(root, &version_1, path, limit, left);
     }
     if (f) fclose(f);
 }
@@ -75,14 +76,14 @@ static void host_memory(uint64_t *limit, uint64_t *left)
 uint64_t qs_host_available_bytes(void)
 {
     uint64_t limit, left;
-    host_memory(&limit, &left);
+    qs_host_memory("", &limit, &left);
     return left;
 }
 
 uint64_t qs_host_total_bytes(void)
 {
     uint64_t limit, left;
-    host_memory(&limit, &left);
+    qs_host_memory("", &limit, &left);
     return limit;
 }
 

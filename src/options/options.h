@@ -187,6 +187,11 @@ typedef struct qs_budgets {
 qs_budgets qs_options_budgets(const qs_options *o, bool of_host_memory, uint64_t device_free_bytes,
                               uint64_t host_available_bytes);
 
+/* The memory of the machine, or of the control group (version 1 or 2) that this process is in (a container
+ * sees the machine's meminfo), and what is left of it; bytes. Files are looked for under `root`: "" but in
+ * tests. */
+void qs_host_memory(const char *root, uint64_t *limit, uint64_t *left);
+
 /* Memory that this process may still take: MemAvailable, or what its control group leaves, whichever is less.
  * 0: unknown. */
 uint64_t qs_host_available_bytes(void);

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/file.h"
 #include "src/base/log.h"
@@ -581,6 +582,44 @@ START_TEST(automatic_budgets_are_shares_of_what_is_free)
 }
 END_TEST
 
+/* A file of a made-up machine under dir. */
+static void put(const char *name, const char *text)
+{
+    char *path = test_path(dir, name);
+    for (char *slash = path + strlen(dir) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = 0;
+        mkdir(path, 0777);
+    }
+    test_file_write(path, text, strlen(text));
+    qs_free(path);
+}
+
+START_TEST(budgets_respect_control_groups_of_both_versions)
+{
+    const uint64_t mib = 1 << 20;
+    uint64_t limit, left;
+    put("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n");
+    qs_host_memory(dir, &limit, &left); /* no groups at all */
+    ck_assert_uint_eq(limit, 8192 * mib);
+    ck_assert_uint_eq(left, 4096 * mib);
+    put("proc/self/cgroup", "0::/user/job\n");
+    put("sys/fs/cgroup/user/job/memory.max", "max\n"); /* no limit of its own, but one above it */
+    put("sys/fs/cgroup/user/memory.max", "314572800\n");
+    put("sys/fs/cgroup/user/memory.current", "104857600\n");
+    put("sys/fs/cgroup/user/memory.stat", "anon 1\ninactive_file 52428800\n");
+    qs_host_memory(dir, &limit, &left);
+    ck_assert_uint_eq(limit, 300 * mib);
+    ck_assert_uint_eq(left, 250 * mib); /* page cache that can be dropped is not used up */
+    put("proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/docker/x\n0::/\n"); /* hybrid */
+    put("sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "209715200\n");
+    put("sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "209715201\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    qs_host_memory(dir, &limit, &left);
+    ck_assert_uint_eq(limit, 200 * mib);
+    ck_assert_uint_eq(left, 0);
+}
+END_TEST
+
 START_TEST(the_default_cache_follows_the_users_cache_directory)
 {
     setenv("XDG_CACHE_HOME", "/x/y", 1);
@@ -590,6 +629,9 @@ START_TEST(the_default_cache_follows_the_users_cache_directory)
     setenv("HOME", "/h", 1);
     OK("");
     ck_assert_str_eq(o.cache.items[0], "/h/.cache/qlora-stream");
+    unsetenv("HOME"); /* the user's own entry says where it is; never the working folder */
+    OK("");
+    ck_assert_int_eq(o.cache.items[0][0], '/');
     OK("--cache /d1,/d2");
     ck_assert_int_eq(o.cache.count, 2);
 }
@@ -699,6 +741,7 @@ int main(void)
     tcase_add_test(t, a_resumed_run_keeps_what_decides_its_bits);
     tcase_add_test(t, train_needs_model_data_and_out);
     tcase_add_test(t, automatic_budgets_are_shares_of_what_is_free);
+    tcase_add_test(t, budgets_respect_control_groups_of_both_versions);
     tcase_add_test(t, the_default_cache_follows_the_users_cache_directory);
     tcase_add_test(t, a_command_can_add_its_own_options);
     tcase_add_test(t, help_fits_a_hundred_columns_and_names_every_option);
