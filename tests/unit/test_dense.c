@@ -66,7 +66,7 @@ static void train(double out[STEPS][1 + LAYERS])
     for (int64_t step = 0; step < STEPS; step++) {
         qs_step_info info;
         qs_sweep_result result;
-        qs_engine_fill_step(&g, step, &info);
+        must(qs_engine_fill_step(&g, step, &info, &e));
         must(qs_sweep_train(g.sweep, info.micro_batches, step, 1, &result, &e));
         out[step][0] = result.loss_sum;
         memcpy(&out[step][1], result.gradient_squares, LAYERS * sizeof(double));

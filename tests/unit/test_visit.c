@@ -9,7 +9,14 @@ enum { LAYERS = 5, TILES = 3, MOST_RECORDS = (LAYERS + 1) * 4 };
 static qs_layout layout = {.layers = LAYERS, .tiles = TILES};
 static uint8_t mask[LAYERS];
 static qs_architecture architecture = {.layers = LAYERS, .kinds = 1};
-static qs_lora lora = {.a = &architecture, .layers = LAYERS, .layer_mask = mask};
+static qs_lora_layer shape;
+static int32_t shape_of[LAYERS];
+static qs_lora lora = {.a = &architecture,
+                       .layers = LAYERS,
+                       .shape = &shape,
+                       .shapes = 1,
+                       .shape_of = shape_of,
+                       .layer_mask = mask};
 static qs_sweep_config config;
 static qs_schedule list;
 static qs_visit_rules rules;
