@@ -2,28 +2,29 @@
  * itself.
  *
  * Every token is one forward sweep over everything so far: no key-value cache, so this is for looking at what
- * a fine-tune has done and for models of any size inside the same budgets, not for serving. Greedy unless
- * --temperature is given; sampling is a function of the seed and the position.
+ * a fine-tune has done and for models of any size inside the same budgets, not for serving. Text is shown as
+ * it comes. Greedy unless --temperature is given; sampling is a function of the seed and the position.
  */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "io/file.h"
 #include "src/base/interrupt.h"
 #include "src/base/log.h"
-#include "src/base/maths.h"
 #include "src/base/memory.h"
-#include "src/base/random.h"
 #include "src/commands/commands.h"
+#include "src/commands/sampling.h"
+#include "src/commands/text_stream.h"
 #include "src/data/conversation.h"
 #include "src/train/engine.h"
 
 typedef struct generate_options {
-    qs_strings prompt, instruction;
-    char *adapter;
-    int64_t max_new_tokens;
-    double temperature;
-    uint8_t source[8];
+    qs_strings prompt, instruction, stop;
+    char *adapter, *system, *prompts;
+    int64_t max_new_tokens, top_k;
+    double temperature, top_p, min_p, repetition_penalty;
+    uint8_t source[16];
 } generate_options;
 
 #define ROW(field, kind, ...)                                                               \
@@ -32,15 +33,27 @@ typedef struct generate_options {
         .group = "Generation", __VA_ARGS__                                                  \
     }
 static const qs_option rows[] = {
-    ROW(prompt, TEXTS, .help = "text to go on from; may be given several times"),
+    ROW(prompt, TEXTS,
+        .help = "text to go on from; may be given several times. Without any prompt, standard input is one"),
+    ROW(prompts, PATH, .help = "file of prompts, one a line"),
     ROW(instruction, TEXTS,
         .help = "the same, put to the model as a question in its chat template (--chat_template)"),
+    ROW(system, STRING, .help = "system message before each --instruction"),
     ROW(adapter, PATH, .aliases = "lora",
         .help = "PEFT adapter directory: OUT of a run, or one of its checkpoints"),
     ROW(max_new_tokens, INT, .fallback = "64", .min = 1, .max = 1 << 20,
         .help = "tokens to add at most; ends earlier at the end-of-text token"),
     ROW(temperature, FLOAT, .fallback = "0", .min = 0, .max = 100,
         .help = "0: always the likeliest token; 1: as the model's probabilities say"),
+    ROW(top_k, INT, .fallback = "0", .min = 0, .max = 1 << 24,
+        .help = "sample from so many of the likeliest tokens; 0: from all"),
+    ROW(top_p, FLOAT, .fallback = "1", .min = 0, .max = 1,
+        .help = "sample from the fewest of the likeliest tokens that are together so likely"),
+    ROW(min_p, FLOAT, .fallback = "0", .min = 0, .max = 1,
+        .help = "sample from tokens at least this times as likely as the likeliest"),
+    ROW(repetition_penalty, FLOAT, .fallback = "1", .min = 0.01, .max = 100,
+        .help = "above 1: tokens that are in the text already become less likely"),
+    ROW(stop, TEXTS, .help = "the text ends before this string; may be given several times"),
 };
 static const qs_option_table table = {
     .rows = rows, .count = sizeof rows / sizeof *rows, .sources_offset = offsetof(generate_options, source)};
@@ -49,10 +62,10 @@ static void help(FILE *f)
 {
     generate_options g = {0};
     qs_option_set set = {&table, &g};
-    fprintf(
-        f, "usage: qlora-stream generate --model DIR [--adapter DIR] --prompt TEXT | --instruction TEXT "
-           "[options]\n\n"
-           "Writes text on standard output. Memory, device and quantisation options are those of train.\n\n");
+    fprintf(f, "usage: qlora-stream generate --model DIR [--adapter DIR] --prompt TEXT | --instruction TEXT "
+               "[options]\n\n"
+               "Writes text on standard output as it comes. Memory, device and quantisation options are "
+               "those of train.\n\n");
     qs_option_defaults(&set, 1);
     qs_option_print_help(f, &set, 1);
     qs_option_clear(&set, 1);
@@ -67,7 +80,8 @@ static int encode_prompt(qs_tokenizer *t, const char *text, qs_ids *out, qs_err 
     return qs_tokenizer_encode(t, text, strlen(text), 0, out, e);
 }
 
-static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *text, qs_ids *out, qs_err *e)
+static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *system, const char *text,
+                              qs_ids *out, qs_err *e)
 {
     const qs_chat_template *chat;
     const qs_chat_choice choice = {o->model, o->chat_template, o->chat_template_kwargs, o->template_date};
@@ -79,12 +93,15 @@ static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *
     qs_labelled l = {0};
     if (qs_chat_template_jinja(chat)) {
         json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", text);
+        if (system)
+            json_array_insert_new(messages, 0, json_pack("{s:s, s:s}", "role", "system", "content", system));
         rc = qs_chat_jinja_render(qs_chat_template_jinja(chat), t, &(qs_conversation){.messages = messages},
                                   true, false, &r, e);
         json_decref(messages);
     } else {
-        const qs_message m = {QS_ROLE_USER, text, strlen(text), false};
-        rc = qs_chat_render(chat, t, &m, 1, true, false, &r, e);
+        const qs_message m[] = {{QS_ROLE_SYSTEM, system, system ? strlen(system) : 0, false},
+                                {QS_ROLE_USER, text, strlen(text), false}};
+        rc = qs_chat_render(chat, t, system ? m : m + 1, system ? 2 : 1, true, false, &r, e);
     }
     if (!rc) rc = qs_rendering_encode(&r, t, &l, e);
     for (size_t i = 0; !rc && i < l.ids.count; i++) qs_ids_push(out, l.ids.data[i]);
@@ -95,20 +112,6 @@ static int encode_instruction(const qs_options *o, qs_tokenizer *t, const char *
 }
 
 /* ---- tokens ------------------------------------------------------------------------------------------ */
-
-static int32_t choose(const float *logits, int32_t vocab, double temperature, uint64_t seed,
-                      uint64_t position)
-{
-    int32_t best = 0;
-    for (int32_t i = 1; i < vocab; i++)
-        if (logits[i] > logits[best]) best = i;
-    if (temperature <= 0) return best;
-    double sum = 0, at = 0, u = qs_uniform_f32(qs_random_u32(seed, 0x67656eu, position));
-    for (int32_t i = 0; i < vocab; i++) sum += qs_exp((logits[i] - logits[best]) / temperature);
-    for (int32_t i = 0; i < vocab; i++)
-        if ((at += qs_exp((logits[i] - logits[best]) / temperature)) >= u * sum) return i;
-    return best;
-}
 
 static bool ends(const qs_architecture *a, const qs_token_info *t, int32_t id)
 {
@@ -132,24 +135,42 @@ static void fill_batch(qs_micro_batch *b, const qs_ids *ids)
     b->offsets[1] = (int32_t)ids->count;
 }
 
+/* Without stop strings, white space before the first word is left out. */
+static bool show(qs_text_stream *stream, const qs_tokenizer *t, const qs_ids *ids, size_t prompt, bool last)
+{
+    size_t bytes, lead = 0;
+    char *text = qs_tokenizer_decode(t, ids->data + prompt, ids->count - prompt, true, &bytes);
+    while (!stream->stops && (text[lead] == ' ' || text[lead] == '\n')) lead++;
+    bool stopped = qs_text_stream_show(stream, text + lead, bytes - lead, last);
+    qs_free(text);
+    return stopped;
+}
+
 static int go_on(qs_engine *g, const qs_tokenizer *t, const generate_options *w, qs_ids *ids, float *logits,
                  qs_err *e)
 {
     size_t prompt = ids->count;
-    while (ids->count - prompt < (size_t)w->max_new_tokens && !qs_interrupt_requested()) {
+    bool stopped = false;
+    qs_text_stream stream = {
+        .out = stdout, .stop = (const char *const *)w->stop.items, .stops = w->stop.count};
+    const qs_sampling sampling = {.temperature = w->temperature,
+                                  .top_k = w->top_k,
+                                  .top_p = w->top_p,
+                                  .min_p = w->min_p,
+                                  .repetition_penalty = w->repetition_penalty,
+                                  .seed = (uint64_t)g->options->seed};
+    while (ids->count - prompt < (size_t)w->max_new_tokens && !stopped && !qs_interrupt_requested()) {
         fill_batch(qs_sweep_batch(g->sweep, 0), ids);
         QS_TRY(qs_sweep_logits(g->sweep, (int32_t)ids->count - 1, 1, logits, e));
         int32_t id =
-            choose(logits, g->architecture.vocab, w->temperature, (uint64_t)g->options->seed, ids->count);
+            qs_sampling_next(&sampling, logits, g->architecture.vocab, ids->data, ids->count, ids->count);
         if (ends(&g->architecture, qs_tokenizer_info(t), id)) break;
         qs_ids_push(ids, id);
+        stopped = show(&stream, t, ids, prompt, false);
     }
-    char *text = qs_tokenizer_decode(t, ids->data + prompt, ids->count - prompt, true, NULL);
-    const char *shown = text;
-    while (*shown == ' ' || *shown == '\n') shown++;
-    printf("%s\n", shown);
+    if (!stopped) show(&stream, t, ids, prompt, true);
+    printf("\n");
     fflush(stdout);
-    qs_free(text);
     return 0;
 }
 
@@ -180,7 +201,7 @@ static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, q
         if (i < w->prompt.count)
             rc = encode_prompt(t, w->prompt.items[i], &ids[i], e);
         else
-            rc = encode_instruction(o, t, w->instruction.items[i - w->prompt.count], &ids[i], e);
+            rc = encode_instruction(o, t, w->system, w->instruction.items[i - w->prompt.count], &ids[i], e);
         if (!rc && !ids[i].count)
             rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__,
                             "a prompt without tokens has nothing to go on from");
@@ -201,6 +222,32 @@ static int generate(qs_options *o, const generate_options *w, qs_tokenizer *t, q
     return rc;
 }
 
+enum { MOST_BYTES = 64 << 20 };
+
+/* The lines of --prompts; without any prompt, all of standard input. */
+static int read_prompts(generate_options *w, qs_err *e)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    if (w->prompts) {
+        QS_TRY(qs_file_read(w->prompts, MOST_BYTES, &text, &bytes, e));
+        for (size_t at = 0, n; at < bytes; at += n + 1) {
+            n = strcspn(text + at, "\n");
+            if (n) qs_strings_add(&w->prompt, text + at, n);
+        }
+    } else if (!w->prompt.count && !w->instruction.count && !isatty(STDIN_FILENO)) {
+        text = qs_malloc(MOST_BYTES);
+        bytes = fread(text, 1, MOST_BYTES, stdin);
+        while (bytes && text[bytes - 1] == '\n') bytes--;
+        if (bytes) qs_strings_add(&w->prompt, text, bytes);
+    }
+    qs_free(text);
+    if (w->prompt.count || w->instruction.count) return 0;
+    QS_FAIL(e, QS_EUSAGE,
+            "nothing to go on from: give --prompt TEXT, --instruction TEXT, --prompts FILE, or a text on "
+            "standard input");
+}
+
 static int run(int argc, char **argv, qs_err *e)
 {
     qs_options o = {0};
@@ -210,9 +257,7 @@ static int run(int argc, char **argv, qs_err *e)
     int rc = qs_options_parse(&o, argc, argv, &more, 1, e);
     if (!rc) rc = qs_options_check_plan(&o, e);
     if (!rc) rc = qs_options_find_model(&o, e);
-    if (!rc && !w.prompt.count && !w.instruction.count)
-        rc = qs_err_set(e, QS_EUSAGE, __FILE__, __LINE__,
-                        "nothing to go on from: give --prompt TEXT or --instruction TEXT");
+    if (!rc) rc = read_prompts(&w, e);
     if (!rc) settle(&o, &w);
     if (!rc) rc = qs_tokenizer_open(o.model, &tokenizer, e);
     if (!rc) rc = generate(&o, &w, tokenizer, e);

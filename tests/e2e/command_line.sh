@@ -55,6 +55,19 @@ expect 0 '"what": "io_uring"' env HOME="$dir" $program doctor --json --disk_byte
 expect 0 'memory may be locked' $program doctor --disk_bytes 4M "$dir/doctor"
 expect 1 'must be mended' $program doctor --disk_bytes 4M /proc/none
 
+# ---- generate: prompts from everywhere, and where a text ends
+generate() { $program generate --model $base --cache "$dir/cache" --vram 128M --ram 128M --quiet --max_new_tokens 4 "$@"; }
+printf 'Rusty lives\nIn the morning\n' >"$dir/prompts"
+generate --prompt 'Rusty lives' --prompt 'In the morning' >"$dir/two" 2>&1
+generate --prompts "$dir/prompts" >"$dir/file" 2>&1
+is 'a file of prompts is the same as each of them' cmp -s "$dir/two" "$dir/file"
+generate --prompt 'Rusty lives' >"$dir/one" 2>&1
+printf 'Rusty lives\n' | generate >"$dir/piped" 2>&1
+is 'a prompt may come from standard input' cmp -s "$dir/one" "$dir/piped"
+generate --prompt 'Rusty lives' --temperature 1 --top_k 1 >"$dir/sampled" 2>&1
+is 'of one token the likeliest is drawn' cmp -s "$dir/one" "$dir/sampled"
+expect 2 'nothing to go on from' generate </dev/null
+
 # ---- eval: a question whose answer the model has learnt is not needed; that both models are measured is
 printf 'Two and two?,3,4,5,6,B\nThree and one?,4,3,2,1,A\n' >"$dir/sums_test.csv"
 evaluate() { $program eval --model $base --cache "$dir/cache" --vram 128M --ram 128M --quiet "$@"; }
