@@ -29,7 +29,7 @@ static __global__ void __launch_bounds__(THREADS)
     if (a.first)
         for (int c = threadIdx.x; c < a.dim; c += THREADS) state[c] = 0;
     for (int64_t start = 0; start < a.keys; start += KEYS) {
-        int64_t key = a.key_at + start, n = a.keys - start < KEYS ? a.keys - start : KEYS;
+        int64_t key = a.key_at + start, n = a.keys - start < KEYS ? a.keys - start : (int64_t)KEYS;
         int64_t from = a.window && at - a.window + 1 > key ? at - a.window + 1 - key : 0,
                 to = at - key + 1 < n ? at - key + 1 : n;
         if (from >= to) continue; /* the whole block */
