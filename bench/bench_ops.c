@@ -1,8 +1,8 @@
 /* bench_ops.c - what the operations cost on this machine, at the shapes of one Llama-3.2-1B layer and 1,024
  * tokens.
  *
- *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section]
- * [--cpu_isa=v3]
+ *     make build/release/bench/bench_ops && build/release/bench/bench_ops [tokens] [cpu] [section[/part of a
+ * name]] [--cpu_isa=v3]
  *
  * Everything is compared with what the machine can do, measured in the same run: matrix products with the
  * best of oneDNN's and OpenBLAS's sgemm at the same shape and 0.85 of the multiply-add peak of the table in
@@ -10,7 +10,7 @@
  * parallel copy, LoRA's products with what a copy lets them do, attention with the peak. Times are the best
  * of several runs. With the word `cpu` they are processor time divided by the number of threads, for machines
  * that are busy with something else: best with OMP_NUM_THREADS=1. Sections: products, lora, quant, attention,
- * elements, training; all of them without the word.
+ * elements, training; all of them without the word. "lora/gate" measures what has "gate" in its name.
  */
 #include <dlfcn.h>
 #include <dnnl.h>
@@ -39,8 +39,11 @@ static qs_device *device;
 static int64_t tokens = 1024;
 static qs_dtype type; /* of the products: bf16 where the table is fast at it, fp32 otherwise */
 static bool processor_time;
-static const char *only; /* section */
+static char *only;       /* section */
+static const char *part; /* of its lines those with this in their name; NULL: all */
 static double best_gflops, copy_gbs, fma_gflops;
+
+static bool wanted(const char *name) { return !part || strstr(name, part); }
 
 /* ---- measuring --------------------------------------------------------------------------------------- */
 
@@ -107,9 +110,9 @@ enum { COPY_BYTES = 128 << 20 };
 static void copy(void *x)
 {
     char **p = x;
-    int64_t part = COPY_BYTES / 64;
+    int64_t piece = COPY_BYTES / 64;
 #pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < COPY_BYTES; at += part) memcpy(p[0] + at, p[1] + at, (size_t)part);
+    for (int64_t at = 0; at < COPY_BYTES; at += piece) memcpy(p[0] + at, p[1] + at, (size_t)piece);
 }
 
 typedef struct product {
@@ -257,6 +260,7 @@ static void run_gemm(void *x) { qs_op_gemm(device, x); }
 /* `yardstick`: the rate in GFLOP/s that it is compared with. */
 static double gemm(const char *name, qs_gemm g, double yardstick)
 {
+    if (!wanted(name)) return 0;
     int64_t k = g.transpose_a ? g.a.rows : g.a.cols;
     size_t bytes = qs_op_gemm_workspace_bytes(device, &g);
     void *scratch = block(bytes + 1);
@@ -293,6 +297,7 @@ static double thin(const char *name, qs_gemm g)
 static double linear(const char *name, int64_t out, int64_t in, double *backward)
 {
     char text[64];
+    if (!wanted(name)) return 0;
     qs_mat x = matrix(type, tokens, in), w = matrix(type, out, in), y = matrix(type, tokens, out);
     double forward = gemm(name, (qs_gemm){.a = x, .b = w, .c = y, .transpose_b = true, .alpha = 1},
                           product_yardstick(tokens, out, in, true));
@@ -351,6 +356,7 @@ typedef struct job {
 
 static double memory_bound(const char *name, body f, job *j, double bytes)
 {
+    if (!wanted(name)) return 0;
     double t = seconds_of(f, j), rate = bytes / t * 1e-9;
     printf("  %-34s %9.2f ms %8.1f GB/s %4.0f %% of copy\n", name, t * 1e3, rate, 100 * rate / copy_gbs);
     return t;
@@ -429,6 +435,7 @@ static void run_attention_backward(void *x)
 static void attention(const char *name, qs_dtype kind, int32_t heads, int32_t kv_heads, int32_t dim,
                       double *forward, double *backward)
 {
+    if (!wanted(name)) return;
     job j = {.x = matrix(kind, tokens, heads * dim),
              .y = matrix(kind, tokens, kv_heads * dim),
              .z = matrix(kind, tokens, kv_heads * dim)};
@@ -599,6 +606,8 @@ int main(int argc, char **argv)
         else
             only = argv[i];
     }
+    char *cut = only ? strchr(only, '/') : NULL;
+    if (cut) *cut = 0, part = cut + 1;
     if (tokens < 1 || qs_cpu_select(isa, false, &e) || qs_device_open("cpu", &device, &e)) {
         fprintf(stderr, "bench_ops: %s\n", e.code ? e.text : "tokens must be positive");
         return 1;

@@ -11,6 +11,14 @@
 #include "kernels/cpu/gemm_tiles.h"
 #include "kernels/cpu/tile.h"
 
+static void by_our_own(qs_cpu *d, const qs_gemm *g)
+{
+    if (QS_CPU(gemm_is_thin)(g))
+        QS_CPU(gemm_thin)(d, g);
+    else
+        QS_CPU(gemm_tiles)(d, g);
+}
+
 #if defined(__AVX512BF16__) && defined(QS_ONEDNN)
 #include <cpuid.h>
 
@@ -37,7 +45,7 @@ static bool by_tiles(const qs_gemm *g)
 void QS_CPU(gemm)(qs_device *d, const qs_gemm *g)
 {
     if (by_tiles(g))
-        QS_CPU(gemm_tiles)((qs_cpu *)d, g);
+        by_our_own((qs_cpu *)d, g);
     else
         qs_gemm_onednn((qs_cpu *)d, g);
 }
@@ -60,7 +68,7 @@ bool QS_CPU(bf16_kernels)(char text[96])
     return true;
 }
 #else
-void QS_CPU(gemm)(qs_device *d, const qs_gemm *g) { QS_CPU(gemm_tiles)((qs_cpu *)d, g); }
+void QS_CPU(gemm)(qs_device *d, const qs_gemm *g) { by_our_own((qs_cpu *)d, g); }
 
 size_t QS_CPU(gemm_workspace_bytes)(qs_device *d, const qs_gemm *g)
 {

@@ -14,12 +14,13 @@
  * while the rows go by. */
 enum { ROWS = 256, COLS = 256, DEPTH = 256, PANEL = VW == 16 ? 32 : 16 };
 
-typedef struct buffers {
-    uint32_t a[ROWS * DEPTH], b[DEPTH * COLS];
-    float c[ROWS * COLS];
-} buffers;
+_Static_assert(ROWS *DEPTH <= QS_TILE_WORDS && DEPTH * COLS <= QS_TILE_WORDS && ROWS * COLS <= QS_TILE_WORDS,
+               "a slice and a tile fit into the buffers");
 
-size_t QS_CPU(gemm_tiles_bytes)(const qs_cpu *d) { return (size_t)d->base.info.threads * sizeof(buffers); }
+size_t QS_CPU(gemm_tiles_bytes)(const qs_cpu *d)
+{
+    return (size_t)d->base.info.threads * sizeof(qs_tile_buffers);
+}
 
 /* Rows [first, first + lines) of op(m), elements [at, at + depth) along the depth, as units: line by line for
  * the left operand. */
@@ -57,16 +58,12 @@ static void store_tile(const qs_gemm *g, const float *tile, int64_t row, int64_t
 {
     for (int64_t i = 0; i < rows; i++) {
         qs_mat c = qs_mat_part(g->c, row + i, 1, col, cols);
-        for (int64_t j = 0; j < cols; j += VW) {
-            vf value = vec_load_f32(tile + i * COLS + j) * g->alpha;
-            if (g->beta != 0) value += vec_load(c.data, c.type, j, cols - j);
-            if (g->bias) value += vec_load(g->bias, g->bias_type, col + j, cols - j);
-            vec_store(c.data, c.type, j, cols - j, value);
-        }
+        for (int64_t j = 0; j < cols; j += VW) gemm_finish(g, c, col, j, vec_load_f32(tile + i * COLS + j));
     }
 }
 
-static void make_tile(const qs_gemm *g, buffers *s, int64_t row, int64_t rows, int64_t col, int64_t cols)
+static void make_tile(const qs_gemm *g, qs_tile_buffers *s, int64_t row, int64_t rows, int64_t col,
+                      int64_t cols)
 {
     qs_unit u = qs_unit_of(g->a.type);
     int64_t k = g->transpose_a ? g->a.rows : g->a.cols, slice = DEPTH * qs_unit_elements(u);
@@ -105,7 +102,7 @@ static void tile_size(const qs_gemm *g, int threads, int64_t *rows, int64_t *col
 void QS_CPU(gemm_tiles)(qs_cpu *d, const qs_gemm *g)
 {
     int threads = d->base.info.threads;
-    buffers *all = qs_cpu_workspace(&d->base, QS_CPU(gemm_tiles_bytes)(d));
+    qs_tile_buffers *all = qs_cpu_workspace(&d->base, QS_CPU(gemm_tiles_bytes)(d));
     int64_t rows = ROWS, cols = COLS;
     tile_size(g, threads, &rows, &cols);
     int64_t down = parts(g->c.rows, rows), across = parts(g->c.cols, cols);

@@ -1,71 +1,37 @@
 #include "kernels/cpu/tile.h"
 
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/tile_block.h"
 
 /* ---- the product ------------------------------------------------------------------------------------- */
 
-/* A register block: as many sums as keep the multiply-add units busy and leave registers for a line of b and
- * an element of a. */
-#if VW == 16
-enum { ROWS = 8, VECTORS = 2 };
-#elif VW == 8
-enum { ROWS = 6, VECTORS = 2 };
-#elif defined(__aarch64__)
-enum { ROWS = 6, VECTORS = 4 };
-#else
-enum { ROWS = 4, VECTORS = 2 };
-#endif
-
-VEC vf multiply_add(qs_unit u, vu a, vu b, vf sum)
-{
-#if defined(__AVX512BF16__)
-    if (u == QS_UNIT_BF16_PAIR) return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-#endif
-    return vec_fma((vf)a, (vf)b, sum);
-}
-
-typedef struct operands {
-    int64_t depth;
-    const uint32_t *a;
-    int64_t row_step, depth_step;
-    const uint32_t *b;
-    int64_t b_stride;
-    float *c;
-    int64_t c_stride;
-} operands;
-
 /* `rows` and `vectors` are constant after inlining. */
-VEC void block(qs_unit u, int rows, int vectors, bool add, const operands *o, int64_t row)
+VEC void block(qs_unit u, int rows, int vectors, bool add, const block_operands *all, int64_t row, float *c,
+               int64_t c_stride)
 {
-    vf sum[ROWS][VECTORS];
-    const uint32_t *a = o->a + row * o->row_step, *b = o->b;
-    int64_t row_step = o->row_step, depth_step = o->depth_step, b_stride = o->b_stride;
-    float *c = o->c + row * o->c_stride;
+    vf sum[NARROW_ROWS][BLOCK_VECTORS];
+    block_operands o = *all;
+    o.a += row * o.row_step;
+    c += row * c_stride;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
-            sum[i][v] = add ? vec_load_f32(c + i * o->c_stride + v * VW) : vec_all(0);
-    for (int64_t p = 0; p < o->depth; p++, a += depth_step, b += b_stride) {
-        vu bv[VECTORS];
-        for (int v = 0; v < vectors; v++)
-            memcpy(&bv[v], b + v * VW, sizeof bv[v]); /* one by one: together they go over the stack */
-        for (int i = 0; i < rows; i++) {
-            vu av = a[i * row_step] - (vu){0};
-            for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add(u, av, bv[v], sum[i][v]);
-        }
-    }
+            sum[i][v] = add ? vec_load_f32(c + i * c_stride + v * VW) : vec_all(0);
+    block_add(u, rows, vectors, &o, sum);
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) vec_store_f32(c + i * o->c_stride + v * VW, sum[i][v]);
+        for (int v = 0; v < vectors; v++) vec_store_f32(c + i * c_stride + v * VW, sum[i][v]);
 }
 
 /* All rows of a column of `vectors` vectors. */
-VEC void column(qs_unit u, int vectors, bool add, int64_t rows, const operands *o)
+VEC void column(qs_unit u, int vectors, bool add, int64_t rows, const block_operands *o, float *c,
+                int64_t c_stride)
 {
     int64_t i = 0;
-    for (; i + ROWS <= rows; i += ROWS) block(u, ROWS, vectors, add, o, i);
-    if (ROWS > 4 && rows - i >= 4) block(u, 4, vectors, add, o, i), i += 4;
-    if (rows - i >= 2) block(u, 2, vectors, add, o, i), i += 2;
-    if (rows - i >= 1) block(u, 1, vectors, add, o, i);
+    if (vectors == 1)
+        for (; i + NARROW_ROWS <= rows; i += NARROW_ROWS) block(u, NARROW_ROWS, 1, add, o, i, c, c_stride);
+    for (; i + BLOCK_ROWS <= rows; i += BLOCK_ROWS) block(u, BLOCK_ROWS, vectors, add, o, i, c, c_stride);
+    if (BLOCK_ROWS > 4 && rows - i >= 4) block(u, 4, vectors, add, o, i, c, c_stride), i += 4;
+    if (rows - i >= 2) block(u, 2, vectors, add, o, i, c, c_stride), i += 2;
+    if (rows - i >= 1) block(u, 1, vectors, add, o, i, c, c_stride);
 }
 
 void QS_CPU(tile_product)(qs_unit u, bool add, int64_t rows, int64_t cols, int64_t depth, const uint32_t *a,
@@ -73,17 +39,17 @@ void QS_CPU(tile_product)(qs_unit u, bool add, int64_t rows, int64_t cols, int64
                           int64_t c_stride)
 {
     for (int64_t j = 0; j < cols;) {
-        operands o = {depth, a, row_step, depth_step, b + j, b_stride, c + j, c_stride};
-        bool whole = j + VECTORS * VW <= cols;
+        block_operands o = {depth, a, row_step, depth_step, b + j, b_stride};
+        bool whole = j + BLOCK_COLS <= cols;
         if (u == QS_UNIT_F32 && whole)
-            column(QS_UNIT_F32, VECTORS, add, rows, &o);
+            column(QS_UNIT_F32, BLOCK_VECTORS, add, rows, &o, c + j, c_stride);
         else if (u == QS_UNIT_F32)
-            column(QS_UNIT_F32, 1, add, rows, &o);
+            column(QS_UNIT_F32, 1, add, rows, &o, c + j, c_stride);
         else if (whole)
-            column(QS_UNIT_BF16_PAIR, VECTORS, add, rows, &o);
+            column(QS_UNIT_BF16_PAIR, BLOCK_VECTORS, add, rows, &o, c + j, c_stride);
         else
-            column(QS_UNIT_BF16_PAIR, 1, add, rows, &o);
-        j += whole ? VECTORS * VW : VW;
+            column(QS_UNIT_BF16_PAIR, 1, add, rows, &o, c + j, c_stride);
+        j += whole ? BLOCK_COLS : VW;
     }
 }
 
