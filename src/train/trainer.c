@@ -393,18 +393,25 @@ static int stopped(run *r, qs_err *e)
     return rc;
 }
 
-/* Ends a run that failed: what was done before the step that failed is saved when it can be. */
-static int failed(run *r, qs_err *e)
+/* Adds to an error which checkpoint is whole, and the command that goes on from it. */
+static int with_the_way_on(run *r, qs_err *e)
 {
-    qs_err why = {0}, first = *e;
-    if (r->step == r->first || first.code == QS_ENUMERIC) return -first.code;
-    if (!r->updating && save(r, &why)) qs_warn("step %" PRId64 " is not saved: %s", r->step, why.text);
+    qs_err first = *e;
     char *command = resume_command(r);
     qs_err_set(e, first.code, __FILE__, __LINE__,
                "%.500s; checkpoint-%" PRId64 " is whole: go on from it with: %s", first.text, r->saved_step,
                command);
     qs_free(command);
     return -first.code;
+}
+
+/* Ends a run that failed: what was done before the step that failed is saved when it can be. */
+static int failed(run *r, qs_err *e)
+{
+    qs_err why = {0};
+    if (r->step == r->first || e->code == QS_ENUMERIC) return -e->code;
+    if (!r->updating && save(r, &why)) qs_warn("step %" PRId64 " is not saved: %s", r->step, why.text);
+    return with_the_way_on(r, e);
 }
 
 /* Says which validation was the best one; with load_best_model_at_end its adapter is the result. */
@@ -444,10 +451,11 @@ static int steps(run *r, qs_err *e)
     int rc = all_steps(r, e);
     if (rc == -QS_EINTERRUPT) return stopped(r, e);
     if (rc) return failed(r, e);
-    QS_TRY(save(r, e));
+    if (save(r, e)) return with_the_way_on(r, e);
     QS_TRY(name_best(r, e));
     QS_TRY(check_result(r, e));
-    return qs_peft_save(r->out.path, &r->engine.lora, r->o->model, r->engine.masters, e);
+    rc = qs_peft_save(r->out.path, &r->engine.lora, r->o->model, r->engine.masters, e);
+    return rc ? with_the_way_on(r, e) : 0;
 }
 
 int qs_train_dry_run(qs_options *o, FILE *f, qs_err *e)
