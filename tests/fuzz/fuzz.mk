@@ -5,7 +5,7 @@
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_PICKED  := $(if $(T),$(filter $(T),$(FUZZ_TARGETS)),$(FUZZ_TARGETS))
 FUZZ_DRIVER  := $(B)/tests/fuzz/fuzz.o $(if $(FUZZ),,$(B)/tests/fuzz/replay.o)
-FUZZ_SEEDS   := build/fuzz-seeds
+FUZZ_SEEDS   := $(B)/fuzz-seeds
 
 $(B)/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(FUZZ_DRIVER) $(B)/libqs.a
 	@mkdir -p $(@D)

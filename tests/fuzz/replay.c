@@ -166,8 +166,7 @@ int main(int argc, char **argv)
     name = (name ? name + 1 : argv[0]) + strlen("fuzz_");
     for (int i = 1; i < argc; i++) add(argv[i], 1);
     if (argc == 1) {
-        char *corpus = qs_path_join("tests/fuzz/corpus", name),
-             *made = qs_path_join(root ? root : "build/fuzz-seeds", name);
+        char *corpus = qs_path_join("tests/fuzz/corpus", name), *made = qs_path_join(root ? root : ".", name);
         add(corpus, 0);
         add(made, 0);
         qs_free(corpus);

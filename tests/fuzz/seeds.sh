@@ -149,7 +149,7 @@ data: {path: x}'
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
 $program train --model $golden/llama/model --data $golden/llama/data.jsonl --max_seq_length 64 --gradient_accumulation_steps 1 --threads 1 --vram 64M --ram 64M \
-    --lora_r 4 --max_steps 3 --save_steps 2 --out "$run/o" --cache "$run/c" --quiet >/dev/null 2>&1
+    --lora_r 4 --max_steps 3 --save_steps 2 --out "$run/o" --cache "$run/c" --quiet >"$run/log" 2>&1 || { echo "seeds: the short run failed:"; cat "$run/log"; exit 1; }
 seed trainer_state run <"$run/o/checkpoint-2/trainer_state.json"
 seed metrics run <"$run/o/metrics.jsonl"
 { head -n 2 "$run/o/metrics.jsonl"; printf '{"step":2,"eval_loss":1.5,"eval_tokens":10,"eval_seconds":0.1}\n{"step":3,"lo'; } | seed metrics torn
