@@ -64,6 +64,11 @@ void qs_steps_prefix_once(qs_steps *s)
     for (int i = 0; i < s->count; i++) s->step[i].first_only |= puts_in_front(&s->step[i]);
 }
 
+void qs_steps_prefix_not_twice(qs_steps *s)
+{
+    for (int i = 0; i < s->count; i++) s->step[i].not_twice |= s->step[i].kind == QS_STEP_PREPEND;
+}
+
 /* ---- running ----------------------------------------------------------------------------------------- */
 
 /* Expressions that match the empty string are refused when they are read; an empty match (by looking around)
@@ -139,6 +144,12 @@ static bool has_prefix(const qs_step *step, qs_place place)
     return place == QS_PLACE_INPUT || (place == QS_PLACE_SEGMENT && !step->first_only);
 }
 
+static bool begun(const qs_step *step, const qs_buffer *text)
+{
+    size_t n = strlen(step->text);
+    return text->bytes && (text->data[0] == ' ' || (text->bytes >= n && !memcmp(text->data, step->text, n)));
+}
+
 int qs_normalize(qs_steps *s, const char *text, size_t bytes, qs_place place, qs_buffer *out, qs_err *e)
 {
     qs_buffer now = {0}, next = {0};
@@ -149,7 +160,8 @@ int qs_normalize(qs_steps *s, const char *text, size_t bytes, qs_place place, qs
         next.bytes = 0;
         qs_buffer_put(&next, "", 0);
         if (step->kind == QS_STEP_PREPEND) {
-            if (now.bytes && has_prefix(step, place)) qs_buffer_put(&next, step->text, strlen(step->text));
+            if (now.bytes && has_prefix(step, place) && !(step->not_twice && begun(step, &now)))
+                qs_buffer_put(&next, step->text, strlen(step->text));
             qs_buffer_put(&next, now.data, now.bytes);
         } else if (step->kind == QS_STEP_REPLACE) {
             rc = replace(step, &now, &next, e);

@@ -63,6 +63,7 @@ typedef struct qs_step {
     qs_cut cut;
     bool invert;     /* SPLIT: what does not match counts as the match */
     bool first_only; /* PREPEND, PREFIX: only at the very beginning of the input */
+    bool not_twice;  /* PREPEND: not before a text that begins with a space or with `text` */
 } qs_step;
 
 enum { QS_STEPS_MAX = 16 };
@@ -86,6 +87,8 @@ void qs_steps_add_prepend(qs_steps *s, const char *text);
  * input alone. */
 void qs_steps_drop_prefix(qs_steps *s);
 void qs_steps_prefix_once(qs_steps *s);
+/* Has them leave a text alone that begins with a space already, as Metaspace does. */
+void qs_steps_prefix_not_twice(qs_steps *s);
 void qs_steps_free(qs_steps *s);
 
 /* Where a text stands, which decides whether a prefix is put before it. */

@@ -10,7 +10,7 @@
 
 #include "src/data/token_cache.h"
 
-enum { QS_TOKEN_CACHE_VERSION = 2, QS_TOKEN_CACHE_TOKENS_AT = 4096 };
+enum { QS_TOKEN_CACHE_VERSION = 3, QS_TOKEN_CACHE_TOKENS_AT = 4096 };
 #define QS_TOKEN_CACHE_MAGIC "QSTOKENS"
 
 typedef struct qs_token_cache_header {

@@ -253,6 +253,8 @@ static void settle_prefix(qs_tokenizer *t, json_t *config)
     } else if (json_is_false(json_object_get(config, "legacy"))) {
         qs_steps_prefix_once(&t->normalizer);
         qs_steps_prefix_once(&t->pretokenizer);
+        qs_steps_prefix_not_twice(
+            &t->normalizer); /* transformers has Metaspace there, whatever the file says */
     }
 }
 
