@@ -156,6 +156,7 @@ START_TEST(what_does_not_fit_gives_way)
         test_words w = {0};
         words(&w, dir, 64, 96, "steps");
         test_words_add(&w, "--gradient_accumulation_steps=6");
+        test_words_add(&w, "--keep_layers=0"); /* more sweeps only where memory asks for them */
         test_words_add(&w, "--ram=%d", ram_kib << 10);
         ck_assert_msg(!qs_options_parse(&o, w.count, w.word, NULL, 0, &e), "%s", e.text);
         int rc = qs_engine_prepare(&o, NULL, NULL, &g, &e);
