@@ -39,8 +39,9 @@ ISA_v4      := -march=x86-64-v4 -mprefer-vector-width=512
 ISA_v4_bf16 := $(ISA_v4) -mavx512bf16 -mavx512vbmi
 ONEDNN      ?= 1
 else
-ISAS        := neon
-ISA_neon    := -march=armv8-a
+ISAS          := neon neon_bf16
+ISA_neon      := -march=armv8-a
+ISA_neon_bf16 := -march=armv8.2-a+bf16
 ONEDNN      ?= 0
 endif
 CPU_BASE    := $(patsubst %,kernels/cpu/%.c,device_cpu choose_table $(if $(filter 1,$(ONEDNN)),gemm_onednn))

@@ -123,10 +123,10 @@ struct qs_device {
 const char *qs_device_kernels(const qs_device *d, qs_dtype compute);
 
 /* The instruction set of cpu devices that are opened from here on: "auto" (the best of this processor, or
- * what the environment variable QS_CPU_ISA says), "v2", "v3", "v4", "v4_bf16"; on aarch64 "neon".
- * portable_bits: "auto" takes the best one whose bits are those of every processor with a fused multiply-add,
- * and one that is not such a one is refused. QS_EINVAL for an unknown name, QS_EUNSUP for what this processor
- * does not have. Without a call: "auto". */
+ * what the environment variable QS_CPU_ISA says), "v2", "v3", "v4", "v4_bf16"; on aarch64 "neon" and
+ * "neon_bf16". portable_bits: "auto" takes the best one whose bits are those of every processor with a fused
+ * multiply-add, and one that is not such a one is refused. QS_EINVAL for an unknown name, QS_EUNSUP for what
+ * this processor does not have. Without a call: "auto". */
 int qs_cpu_select(const char *isa, bool portable_bits, qs_err *e);
 
 /* Worker threads of CPU devices that are opened from here on; 0: as many as there are processors, or as

@@ -52,9 +52,19 @@ static const choice choices[] = {{&qs_cpu_table_v2, runs_v2},
                                  {&qs_cpu_table_v4, runs_v4},
                                  {&qs_cpu_table_v4_bf16, runs_v4_bf16}};
 #elif defined(__aarch64__)
-extern const qs_cpu_table qs_cpu_table_neon;
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+extern const qs_cpu_table qs_cpu_table_neon, qs_cpu_table_neon_bf16;
+
 static bool always(void) { return true; }
-static const choice choices[] = {{&qs_cpu_table_neon, always}};
+/* The compiler's armv8.2-a holds atomics and the rounding multiplies of 8.1 too. */
+static bool runs_neon_bf16(void)
+{
+    unsigned long base = HWCAP_ATOMICS | HWCAP_ASIMDRDM | HWCAP_CRC32;
+    return (getauxval(AT_HWCAP) & base) == base && getauxval(AT_HWCAP2) & HWCAP2_BF16;
+}
+static const choice choices[] = {{&qs_cpu_table_neon, always}, {&qs_cpu_table_neon_bf16, runs_neon_bf16}};
 #else
 #error "the CPU kernels are written for x86-64 and aarch64"
 #endif

@@ -75,9 +75,16 @@ size_t QS_CPU(gemm_workspace_bytes)(qs_device *d, const qs_gemm *g)
     return QS_CPU(gemm_tiles_bytes)((qs_cpu *)d);
 }
 
+/* The two architectures round within a pair in ways of their own, so the names differ. */
+#if defined(__aarch64__)
+#define PAIRS "bfdot-1"
+#else
+#define PAIRS "pairs-1"
+#endif
+
 bool QS_CPU(bf16_kernels)(char text[96])
 {
-    if (qs_pairs_are_fast()) snprintf(text, 96, "pairs-1");
+    if (qs_pairs_are_fast()) snprintf(text, 96, PAIRS);
     return qs_pairs_are_fast();
 }
 #endif

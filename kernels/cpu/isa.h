@@ -1,9 +1,9 @@
 /* isa.h - what the sources see that are compiled once per instruction set (every .c here but the Makefile's
  * CPU_BASE).
  *
- * QS_ISA is the table's suffix: v2, v3, v4, v4_bf16, neon. A function that another file calls is called
- * QS_CPU(name), which makes qs_cpu_name_v3 and so on; everything else is static. Nothing compiled for a table
- * may be called before the processor was asked.
+ * QS_ISA is the table's suffix: v2, v3, v4, v4_bf16, neon, neon_bf16. A function that another file calls is
+ * called QS_CPU(name), which makes qs_cpu_name_v3 and so on; everything else is static. Nothing compiled for
+ * a table may be called before the processor was asked.
  */
 #ifndef QS_KERNELS_CPU_ISA_H
 #define QS_KERNELS_CPU_ISA_H

@@ -1,8 +1,8 @@
 /* tile.h - small dense products of packed tiles: what attention and matrix products are built from.
  *
  * Operands are packed into 32-bit units along the summed dimension (the depth): one fp32 number, or, on
- * processors that are fast at multiplying pairs of bf16 numbers and adding them to fp32 (AVX512_BF16), two
- * neighbouring bf16 numbers. Moving and transposing units is the same work for both; only the innermost
+ * processors that are fast at multiplying pairs of bf16 numbers and adding them to fp32 (AVX512_BF16, BFDOT),
+ * two neighbouring bf16 numbers. Moving and transposing units is the same work for both; only the innermost
  * multiply-add differs.
  */
 #ifndef QS_KERNELS_CPU_TILE_H
@@ -28,6 +28,8 @@ static inline bool qs_pairs_are_fast(void)
 #if defined(__AVX512BF16__)
     __builtin_cpu_init();
     return !__builtin_cpu_is("intel");
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    return true;
 #else
     return false;
 #endif

@@ -22,6 +22,10 @@ VEC vf multiply_add(qs_unit u, vu a, vu b, vf sum)
 {
 #if defined(__AVX512BF16__)
     if (u == QS_UNIT_BF16_PAIR) return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    if (u == QS_UNIT_BF16_PAIR)
+        return (vf)vbfdotq_f32((float32x4_t)sum, vreinterpretq_bf16_u32((uint32x4_t)a),
+                               vreinterpretq_bf16_u32((uint32x4_t)b));
 #endif
     return vec_fma((vf)a, (vf)b, sum);
 }

@@ -315,6 +315,8 @@ VEC vf vec_of_f16(vh h)
     return (vf)_mm512_cvtph_ps((__m256i)h);
 #elif defined(__F16C__)
     return (vf)_mm256_cvtph_ps((__m128i)h);
+#elif defined(__aarch64__)
+    return (vf)vcvt_f32_f16(vreinterpret_f16_u16((uint16x4_t)h));
 #else
     vf r;
     for (int l = 0; l < VW; l++) r[l] = qs_f32_of_f16(h[l]);
@@ -328,6 +330,9 @@ VEC vh vec_to_f16(vf f)
     return (vh)_mm512_cvtps_ph((__m512)f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #elif defined(__F16C__)
     return (vh)_mm256_cvtps_ph((__m256)f, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__aarch64__)
+    return (vh)vreinterpret_u16_f16(
+        vcvt_f16_f32((float32x4_t)f)); /* to nearest: the mode a program starts in */
 #else
     vh r;
     for (int l = 0; l < VW; l++) r[l] = qs_f16_of_f32(f[l]);

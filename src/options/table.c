@@ -102,7 +102,7 @@ static const qs_option rows[] = {
         .help = "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one"),
     ROW(cpu_isa, STRING, G, FREE, .fallback = "auto",
         .help = "instruction set of the CPU kernels: auto (the best of this processor, or what QS_CPU_ISA "
-                "says), v2, v3 (AVX2), v4 (AVX-512), v4_bf16; neon on aarch64"),
+                "says), v2, v3 (AVX2), v4 (AVX-512), v4_bf16; neon and neon_bf16 on aarch64"),
     ROW(portable_bits, BOOL, G, FREE, .fallback = "false",
         .help = "use CPU kernels that give the same bits on every processor with fused multiply-adds; slower "
                 "in bf16 where the processor has matrix units"),

@@ -45,7 +45,7 @@ END_TEST
 
 /* ---- every instruction set of this processor --------------------------------------------------------- */
 
-static const char *const isas[] = {"v2", "v3", "v4", "v4_bf16", "neon"};
+static const char *const isas[] = {"v2", "v3", "v4", "v4_bf16", "neon", "neon_bf16"};
 enum { ISAS = sizeof isas / sizeof *isas };
 
 /* A device with the kernels of an instruction set; NULL where it is not this processor's. */
@@ -252,6 +252,7 @@ END_TEST
 
 int main(void)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
     tcase_add_loop_test(t, every_case_agrees_with_its_reference, 0, LISTS);
