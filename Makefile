@@ -241,4 +241,4 @@ help:
 
 .PHONY: install uninstall deb all benches unit unit-programs e2e test analyse test-valgrind lint bench bench-hidden bench-70b demo deps docs docs-check clean help qlora-stream
 .PRECIOUS: $(B)/%.o
--include $(shell find build/$(FLAVOUR) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
