@@ -131,6 +131,19 @@ START_TEST(a_run_begun_with_avx512_ends_with_avx2_in_the_same_bits)
 }
 END_TEST
 
+/* Kernels that multiply bf16 themselves are kept where the processor has them, whatever cpu_isa says then.
+ * (What happens where it has not: test_run_checks.c.) */
+START_TEST(a_resumed_run_keeps_the_bf16_kernels_it_began_with)
+{
+    qs_err e = {0};
+    if (!runs("v4_bf16")) return;
+    ck_assert_int_eq(try_train("llama", "v4_bf16", "bf16", "halves", "--stop_at_step=9", &e), -QS_EINTERRUPT);
+    train("llama", "v3", "bf16", "halves", "--resume");
+    train("llama", "v4_bf16", "bf16", "straight", NULL);
+    same_run("halves", "straight");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("isa");
@@ -141,6 +154,7 @@ int main(void)
     tcase_add_loop_test(t, storage_in_16_bits_changes_nothing_of_that, 0, 2);
     tcase_add_loop_test(t, without_fused_multiply_adds_a_run_stays_within_a_millionth, 0, FAMILIES);
     tcase_add_test(t, a_run_begun_with_avx512_ends_with_avx2_in_the_same_bits);
+    tcase_add_test(t, a_resumed_run_keeps_the_bf16_kernels_it_began_with);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
