@@ -35,6 +35,15 @@ void test_dir_remove(char *dir)
 
 char *test_path(const char *dir, const char *name) { return qs_path_join(dir, name); }
 
+const char *test_path_for_now(const char *dir, const char *name)
+{
+    static char paths[4][4096];
+    static int turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
+    return path;
+}
+
 void test_file_write(const char *path, const void *data, size_t bytes)
 {
     qs_err e = {0};

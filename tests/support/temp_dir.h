@@ -14,6 +14,8 @@ char *test_dir_create(void);
 void test_dir_remove(char *dir);
 
 char *test_path(const char *dir, const char *name);
+/* The same, good for three more calls. */
+const char *test_path_for_now(const char *dir, const char *name);
 
 /* Writes a file of these bytes; reads one whole (qs_free). Abort on failure. */
 void test_file_write(const char *path, const void *data, size_t bytes);

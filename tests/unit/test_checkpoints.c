@@ -58,15 +58,7 @@ static int train(const char *out, const char *const *more)
     return rc;
 }
 
-/* Good for a few more calls. */
-static char *in(const char *name)
-{
-    static char paths[4][4096];
-    static int turn;
-    char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-    return path;
-}
+static const char *in(const char *name) { return test_path_for_now(dir, name); }
 
 static bool there(const char *name)
 {
@@ -92,7 +84,8 @@ static const char *checkpoints(const char *out)
 static void spoil(const char *name, size_t at)
 {
     size_t n;
-    char *path = in(name), *text = test_file_read(path, &n);
+    const char *path = in(name);
+    char *text = test_file_read(path, &n);
     ck_assert_uint_lt(at, n);
     text[at] ^= 1;
     test_file_overwrite(path, text, n);
@@ -217,7 +210,7 @@ START_TEST(an_altered_trainer_state_is_passed_over)
 {
     ck_assert_int_eq(train("o", WITH("--stop_at_step=3")), -QS_EINTERRUPT);
     qs_run_state state;
-    char *path = in("o/checkpoint-3"), *file = in("o/checkpoint-3/trainer_state.json");
+    const char *path = in("o/checkpoint-3"), *file = in("o/checkpoint-3/trainer_state.json");
     size_t n;
     char *text = test_file_read(file, &n);
     ck_assert_int_eq(qs_run_state_read(path, &state, &e), 0);
