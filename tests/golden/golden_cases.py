@@ -168,9 +168,9 @@ CASES = (
          config=_config("Llama", vocab_size=96, hidden_size=40, intermediate_size=100, num_hidden_layers=4,
                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128, rope_theta=10000.0,
                         tie_word_embeddings=True, attention_bias=False, mlp_bias=False, torch_dtype="bfloat16"),
-         options=_options(lora_r=4, lora_alpha=8, learning_rate=2e-3, loraplus_lr_ratio=4.0, weight_decay=0.01,
+         options=_options(lora_r=4, lora_alpha=4, learning_rate=2e-3, loraplus_lr_ratio=4.0, weight_decay=0.01,
                           target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
                           rank_pattern=["q_proj=2", "layers.1.self_attn.k_proj=8", "mlp.up_proj=3"],
-                          alpha_pattern=["v_proj=2", "layers.[12].mlp.down_proj=20"], layers_to_transform=[0, 1, 3],
+                          alpha_pattern=["v_proj=2", "layers.[12].mlp.down_proj=6"], layers_to_transform=[0, 1, 3],
                           exclude_modules=["layers.0.self_attn.o_proj", "layers.3.mlp.down_proj"])),
 )
