@@ -8,7 +8,7 @@
 #include "src/base/random.h"
 #include "src/model/lora_match.h"
 
-enum { R_MAX = 1 << 16, PACK_ALIGN = 64 };
+enum { PACK_ALIGN = 64 };
 
 /* Streams of the generator that draws A; the top bits spell "LO", so that no counter of another purpose runs
  * into them. */
@@ -53,7 +53,8 @@ void qs_lora_config_free(qs_lora_config *c)
 
 static int check_numbers(const qs_lora_config *c, qs_err *e)
 {
-    if (c->r < 1 || c->r > R_MAX) QS_FAIL(e, QS_EINVAL, "lora_r is %d; expected 1 to %d", c->r, R_MAX);
+    if (c->r < 1 || c->r > QS_LORA_R_MAX)
+        QS_FAIL(e, QS_EINVAL, "lora_r is %d; expected 1 to %d", c->r, QS_LORA_R_MAX);
     if (!(c->alpha > 0 && c->alpha <= 1e9))
         QS_FAIL(e, QS_EINVAL, "lora_alpha is %g; expected more than 0", c->alpha);
     if (!(c->dropout >= 0 && c->dropout < 1))

@@ -13,6 +13,8 @@
 #include "offload/pager.h"
 #include "src/model/architecture.h"
 
+enum { QS_LORA_R_MAX = 1 << 16 }; /* the largest rank */
+
 /* Names and patterns as a user writes them; borrowed unless said otherwise. */
 typedef struct qs_lora_names {
     const char *const *item;

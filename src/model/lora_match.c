@@ -12,7 +12,7 @@
 
 #include "src/base/memory.h"
 
-enum { PATH_MAX_BYTES = 128, R_MAX = 1 << 16 };
+enum { PATH_MAX_BYTES = 128 };
 
 /* A list of names, or one regular expression, or everything. */
 typedef struct matcher {
@@ -151,9 +151,9 @@ static int read_patterns(const char *option, qs_lora_names names, pattern_list *
 static int check_ranks(const pattern_list *l, qs_err *e)
 {
     for (int i = 0; i < l->count; i++)
-        if (l->item[i].value != floor(l->item[i].value) || l->item[i].value > R_MAX)
+        if (l->item[i].value != floor(l->item[i].value) || l->item[i].value > QS_LORA_R_MAX)
             QS_FAIL(e, QS_EINVAL, "rank_pattern: \"%s\": a rank is a whole number from 1 to %d",
-                    l->item[i].text, R_MAX);
+                    l->item[i].text, QS_LORA_R_MAX);
     return 0;
 }
 

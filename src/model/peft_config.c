@@ -16,7 +16,7 @@
 #include "src/base/json.h"
 #include "src/base/memory.h"
 
-enum { CONFIG_MAX_BYTES = 16 << 20, R_MAX = 1 << 16 };
+enum { CONFIG_MAX_BYTES = 16 << 20 };
 
 /* Features that are off when absent, null, false or empty. */
 static int refuse_features(qs_json j, qs_err *e)
@@ -128,7 +128,7 @@ static int read_config(qs_json j, qs_peft_config *out, qs_err *e)
     double dropout = 0;
     out->lora.r = 8; /* PEFT's defaults */
     out->lora.alpha = 8;
-    QS_TRY(qs_json_int32(j, "r", 1, R_MAX, &out->lora.r, e));
+    QS_TRY(qs_json_int32(j, "r", 1, QS_LORA_R_MAX, &out->lora.r, e));
     QS_TRY(qs_json_number(j, "lora_alpha", 1e-9, 1e9, &out->lora.alpha, e));
     QS_TRY(qs_json_number(j, "lora_dropout", 0, 0.9999, &dropout, e));
     QS_TRY(qs_json_bool(j, "use_rslora", &out->lora.rslora, e));
